@@ -1,0 +1,44 @@
+"""Set up before anything of the package is imported: types and shapes are checked at run time, programs are cached."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import pytest
+from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
+
+install_import_hook("tofae_jax", "beartype.beartype")
+
+# one cache for all workers and later runs on this machine: the tests spend most of their time compiling
+CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path(tempfile.gettempdir()) / "tofae_jax-test-programs"))
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+settings.register_profile(
+    "tofae_jax", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tofae_jax")
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture
+def strict():
+    """No silent promotion of dtypes or ranks while a test runs."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Numbers made by running the predecessor, by file name."""
+    import numpy as np
+
+    def load(name):
+        return np.load(DATA / f"{name}.npz", allow_pickle=False)
+
+    return load

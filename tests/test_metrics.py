@@ -1,0 +1,166 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.metrics import structural_similarity
+
+from tofae_jax import metrics as m
+
+
+def images(seed, n=3, shape=(20, 16), density=0.2):
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random((n, *shape)) < density, rng.random((n, *shape)), 0).astype(np.float32)
+
+
+def test_ssim_equals_the_reference(reference):
+    data = reference("metrics")
+    y, t = data["prediction"][:, 0], data["target"][:, 0]
+    ours = m.ssim(jnp.asarray(y / 1000), jnp.asarray(t / 1000))
+    np.testing.assert_allclose(np.mean(ours), data["unit|SSIM_range1"], rtol=1e-5)
+    in_bins = m.ssim(jnp.asarray(y), jnp.asarray(t), data_range=1.0)
+    np.testing.assert_allclose(np.mean(in_bins), data["tof|SSIM_range1"], rtol=2e-3)
+
+
+def test_ssim_map_agrees_with_scikit_image_inside():
+    y, t = images(0, 1)[0], images(1, 1)[0]
+    options = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    _, full = structural_similarity(y.astype(float), t.astype(float), full=True, **options)
+    pad = m.SSIM_RADIUS_PIXELS  # their edges repeat the outermost pixel, ours mirror about it
+    padded = [np.pad(a, pad, mode="reflect") for a in (y, t)]
+    _, theirs = structural_similarity(*(a.astype(float) for a in padded), full=True, **options)
+    np.testing.assert_allclose(m.ssim(jnp.asarray(y), jnp.asarray(t)), theirs[pad:-pad, pad:-pad].mean(), rtol=1e-5)
+    assert not np.isclose(full.mean(), theirs[pad:-pad, pad:-pad].mean(), rtol=1e-5)  # the check can fail
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (12, 4)])
+def test_ssim_of_equal_images_is_1_at_any_size(shape):
+    image = jnp.asarray(images(0, 2, shape, 0.5))
+    np.testing.assert_allclose(m.ssim(image, image), 1, rtol=1e-6)
+    np.testing.assert_allclose(m.ssim(jnp.zeros((1, *shape)), jnp.zeros((1, *shape))), 1)
+
+
+def test_pixel_counts_equal_the_reference(reference):
+    data = reference("metrics")
+    y, t = jnp.asarray(data["prediction"][:, 0]), jnp.asarray(data["target"][:, 0])
+    counts = m.pixel_confusion(y > 0, t > 0, jnp.zeros(y.shape, bool), jnp.ones(3, bool))
+    assert int(counts.n_true_positives) == data["tof|true_positives_xy"]
+    assert int(counts.n_false_positives) == data["tof|false_positives"]
+    assert int(counts.n_false_negatives) == data["tof|false_negatives"]
+    sums = m.image_sums(y / 1000, t / 1000, jnp.ones(3, bool))
+    np.testing.assert_allclose(sums.squared_error / sums.n_pixels, data["unit|MSE"], rtol=1e-6)
+
+
+def random_metrics(seed, n, is_event=None):
+    """Metrics of random events, as an evaluation step makes them."""
+    rng = np.random.default_rng([seed, 7])
+    is_hit = rng.random((n, 12)) < 0.8
+    is_signal, kept = rng.random((n, 12)) < 0.3, rng.random((n, 12)) < 0.5
+    y, t, noise = images(seed, n), images(seed + 1, n), images(seed + 2, n) > 0
+    return batch_metrics(*(jnp.asarray(a) for a in (kept, is_signal, is_hit, y, t, noise)), is_event=is_event)
+
+
+def batch_metrics(kept, is_signal, is_hit, y, t, noise, is_event=None):
+    is_event = jnp.ones(len(kept), bool) if is_event is None else is_event
+    image = m.image_sums(y, t, is_event)
+    by_hits = m.OutputMetrics(m.hit_confusion(kept, is_signal, is_hit, is_event), image)
+    by_pixels = m.OutputMetrics(m.pixel_confusion(y > 0, t > 0, noise, is_event), image)
+    count = jnp.sum(is_event, dtype=jnp.int32)
+    return m.Metrics(m.EventCounts(*[count] * 7), jnp.sum(is_event * 1.5), by_hits, by_pixels, by_hits)
+
+
+@given(st.integers(0, 100), st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 3))
+def test_any_cutting_into_batches_gives_the_same(seed, sizes, filling):
+    n = sum(sizes)
+    rng = np.random.default_rng([seed, 1])
+    hits = [jnp.asarray(rng.random((n, 12)) < p) for p in (0.5, 0.3, 0.8)]
+    pictures = [jnp.asarray(images(seed, n)), jnp.asarray(images(seed + 1, n)), jnp.asarray(images(seed + 2, n) > 0)]
+    whole = m.compute(m.to_host(batch_metrics(*hits, *pictures)))
+    parts, start = [], 0
+    for size in sizes:
+        cut = [jnp.pad(a[start : start + size], [(0, filling)] + [(0, 0)] * (a.ndim - 1), constant_values=1)
+               for a in hits + pictures]
+        parts.append(batch_metrics(*cut, is_event=jnp.arange(size + filling) < size))
+        start += size
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = m.merge(merged, part)
+    assert_same(m.compute(m.to_host(merged)), whole)
+    on_host = m.to_host(parts[-1])
+    for part in parts[-2::-1]:
+        on_host = m.merge(on_host, m.to_host(part))
+    assert_same(m.compute(on_host), whole)
+
+
+def assert_same(first, second):
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same(first[key], second[key])
+    elif isinstance(first, int):
+        assert first == second
+    else:
+        assert first == pytest.approx(second, rel=1e-5)
+
+
+def test_hit_counts_by_hand():
+    flags = [[1, 1, 0, 0, 1, 1]], [[1, 0, 1, 0, 0, 1]], [[1, 1, 1, 1, 1, 0]]
+    kept, signal, is_hit = (jnp.array(flag, bool) for flag in flags)
+    counts = m.hit_confusion(kept, signal, is_hit, jnp.ones(1, bool))
+    result = m.compute_confusion(jax.device_get(counts), 1)
+    assert (result["true_positives"], result["false_positives"], result["false_negatives"]) == (1, 2, 1)
+    assert result["efficiency"] == 1 / 2
+    assert result["purity"] == 1 / 3
+    assert result["f1"] == 2 / 5
+    assert result["noise_rejection"] == 1 / 3
+    assert (result["noise_left"], result["noise_made"]) == (2, 0)
+
+
+def test_pixel_counts_tell_noise_left_over_from_noise_made():
+    lit = jnp.array([[[1, 1, 1, 0, 0]]], bool)
+    target = jnp.array([[[1, 0, 0, 1, 0]]], bool)
+    noise = jnp.array([[[0, 1, 0, 0, 1]]], bool)
+    counts = m.pixel_confusion(lit, target, noise, jnp.ones(1, bool))
+    result = m.compute_confusion(jax.device_get(counts), 1)
+    assert (result["false_positives"], result["noise_left"], result["noise_made"]) == (2, 1, 1)
+    assert result["noise_rejection"] == 1 / 2
+
+
+@pytest.mark.parametrize(
+    ("kept", "signal", "is_hit", "efficiency", "purity", "rejection"),
+    [
+        (0, 0, 0, 1.0, 1.0, 1.0),  # nothing at all
+        (0, 1, 1, 0.0, 1.0, 1.0),  # all signal, nothing kept
+        (1, 0, 1, 1.0, 0.0, 0.0),  # all noise, all kept
+        (1, 1, 1, 1.0, 1.0, 1.0),  # all signal, all kept
+    ],
+)
+def test_shares_of_nothing_are_defined(kept, signal, is_hit, efficiency, purity, rejection):
+    flags = [jnp.full((2, 3), bool(flag)) for flag in (kept, signal, is_hit)]
+    result = m.compute_confusion(jax.device_get(m.hit_confusion(*flags, jnp.ones(2, bool))), 2)
+    assert (result["efficiency"], result["purity"], result["noise_rejection"]) == (efficiency, purity, rejection)
+
+
+def test_ints_are_ints_and_no_events_are_no_error():
+    nothing = m.compute(m.to_host(random_metrics(0, 2, is_event=jnp.zeros(2, bool))))
+    assert nothing["events"] == 0
+    assert nothing["masked"]["f1"] == 1
+    result = m.compute(m.to_host(random_metrics(0, 2)))
+    for name in ("true_positives", "false_positives", "false_negatives", "noise_left", "noise_made"):
+        assert type(result["masked"][name]) is int
+    assert all(type(count) is int for count in result["counts"].values())
+
+
+def test_counts_do_not_overflow_on_the_host():
+    large = jax.tree.map(lambda leaf: jnp.full((), 2**30, leaf.dtype), random_metrics(0, 1))
+    total = m.to_host(large)
+    for _ in range(7):
+        total = m.merge(total, m.to_host(large))
+    assert int(total.direct.confusion.n_false_positives) == 8 * 2**30
+
+
+def test_outputs_without_time_have_no_image_metrics():
+    result = m.compute(m.to_host(random_metrics(0, 2)), direct_has_time=False)
+    assert result["direct"]["mse"] is None
+    assert result["masked"]["mse"] is not None

@@ -1,0 +1,162 @@
+"""From settings to the parts of a run: the only place where the settings' names meet the functions' arguments."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from tofae_jax.config import Config, DataConfig, DegradationConfig, as_range, chosen, parse_mixture
+from tofae_jax.datasets.events import DataError
+from tofae_jax.datasets.format import Dataset
+from tofae_jax.datasets.pipeline import Splits, split_events
+from tofae_jax.degradation import NOISE_PROFILES, DegradationSettings, NoiseSettings
+from tofae_jax.detector import Detector
+from tofae_jax.models import Model, build_model
+from tofae_jax.simulation.dataset import simulated_dataset
+from tofae_jax.steps import StepOptions, StepSettings
+from tofae_jax.train_state import TrainState, build_optimiser, create_train_state
+
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+
+
+class Assembly(NamedTuple):
+    """The parts of a run that are not arrays."""
+
+    config: Config
+    model: Model
+    optimiser: optax.GradientTransformation
+    options: StepOptions
+
+    def fresh_state(self) -> TrainState:
+        """A new training state."""
+        return create_train_state(self.config.seed, self.model, self.optimiser)
+
+
+def assemble(config: Config) -> Assembly:
+    """Model, optimiser and static options of a run."""
+    detector = config.detector
+    model = build_model(config.model.name, n_y=detector.n_y, n_x=detector.n_x, **chosen(config.model))
+    return Assembly(
+        config=config,
+        model=model,
+        optimiser=build_optimiser(weight_decay=config.optimiser.weight_decay),
+        options=step_options(config),
+    )
+
+
+def step_options(config: Config) -> StepOptions:
+    """Static choices of the steps."""
+    degradation = config.degradation
+    return StepOptions(
+        shape_xyt=config.detector.shape,
+        max_signal=as_range(degradation.n_signal)[1],
+        max_noise=as_range(degradation.n_noise)[1],
+        overflow=degradation.overflow,
+        selection=degradation.selection,
+        normalisation=config.normalisation.name,
+        loss=config.loss.name,
+        target=config.train.target,
+    )
+
+
+def degradation_settings(config: DegradationConfig, detector: Detector) -> DegradationSettings:
+    """Numbers of the degradation in pixels and bins, from those in mm and ns."""
+    noise = config.noise
+    return DegradationSettings(
+        n_signal=as_range(config.n_signal),
+        sigma_x_pixels=config.smear_x_mm / detector.pitch_x_mm,
+        sigma_y_pixels=config.smear_y_mm / detector.pitch_y_mm,
+        sigma_t_bins=config.smear_t_ns / detector.bin_ns,
+        n_noise=as_range(config.n_noise),
+        noise=NoiseSettings(
+            weights=tuple(noise.shares[name] for name in NOISE_PROFILES),
+            n_hot_pixels=noise.n_hot_pixels,
+            hot_pixel_seed=noise.hot_pixel_seed,
+            n_clusters=noise.n_clusters,
+            cluster_sigma_pixels=noise.cluster_sigma_pixels,
+            cluster_sigma_bins=noise.cluster_sigma_ns / detector.bin_ns,
+            n_bursts=noise.n_bursts,
+            burst_sigma_bins=noise.burst_sigma_ns / detector.bin_ns,
+        ),
+    )
+
+
+def step_settings(config: Config) -> StepSettings:
+    """Traced numbers of the steps."""
+    tolerance_ns = config.mask.tof_tolerance_ns
+    return StepSettings(
+        degradation=degradation_settings(config.degradation, config.detector),
+        threshold=config.normalisation.threshold,
+        tof_tolerance_bins=float("inf") if tolerance_ns is None else tolerance_ns / config.detector.bin_ns,
+        loss_weights=chosen(config.loss),
+        learning_rate=config.optimiser.learning_rate,
+    )
+
+
+def open_training_data(config: Config, say: Callable[[str], None]) -> Dataset:
+    """The dataset of a run; simulated first where there is none. DataError where its detector is another one."""
+    path = Path(config.data.path)
+    if not path.exists():
+        simulate = config.data.simulate
+        say(f"simulating {simulate.events} events of {simulate.pattern} into {path}")
+        simulated_dataset(
+            path,
+            detector=config.detector,
+            weights=parse_mixture(simulate.pattern),
+            n_events=simulate.events,
+            tracks=as_range(simulate.tracks),
+            seed=simulate.seed,
+        )
+    dataset = Dataset(path)
+    check_detector(dataset, config.detector)
+    return dataset
+
+
+def check_detector(dataset: Dataset, detector: Detector) -> None:
+    """DataError where the dataset's detector has another shape than `detector`."""
+    if dataset.detector.shape != detector.shape:
+        raise DataError(
+            f"{dataset.path}: its detector has n_x, n_y, n_t = {dataset.detector.shape}, "
+            f"the settings say {detector.shape}; give --detector.n-x and so on, or another dataset"
+        )
+
+
+def splits_of(dataset: Dataset, data: DataConfig) -> Splits:
+    """Disjoint training, validation and test events."""
+    return split_events(
+        len(dataset),
+        train=data.train_share,
+        validation=data.validation_share,
+        test=data.test_share,
+        seed=data.split_seed,
+    )
+
+
+def describe_devices() -> dict[str, Any]:
+    """What JAX computes on."""
+    devices = jax.devices()
+    return {"backend": jax.default_backend(), "devices": [device.device_kind for device in devices]}
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs between processes, in the user's cache folder, unless JAX was told where to.
+
+    One folder per kind of processor: homes are shared, and a program compiled for one CPU may not run on another.
+    """
+    if os.environ.get(CACHE_VARIABLE) is not None:
+        return
+    try:
+        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        flags = ""
+    cpu = hashlib.sha256(flags.encode()).hexdigest()[:8]
+    parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    jax.config.update("jax_compilation_cache_dir", str(parent / "tofae_jax" / f"compiled-{cpu}"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,245 @@
+"""The command line: `python -m tofae_jax COMMAND`. Whatever a command needs is imported inside it.
+
+A user's mistake gives one line on stderr that names it, and exit code 2; a run that fails gives one line and code 1.
+Results go to stdout, all else to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from tofae_jax.config import Config, ConfigError, checked, read_toml
+from tofae_jax.config import commands as c
+
+PROGRAM = "tofae_jax"
+DEFAULT_RECIPE = "demo.toml"
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def recipes_folder() -> Path:
+    """Where the recipes are: inside an installed package, or beside it in a source tree."""
+    package = Path(__file__).resolve().parent
+    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+
+
+def parse(kind: type[S], argv: Sequence[str], *, command: str, default: S | None = None, about: str = "") -> S:
+    """Typed settings from the command line; ConfigError in one line for whatever is wrong with it."""
+    import tyro
+
+    said = io.StringIO()
+    options = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(said):
+            settings = tyro.cli(
+                kind, args=list(argv), prog=f"{PROGRAM} {command}", description=about or kind.__doc__, **options
+            )
+    except SystemExit as error:
+        if error.code:
+            raise ConfigError(f"{command}: {one_line(said.getvalue())}") from None
+        raise
+    return checked(settings, command)
+
+
+def one_line(box: str) -> str:
+    """The first words of an error that was drawn as a box, and what it thinks was meant."""
+    text = re.sub(r"\[/?bold\]", "", box)
+    rows = [row.strip("│ ").strip() for row in text.splitlines() if row.startswith("│")]
+    parts = " ".join(rows).split("──")
+    parts = [part.strip("─ ") for part in parts if part.strip("─ ")]
+    message = parts[0] if parts else " ".join(text.split())
+    hint = next((re.search(r"(--\S+)", part) for part in parts[1:] if part.startswith("Perhaps you meant")), None)
+    return f"{message}; perhaps you meant {hint.group(1)}" if hint else message
+
+
+def train(argv: list[str]) -> None:
+    """train a denoiser, evaluate it on unseen events, draw; without arguments: the demo"""
+    recipe, rest = _take_recipe(argv)
+    default = read_toml(recipe, Config)
+    about = (
+        "Train a denoiser, evaluate it on unseen events, draw. --config FILE takes settings from a TOML recipe; "
+        f"without it configs/{DEFAULT_RECIPE} is used. Options override the recipe."
+    )
+    config = parse(Config, rest, command="train", default=default, about=about)
+    from tofae_jax import assembly
+
+    assembly.use_compilation_cache()
+    from tofae_jax import training
+    from tofae_jax.progress import outputs_table
+
+    paths, record = training.train(config, command=[PROGRAM, "train", *argv])
+    if record.results["test"]:
+        print(outputs_table(record.results["test"]))
+    print(f"run folder, with plots/ and {paths.summary.name}:")
+    print(paths.folder)
+
+
+def _take_recipe(argv: Sequence[str]) -> tuple[Path, list[str]]:
+    """The file that --config names, and the other arguments."""
+    rest = list(argv)
+    for i, word in enumerate(rest):
+        if word == "--config":
+            if i + 1 == len(rest):
+                raise ConfigError("train: --config needs a file")
+            return Path(rest[i + 1]), rest[:i] + rest[i + 2 :]
+        if word.startswith("--config="):
+            return Path(word.partition("=")[2]), rest[:i] + rest[i + 1 :]
+    return recipes_folder() / DEFAULT_RECIPE, rest
+
+
+def simulate(argv: list[str]) -> None:
+    """simulate labelled patterns into a new dataset"""
+    settings = parse(c.SimulateCommand, argv, command="simulate")
+    from tofae_jax.config import as_range, parse_mixture
+    from tofae_jax.simulation.dataset import simulated_dataset
+
+    dataset = simulated_dataset(
+        settings.out,
+        detector=settings.detector,
+        weights=parse_mixture(settings.pattern),
+        n_events=settings.events,
+        tracks=as_range(settings.tracks),
+        seed=settings.seed,
+        origin=(settings.origin_x, settings.origin_y, settings.origin_t),
+        overwrite=settings.overwrite,
+    )
+    print(f"{len(dataset)} events, {dataset.description.n_hits} hits: {dataset.path}")
+
+
+def convert(argv: list[str]) -> None:
+    """make a dataset from images or hit lists of other programs"""
+    settings = parse(c.ConvertCommand, argv, command="convert")
+    from tofae_jax.datasets.format import DatasetWriter
+    from tofae_jax.datasets.readers import read_events
+
+    provenance = {"source": Path(settings.src).name, "array": settings.array}
+    with DatasetWriter(
+        settings.out, detector=settings.detector, provenance=provenance, overwrite=settings.overwrite
+    ) as writer:
+        for events in read_events(Path(settings.src), detector=settings.detector, array=settings.array):
+            writer.append(events)
+    print(f"{writer.n_events} events, {writer.n_hits} hits: {settings.out}")
+
+
+def inspect(argv: list[str]) -> int:
+    """check a dataset's integrity and show what is in it"""
+    settings = parse(c.InspectCommand, argv, command="inspect")
+    from tofae_jax import plots
+    from tofae_jax.datasets.format import Dataset
+    from tofae_jax.datasets.integrity import describe, inspect_dataset
+
+    dataset = Dataset(settings.dataset)
+    found = inspect_dataset(dataset)
+    print("\n".join(describe(dataset, found)))
+    if settings.plots != "none":
+        name = settings.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
+        figure = plots.dataset_distributions(found.distributions, detector=dataset.detector)
+        path = plots.deliver(figure, Path(name), settings.plots)
+        if path:
+            print(f"plot saved: {path}")
+    for problem in found.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    return 2 if found.problems else 0
+
+
+def evaluate(argv: list[str]) -> None:
+    """evaluate a run on events that it has not seen, and print the result as JSON"""
+    settings = parse(c.EvaluateCommand, argv, command="evaluate")
+    from tofae_jax import assembly
+
+    assembly.use_compilation_cache()
+    from tofae_jax.evaluation import evaluate_run
+
+    result = evaluate_run(
+        settings.run,
+        data=settings.data,
+        split=settings.split,
+        n_signal=settings.signal,
+        n_noise=settings.noise,
+        seed=settings.seed,
+        save_hits=settings.save_hits,
+        overwrite=settings.overwrite,
+    )
+    print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())
+
+
+def denoise(argv: list[str]) -> None:
+    """denoise measured events into a hit file with columns event, x, y, t, score"""
+    settings = parse(c.DenoiseCommand, argv, command="denoise")
+    from tofae_jax import assembly
+
+    assembly.use_compilation_cache()
+    from tofae_jax.inference import denoise_run
+
+    report = denoise_run(
+        settings.run,
+        settings.input,
+        settings.output,
+        array=settings.array,
+        all_hits=settings.all_hits,
+        tof_tolerance_ns=settings.tof_tolerance_ns,
+        overwrite=settings.overwrite,
+    )
+    print(msgspec.json.encode(report._asdict()).decode())
+
+
+COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
+    "simulate": simulate,
+    "convert": convert,
+    "inspect": inspect,
+    "train": train,
+    "evaluate": evaluate,
+    "denoise": denoise,
+}
+
+
+def usage() -> str:
+    """What `--help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.__doc__}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: python -m {PROGRAM} COMMAND [OPTIONS]",
+            "",
+            "Denoise sparse time-of-flight detector events.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            f"python -m {PROGRAM} COMMAND --help lists the options of a command.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else 2
+    name, *rest = words
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; perhaps you meant {close[0]}" if close else ""
+        return _fail(f"there is no command {name!r}{hint} (known: {', '.join(COMMANDS)})", 2)
+    try:
+        return COMMANDS[name](rest) or 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except ValueError as error:
+        return _fail(str(error), 2)
+    except (OSError, RuntimeError) as error:
+        return _fail(" ".join(f"{type(error).__name__}: {error}".split()), 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    return code

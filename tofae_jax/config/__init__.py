@@ -1,0 +1,35 @@
+"""Settings of a run and of the commands. No array library is imported here, so that `--help` is quick."""
+
+from tofae_jax.config.reading import ConfigError, checked, from_tree, read_toml, to_tree
+from tofae_jax.config.sections import (
+    Config,
+    DataConfig,
+    DegradationConfig,
+    LossConfig,
+    ModelConfig,
+    NoiseConfig,
+    PlotMode,
+    SimulateConfig,
+    as_range,
+    chosen,
+    parse_mixture,
+)
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "DegradationConfig",
+    "LossConfig",
+    "ModelConfig",
+    "NoiseConfig",
+    "PlotMode",
+    "SimulateConfig",
+    "as_range",
+    "checked",
+    "chosen",
+    "from_tree",
+    "parse_mixture",
+    "read_toml",
+    "to_tree",
+]

@@ -1,0 +1,109 @@
+"""Settings of the commands other than `train`, whose settings are `Config`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tyro.conf import Positional
+
+from tofae_jax.config.sections import CountOrRange, NonNegative, PlotMode, PositiveCount, Section, Seed, _check_range
+from tofae_jax.detector import Detector
+
+
+class SimulateCommand(Section):
+    """simulate labelled patterns into a new dataset"""
+
+    out: Positional[str]
+    """dataset folder to make"""
+    pattern: str = "v"
+    """pattern name (v, parabola, cross, line, hemisphere, blank), or a mixture such as v=2,parabola=1"""
+    events: PositiveCount = 10_000
+    """number of events"""
+    seed: Seed = 0
+    """seed; the same seed gives the same events"""
+    tracks: CountOrRange = 1
+    """tracks per event, a number or a range"""
+    origin_x: float | None = None
+    """pixel column of every origin; None: random"""
+    origin_y: float | None = None
+    """pixel row of every origin; None: random"""
+    origin_t: float | None = None
+    """time bin of every origin; None: random"""
+    overwrite: bool = False
+    """replace a dataset that is there"""
+    detector: Detector = Detector()
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        _check_range("tracks", self.tracks)
+
+
+class ConvertCommand(Section):
+    """make a dataset from images or hit lists of other programs"""
+
+    src: Positional[str]
+    """.npy images, .npz or .csv hit lists with columns event, x, y, t, or a .pt bundle"""
+    out: Positional[str]
+    """dataset folder to make"""
+    array: str | None = None
+    """which array of an .npz file"""
+    overwrite: bool = False
+    """replace a dataset that is there"""
+    detector: Detector = Detector()
+
+
+class InspectCommand(Section):
+    """check a dataset's integrity and show what is in it"""
+
+    dataset: Positional[str]
+    """dataset folder"""
+    plots: PlotMode = "save"
+    """figure of the distributions"""
+    plot_file: str = ""
+    """where to save it; empty: runs/inspect-NAME.png"""
+
+
+class EvaluateCommand(Section):
+    """evaluate a run on events that it has not seen, and print the result as JSON"""
+
+    run: Positional[str]
+    """run folder"""
+    data: str | None = None
+    """dataset of patterns; None: the one the run was trained on"""
+    split: Literal["auto", "train", "validation", "test", "all"] = "auto"
+    """which of its events; auto: the test events of the run's own dataset, all events of any other"""
+    signal: int | tuple[int, int] | None = None
+    """signal hits kept per event, a number or a range; None: as in training"""
+    noise: int | tuple[int, int] | None = None
+    """noise hits added per event, a number or a range; None: as in training"""
+    seed: Seed = 0
+    """seed of the degradation"""
+    save_hits: str | None = None
+    """write all hits with is_signal, score and kept to this .npz or .csv file"""
+    overwrite: bool = False
+    """replace that file if it is there"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        for name in ("signal", "noise"):
+            if (value := getattr(self, name)) is not None:
+                _check_range(name, value)
+
+
+class DenoiseCommand(Section):
+    """denoise measured events into a hit file with columns event, x, y, t, score"""
+
+    run: Positional[str]
+    """run folder"""
+    input: Positional[str]
+    """dataset folder, or any file that convert reads"""
+    output: Positional[str]
+    """.npz or .csv file to write"""
+    array: str | None = None
+    """which array of an .npz file"""
+    all_hits: bool = False
+    """write all hits, with a column kept, instead of the kept ones"""
+    tof_tolerance_ns: NonNegative | None = None
+    """keep a hit only where the direct output's ToF agrees within this, in ns; None: as in training"""
+    overwrite: bool = False
+    """replace the output if it is there"""

@@ -1,0 +1,82 @@
+"""Settings from TOML and other trees, checked, with errors that name the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import msgspec
+
+
+class ConfigError(ValueError):
+    """A setting is not what it should be; the message names the key, the value and what is allowed."""
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def _value_at(tree: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _type_at(kind: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        kind = next((f.type for f in msgspec.structs.fields(kind) if f.name == key), None) if kind else None
+    return kind
+
+
+def _explain(tree: Any, kind: Any, message: str, keys: list[str]) -> str:
+    """One line from msgspec's message and the place it names."""
+    name, value = ".".join(keys), _value_at(tree, keys)
+    if "unknown field" in message:
+        unknown = message.partition("`")[2].rstrip("`")
+        known = [f.name for f in msgspec.structs.fields(_type_at(kind, keys))]
+        close = difflib.get_close_matches(unknown, known, n=1)
+        hint = f"; perhaps {close[0]}" if close else ""
+        return f"there is no setting {'.'.join([*keys, unknown])}{hint} (known here: {', '.join(known)})"
+    if isinstance(value, Mapping):  # a section's own check, whose message begins with the field's name
+        return f"{name}.{message}" if name else message
+    if "Invalid enum value" in message:
+        message = f"allowed: {', '.join(map(str, get_args(_type_at(kind, keys))))}"
+    return f"{name} = {value!r}: {message}" if name else message
+
+
+def _checked(tree: Any, kind: type[S], where: str) -> S:
+    """The struct, or one line that names the key, its value and what is allowed."""
+    try:
+        return msgspec.convert(tree, kind)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        keys = [part.partition("[")[0] for part in place.rstrip("`").split(".") if part]
+        raise ConfigError(f"{where}: {_explain(tree, kind, message, keys)}") from None
+
+
+def checked(settings: S, where: str = "command line") -> S:
+    """The same settings, checked; ConfigError names key, value and what is allowed."""
+    return _checked(msgspec.to_builtins(settings), type(settings), where)
+
+
+def read_toml(path: str | Path, kind: type[S]) -> S:
+    """Settings from a TOML file; ConfigError names the file, the key, the value and what is allowed."""
+    try:
+        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return _checked(tree, kind, str(path))
+
+
+def to_tree(settings: msgspec.Struct) -> dict[str, Any]:
+    """The settings as dicts, lists, strings and numbers, e.g. for JSON."""
+    return msgspec.to_builtins(settings)
+
+
+def from_tree(tree: Any, kind: type[S], where: str) -> S:
+    """Settings from what `to_tree` gave; `where` names the source in errors."""
+    return _checked(tree, kind, where)

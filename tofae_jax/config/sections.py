@@ -1,0 +1,307 @@
+"""Settings of a run: frozen typed structs.
+
+Units are in the names. The docstring under each field is its help on the command line. No array library here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from tofae_jax.detector import Detector
+
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+BelowOne = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+PositiveCount = Annotated[int, msgspec.Meta(ge=1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+CountOrRange = int | tuple[int, int]  # checked by _check_range: msgspec misreads limits inside such a union
+
+PlotMode = Literal["show", "save", "both", "none"]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections."""
+
+
+def as_range(value: int | tuple[int, int]) -> tuple[int, int]:
+    """A number as the range that holds only it."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _check_range(name: str, value: int | tuple[int, int]) -> None:
+    low, high = as_range(value)
+    if not 0 <= low <= high:
+        raise ValueError(f"{name} must be a number >= 0 or a range 0 <= low <= high, got {value}")
+
+
+def parse_mixture(text: str) -> dict[str, float]:
+    """Weights by name from `name` or `name=weight,name=weight`; names are checked by whoever knows them."""
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = (piece.strip() for piece in part.partition("="))
+        try:
+            value = float(weight) if weight else 1.0
+        except ValueError:
+            value = -1.0
+        if not name or not 0 <= value < float("inf") or name in weights:
+            raise ValueError(f"pattern must be a name or name=weight,name=weight with weights >= 0, got {text!r}")
+        weights[name] = value
+    if sum(weights.values()) <= 0:
+        raise ValueError(f"pattern needs a weight above 0, got {text!r}")
+    return weights
+
+
+class SimulateConfig(Section):
+    """how to make the dataset where there is none at data.path"""
+
+    pattern: str = "v"
+    """pattern name, or a weighted mixture such as v=2,parabola=1"""
+    events: PositiveCount = 20_000
+    """number of events"""
+    tracks: CountOrRange = 1
+    """tracks per event, a number or a range"""
+    seed: Seed = 0
+    """seed of the simulation"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        parse_mixture(self.pattern)
+        _check_range("tracks", self.tracks)
+
+
+class DataConfig(Section):
+    """the dataset, its splits and its input pipeline"""
+
+    path: str = "data/v"
+    """dataset folder; where there is none, it is simulated and kept"""
+    simulate: SimulateConfig = SimulateConfig()
+    train_share: Share = 0.8
+    """share of the events to train on"""
+    validation_share: Share = 0.1
+    """share of the events to validate on after each epoch"""
+    test_share: Share = 0.1
+    """share of the events for the final evaluation, never seen before it"""
+    split_seed: Seed = 0
+    """seed of the split"""
+    max_hits: PositiveCount = 512
+    """hit slots of a pattern; events with more are thinned out at random, and the loss is counted"""
+    threads: Count = 1
+    """threads that read ahead; any number gives the same data"""
+    prefetch_batches: PositiveCount = 4
+    """batches held ready"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        total = self.train_share + self.validation_share + self.test_share
+        if self.train_share == 0 or total > 1 + 1e-9:
+            raise ValueError(
+                "train_share must be above 0, and train_share + validation_share + test_share at most 1, "
+                f"got {self.train_share}, {self.validation_share}, {self.test_share}"
+            )
+
+
+class NoiseConfig(Section):
+    """shares of the noise profiles, in any unit, and their sizes"""
+
+    uniform: NonNegative = 1.0
+    """share of noise that is uniform in x, y and t"""
+    hot_pixels: NonNegative = 0.0
+    """share of noise on a few pixels that fire too often"""
+    clusters: NonNegative = 0.0
+    """share of noise in Gaussian clusters"""
+    gradient_x: NonNegative = 0.0
+    """share of noise whose density rises with x"""
+    gradient_y: NonNegative = 0.0
+    """share of noise whose density rises with y"""
+    time_bursts: NonNegative = 0.0
+    """share of noise in short bursts"""
+    n_hot_pixels: Annotated[int, msgspec.Meta(ge=1, le=64)] = 10
+    """number of hot pixels"""
+    hot_pixel_seed: Seed = 0
+    """which pixels are hot"""
+    n_clusters: Annotated[int, msgspec.Meta(ge=1, le=8)] = 3
+    """clusters per event"""
+    cluster_sigma_pixels: Positive = 3.0
+    """width of a cluster in x and y, in pixels"""
+    cluster_sigma_ns: Positive = 0.5
+    """width of a cluster in time, in ns"""
+    n_bursts: Annotated[int, msgspec.Meta(ge=1, le=8)] = 2
+    """time bursts per event"""
+    burst_sigma_ns: Positive = 0.125
+    """width of a burst, in ns"""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each profile by name."""
+        names = ("uniform", "hot_pixels", "clusters", "gradient_x", "gradient_y", "time_bursts")
+        return {name: getattr(self, name) for name in names}
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        if sum(self.shares.values()) <= 0:
+            raise ValueError(f"at least one of {', '.join(self.shares)} must be above 0")
+
+
+class DegradationConfig(Section):
+    """from a dense pattern to what a detector sees"""
+
+    n_signal: CountOrRange = 30
+    """signal hits kept per event, a number or a range"""
+    selection: Literal["random", "even"] = "random"
+    """which signal hits are kept: drawn at random, or evenly spaced along the pattern"""
+    smear_x_mm: NonNegative = 0.0
+    """Gaussian smearing in x, in mm"""
+    smear_y_mm: NonNegative = 0.0
+    """Gaussian smearing in y, in mm"""
+    smear_t_ns: NonNegative = 0.0
+    """Gaussian smearing in time, in ns"""
+    overflow: Literal["drop", "clamp"] = "drop"
+    """hits smeared out of the detector or window are dropped, or clamped to its edge"""
+    n_noise: CountOrRange = 200
+    """noise hits added per event, a number or a range"""
+    noise: NoiseConfig = NoiseConfig()
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        _check_range("n_signal", self.n_signal)
+        _check_range("n_noise", self.n_noise)
+
+
+class NormalisationConfig(Section):
+    """how images enter and leave the network"""
+
+    name: Literal["gapped", "binary", "none"] = "gapped"
+    """gapped: r + (1 - r) t/T; binary: lit or not; none: time bins as they are"""
+    threshold: BelowOne = 0.5
+    """r: outputs up to it are no hits"""
+
+
+class MaskConfig(Section):
+    """masked output"""
+
+    tof_tolerance_ns: NonNegative | None = None
+    """keep a hit only where the direct output's ToF agrees within this, in ns; None: any ToF"""
+
+
+class AutoencoderConfig(Section):
+    """sizes of the autoencoder"""
+
+    latent: PositiveCount = 24
+    """length of the latent vector"""
+    fc: PositiveCount = 128
+    """length of the dense layers around it"""
+
+
+class ModelConfig(Section):
+    """the network"""
+
+    name: Literal["autoencoder"] = "autoencoder"
+    """which model"""
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+
+
+class AcbMseConfig(Section):
+    """weights of acb_mse"""
+
+    zero_weight: NonNegative = 1.0
+    """of the mean over pixels without a hit"""
+    hit_weight: NonNegative = 1.0
+    """of the mean over pixels with a hit"""
+
+
+class MseConfig(Section):
+    """mse has no settings"""
+
+
+class MaeConfig(Section):
+    """mae has no settings"""
+
+
+class BceConfig(Section):
+    """settings of bce"""
+
+    epsilon: Annotated[float, msgspec.Meta(gt=0, lt=0.5)] = 1e-6
+    """predictions are clipped this far from 0 and 1"""
+
+
+class LossConfig(Section):
+    """the training loss"""
+
+    name: Literal["acb_mse", "mse", "mae", "bce"] = "acb_mse"
+    """which loss"""
+    acb_mse: AcbMseConfig = AcbMseConfig()
+    mse: MseConfig = MseConfig()
+    mae: MaeConfig = MaeConfig()
+    bce: BceConfig = BceConfig()
+
+
+class OptimiserConfig(Section):
+    """AdamW"""
+
+    learning_rate: Positive = 1e-3
+    """step size"""
+    weight_decay: NonNegative = 1e-4
+    """decoupled weight decay"""
+
+
+class TrainConfig(Section):
+    """the training loop"""
+
+    epochs: PositiveCount = 10
+    """passes over the training events"""
+    batch: PositiveCount = 250
+    """events per step"""
+    target: Literal["pattern", "signal"] = "pattern"
+    """what the network is to give: the whole pattern, or only the kept signal"""
+    repeat_every: Count = 0
+    """replay the same draws every so many epochs; 0: new draws in every epoch"""
+    log_every: PositiveCount = 20
+    """steps between looks at the losses"""
+    keep_checkpoints: PositiveCount = 2
+    """newest checkpoints kept beside the best"""
+    plots: PlotMode = "save"
+    """figures at the end of the run"""
+    jit: bool = True
+    """compile the steps; without it they run operation by operation, slowly, for debugging"""
+
+
+class RunsConfig(Section):
+    """where runs are kept"""
+
+    folder: str = "runs"
+    """parent of all run folders"""
+    name: str = ""
+    """put at the front of the run id"""
+    tensorboard: bool = True
+    """write TensorBoard files"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        if not all(c.isalnum() or c in "-_." for c in self.name) or self.name.startswith("."):
+            raise ValueError(f"name may hold letters, digits, '-', '_' and '.', got {self.name!r}")
+
+
+class Config(Section):
+    """one training run"""
+
+    seed: Seed = 0
+    """seed of the weights and of every draw"""
+    detector: Detector = Detector()
+    data: DataConfig = DataConfig()
+    degradation: DegradationConfig = DegradationConfig()
+    normalisation: NormalisationConfig = NormalisationConfig()
+    mask: MaskConfig = MaskConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    train: TrainConfig = TrainConfig()
+    runs: RunsConfig = RunsConfig()
+
+
+def chosen(section: ModelConfig | LossConfig) -> dict[str, Any]:
+    """The settings of the model or loss that a section chooses by name, and of no other."""
+    return msgspec.structs.asdict(getattr(section, section.name))

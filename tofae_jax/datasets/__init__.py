@@ -1,0 +1,1 @@
+"""Datasets of hit lists: the format, its input pipeline, importers, writers."""

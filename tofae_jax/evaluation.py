@@ -1,0 +1,225 @@
+"""Evaluation: metrics over a set of events, in training and by command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import msgspec
+import numpy as np
+
+from tofae_jax import metrics
+from tofae_jax.assembly import Assembly, assemble, check_detector, splits_of, step_settings
+from tofae_jax.checkpoints import Checkpoints
+from tofae_jax.config import Config, from_tree
+from tofae_jax.datasets.events import DataError, Events
+from tofae_jax.datasets.format import Dataset
+from tofae_jax.datasets.pipeline import EvaluationSource, HostBatch, evaluation_batches
+from tofae_jax.datasets.writers import open_hit_file
+from tofae_jax.normalisation import NORMALISATIONS
+from tofae_jax.plots import EventView
+from tofae_jax.runs import RunPaths, RunRecord, read_record
+from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step
+
+BATCHES_ON_DEVICE = 16  # partial sums merged there before they move to the host's wider numbers
+EVALUATION_STREAM = 1  # evaluation draws from another stream than training, whatever the seed
+
+
+def device_batch(batch: HostBatch) -> Batch:
+    """The part of a host batch that a step takes, moved to the device once."""
+    return jax.device_put(Batch(batch.hits, batch.event, batch.is_event, batch.epoch, batch.step))
+
+
+def evaluation_key(seed: int) -> jax.Array:
+    """Root key of an evaluation's draws."""
+    return jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM)
+
+
+class Evaluator:
+    """Compiles an evaluation once and runs it over any number of event sets."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        """Nothing is compiled before the first batch."""
+        self._assembly = assembly
+
+        def step(variables: Any, batch: Batch, key: jax.Array, settings: StepSettings) -> Evaluated:
+            return eval_step(variables, batch, key, settings, model=assembly.model, options=assembly.options)
+
+        self._sums = jax.jit(lambda *inputs: step(*inputs).metrics)
+        self._all = jax.jit(step)
+
+    def sums(
+        self,
+        variables: Any,
+        source: EvaluationSource,
+        key: jax.Array,
+        settings: StepSettings,
+        *,
+        each: Callable[[HostBatch, Evaluated], None] | None = None,
+    ) -> metrics.Metrics:
+        """Merged metrics of all events; `each` is given every batch with all that is known of it."""
+        data = self._assembly.config.data
+        on_device: metrics.Metrics | None = None
+        on_host: metrics.Metrics | None = None
+        for i, batch in enumerate(
+            evaluation_batches(source, threads=data.threads, prefetch=data.prefetch_batches), start=1
+        ):
+            inputs = (variables, device_batch(batch), key, settings)
+            if each is None:
+                part = self._sums(*inputs)
+            else:
+                evaluated = self._all(*inputs)
+                each(batch, evaluated)
+                part = evaluated.metrics
+            on_device = part if on_device is None else metrics.merge(on_device, part)
+            if i % BATCHES_ON_DEVICE == 0 or i == len(source):
+                moved = metrics.to_host(jax.device_get(on_device))
+                on_host = moved if on_host is None else metrics.merge(on_host, moved)
+                on_device = None
+        assert on_host is not None  # a source always has a batch
+        return on_host
+
+    def result(self, sums: metrics.Metrics) -> dict[str, Any]:
+        """Numbers for people from merged sums."""
+        has_time = NORMALISATIONS[self._assembly.options.normalisation].has_time
+        return metrics.compute(sums, direct_has_time=has_time)
+
+    def views(
+        self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings, *, n_events: int
+    ) -> list[EventView]:
+        """The first events of a source at every stage, for plots."""
+        batch = source[0]
+        evaluated = jax.device_get(self._all(variables, device_batch(batch), key, settings))
+        n = min(n_events, int(batch.is_event.sum()))
+        return [self._view(batch.hits[i], jax.tree.map(lambda leaf: leaf[i], evaluated._replace(metrics=None)))  # noqa: B023
+                for i in range(n)]
+
+    def _view(self, pattern: np.ndarray, event: Evaluated) -> EventView:
+        degraded = event.views.degraded
+        hits = np.asarray(degraded.hits)
+        filled = hits[:, 2] > 0
+
+        def compact(padded: Any) -> np.ndarray:
+            array = np.asarray(padded)
+            return array[array[:, 2] > 0]
+
+        return EventView(
+            pattern=compact(pattern),
+            sparse=compact(degraded.sparse),
+            smeared=compact(degraded.smeared),
+            hits=hits[filled],
+            is_signal=np.asarray(degraded.is_signal)[filled],
+            direct=np.asarray(event.direct),
+            kept=np.asarray(event.kept)[filled],
+            has_time=NORMALISATIONS[self._assembly.options.normalisation].has_time,
+        )
+
+
+class LoadedRun(NamedTuple):
+    """A trained run, ready for use."""
+
+    paths: RunPaths
+    record: RunRecord
+    assembly: Assembly
+    variables: Any
+    epoch: int
+
+
+def warn(message: str) -> None:
+    """A warning for the user, on stderr."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def load_run(folder: str | Path, *, best: bool = True) -> LoadedRun:
+    """The settings and weights of a run, from its best (or newest) good checkpoint."""
+    paths, record = read_record(folder)
+    config = from_tree(record.config, Config, str(paths.record))
+    assembly = assemble(config)
+    with Checkpoints(paths.checkpoints, keep=config.train.keep_checkpoints, read_only=True) as checkpoints:
+        state, meta = checkpoints.restore(assembly.fresh_state(), best=best, warn=warn)
+    return LoadedRun(paths, record, assembly, state.variables, meta.epoch)
+
+
+def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = None) -> Config:
+    """The same settings with other counts of signal and noise hits; None keeps what is there."""
+    changes = {name: value for name, value in (("n_signal", n_signal), ("n_noise", n_noise)) if value is not None}
+    degradation = msgspec.structs.replace(config.degradation, **changes)
+    return msgspec.structs.replace(config, degradation=degradation)
+
+
+def _evaluation_source(run: LoadedRun, config: Config, data: str | None, split: str) -> tuple[EvaluationSource, str]:
+    dataset = Dataset(data or config.data.path)
+    check_detector(dataset, config.detector)
+    own = dataset.fingerprint == run.record.data.get("fingerprint")
+    if split == "auto":
+        split = "test" if own else "all"
+    events = np.arange(len(dataset)) if split == "all" else getattr(splits_of(dataset, config.data), split)
+    if not len(events):
+        raise DataError(f"{dataset.path}: its {split} split is empty; choose another with --split")
+    source = EvaluationSource(dataset, events, batch=config.train.batch, max_hits=config.data.max_hits)
+    return source, split
+
+
+def evaluate_run(
+    folder: str | Path,
+    *,
+    data: str | None = None,
+    split: str = "auto",
+    n_signal: Any = None,
+    n_noise: Any = None,
+    seed: int = 0,
+    save_hits: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Evaluate a run on a dataset of patterns, degraded as in training unless told otherwise.
+
+    Args:
+        folder: the run.
+        data: dataset of patterns; None: the one it was trained on.
+        split: `train`, `validation`, `test`, `all`, or `auto`: the test events of the run's own dataset, all of others.
+        n_signal: signal hits per event, a number or a range; None: as in training.
+        n_noise: noise hits per event, likewise.
+        seed: of the degradation's draws.
+        save_hits: write all degraded hits with `is_signal`, `score` and `kept` to this file.
+        overwrite: replace that file if it is there.
+    """
+    run = load_run(folder)
+    config = with_degradation(run.assembly.config, n_signal=n_signal, n_noise=n_noise)
+    assembly = assemble(config)
+    source, split = _evaluation_source(run, config, data, split)
+    evaluator = Evaluator(assembly)
+    inputs = (run.variables, source, evaluation_key(seed), step_settings(config))
+    if save_hits is None:
+        sums = evaluator.sums(*inputs)
+    else:
+        columns = {"is_signal": np.dtype(bool), "score": np.dtype(np.float32), "kept": np.dtype(bool)}
+        with open_hit_file(Path(save_hits), overwrite=overwrite, columns=columns) as file:
+            sums = evaluator.sums(*inputs, each=lambda batch, known: file.append(_evaluated_hits(batch, known)))
+    about = {"run": run.record.run_id, "epoch": run.epoch, "data": str(source.dataset.path), "split": split,
+             "seed": seed, "n_signal": config.degradation.n_signal, "n_noise": config.degradation.n_noise}
+    return about | evaluator.result(sums)
+
+
+def _evaluated_hits(batch: HostBatch, evaluated: Evaluated) -> Events:
+    degraded = evaluated.views.degraded
+    hits, is_signal, score, kept = jax.device_get(
+        (degraded.hits, degraded.is_signal, evaluated.score, evaluated.kept)
+    )
+    return compact_hits(
+        hits, batch.is_event, {"is_signal": is_signal, "score": score, "kept": kept}, event=batch.event
+    )
+
+
+def compact_hits(
+    hits: np.ndarray, is_event: np.ndarray, columns: dict[str, np.ndarray], *, event: Iterable[int] | np.ndarray
+) -> Events:
+    """Padded hit lists and per-hit columns `[batch, k]` as events, without empty slots and filling events."""
+    hits = hits[is_event]
+    filled = hits[..., 2] > 0
+    offsets = np.concatenate([[0], np.cumsum(filled.sum(axis=1))]).astype(np.int64)
+    numbers = np.asarray(event, np.int64)[is_event]
+    kept = {name: column[is_event][filled] for name, column in columns.items()}
+    return Events(hits[filled].astype(np.int16), offsets, kept, {"event": numbers})

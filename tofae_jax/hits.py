@@ -1,0 +1,116 @@
+"""Hit lists to images and back, and masking.
+
+A hit list is `int[..., k, 3]` with columns x, y, t and `t = 0` in empty slots, which may stand anywhere. An
+embedded-ToF image is `float[..., y, x]` holding the time bin of the hit in each pixel and 0 where there is none.
+All functions take any number of leading axes, and none of them changes its arguments.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Real
+
+from tofae_jax.array_types import NO_HIT, Number
+
+
+def is_hit(hits: Int[Array, "*batch k 3"]) -> Bool[Array, "*batch k"]:
+    """Which slots of a hit list hold a hit."""
+    return hits[..., 2] != NO_HIT
+
+
+def count_hits(hits: Int[Array, "*batch k 3"]) -> Int[Array, "*batch"]:
+    """Number of hits of each event."""
+    return jnp.sum(is_hit(hits), axis=-1, dtype=jnp.int32)
+
+
+def embed(hits: Int[Array, "*batch k 3"], *, n_x: int, n_y: int) -> Float[Array, "*batch y x"]:
+    """Embedded-ToF image of each event: the time bin of its hit in each pixel, 0 elsewhere.
+
+    Where hits share a pixel the largest t wins; `is_visible` and `count_occluded` tell which ones lost. Hits outside
+    `0..n_x-1`, `0..n_y-1` are left out (they cannot enter through the package's own readers).
+    """
+    *batch, k, _ = hits.shape
+    flat = hits.reshape(-1, k, 3).astype(jnp.int32)
+    x, y, t = flat[..., 0], flat[..., 1], flat[..., 2]
+    inside = (x >= 0) & (x < n_x) & (y >= 0) & (y < n_y)
+    event = jnp.arange(flat.shape[0], dtype=jnp.int32)[:, None]
+    n_pixels = flat.shape[0] * n_y * n_x
+    # one flat scatter: XLA runs it several times faster than a scatter with an index per axis
+    pixel = jnp.where(inside, (event * n_y + y) * n_x + x, n_pixels)
+    image = jnp.zeros(n_pixels, jnp.float32).at[pixel].max(t.astype(jnp.float32), mode="drop")
+    return image.reshape(*batch, n_y, n_x)
+
+
+def at_hits(image: Real[Array, "*batch y x"], hits: Int[Array, "*batch k 3"]) -> Real[Array, "*batch k"]:
+    """Value of the image at the pixel of each hit; empty slots read pixel (0, 0), so mask them."""
+    *batch, n_y, n_x = image.shape
+    pixel = hits[..., 1].astype(jnp.int32) * n_x + hits[..., 0].astype(jnp.int32)
+    return jnp.take_along_axis(image.reshape(*batch, n_y * n_x), pixel, axis=-1)
+
+
+def is_visible(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]) -> Bool[Array, "*batch k"]:
+    """Which hits the embedded image `image` of the same events shows, the others being occluded.
+
+    Hits with the same x, y and t cannot be told apart: either all of them are visible, or none.
+    """
+    return is_hit(hits) & (at_hits(image, hits) == hits[..., 2].astype(image.dtype))
+
+
+def count_occluded(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]) -> Int[Array, "*batch"]:
+    """Hits of each event that its embedded image cannot show: hits less lit pixels."""
+    return count_hits(hits) - jnp.sum(image > 0, axis=(-2, -1), dtype=jnp.int32)
+
+
+def reconstruct_3d(
+    image: Float[Array, "*batch y x"], *, max_hits: int
+) -> tuple[Int[Array, "*batch k 3"], Int[Array, "*batch"]]:
+    """Hit list of each image, ordered by y then x, in a fixed number of slots for `jit`.
+
+    Returns `(hits int32[..., max_hits, 3], n_lit)`. `n_lit` counts all lit pixels; where it exceeds `max_hits`, only
+    the first `max_hits` of them are in the list. Times are rounded to whole bins (half to even); a lit pixel never
+    rounds to "no hit": it gives at least bin 1.
+    """
+    *batch, n_y, n_x = image.shape
+    flat = image.reshape(-1, n_y * n_x)
+    lit = flat > 0
+    rank = jnp.cumsum(lit, axis=-1, dtype=jnp.int32) - 1
+    slot = jnp.where(lit, rank, max_hits)  # unlit pixels and surplus hits fall off the end
+    pixel = jnp.broadcast_to(jnp.arange(n_y * n_x, dtype=jnp.int32), flat.shape)
+    t = jnp.maximum(jnp.round(flat), 1).astype(jnp.int32)
+    values = jnp.stack([pixel % n_x, pixel // n_x, t], axis=-1)
+
+    def fill(slots: Array, rows: Array) -> Array:
+        return jnp.zeros((max_hits, 3), jnp.int32).at[slots].set(rows, mode="drop")
+
+    hits = jax.vmap(fill)(slot, values)
+    n_lit = jnp.sum(lit, axis=-1, dtype=jnp.int32)
+    return hits.reshape(*batch, max_hits, 3), n_lit.reshape(batch)
+
+
+def reconstruct_3d_numpy(image: np.ndarray) -> np.ndarray:
+    """Hit list `int[n, 3]` of one image `[y, x]` on the host, ordered by y then x, exactly as long as needed."""
+    y, x = np.nonzero(image > 0)
+    t = np.maximum(np.rint(image[y, x]), 1)
+    return np.stack([x, y, t], axis=-1).astype(np.int32)
+
+
+def mask(
+    image: Float[Array, "*batch y x"],
+    direct: Real[Array, "*batch y x"],
+    *,
+    tof_tolerance: Number | None = None,
+) -> Float[Array, "*batch y x"]:
+    """Masked output: the input's own hits at the pixels that the direct output lights, with their exact ToF.
+
+    Args:
+        image: embedded-ToF input, in time bins.
+        direct: direct output after renormalisation, in time bins; lit where above 0.
+        tof_tolerance: in time bins; a hit is kept only if it differs from the direct output's ToF by at most this.
+            None keeps it whatever its ToF; then `direct` may as well be a map of lit pixels.
+    """
+    keep = direct > 0
+    if tof_tolerance is not None:
+        keep &= jnp.abs(image - direct) <= tof_tolerance
+    return jnp.where(keep, image, jnp.zeros_like(image))

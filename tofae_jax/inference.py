@@ -1,0 +1,171 @@
+"""Denoise measured events: from a dataset or any file that can be read to a hit file, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from tofae_jax.assembly import check_detector, step_settings
+from tofae_jax.datasets.events import DataError, Events, select_hits
+from tofae_jax.datasets.format import Dataset, slice_events
+from tofae_jax.datasets.readers import read_events
+from tofae_jax.datasets.writers import open_hit_file
+from tofae_jax.detector import Detector
+from tofae_jax.evaluation import LoadedRun, load_run
+from tofae_jax.steps import Denoised, denoise_step
+
+LEAST_SLOTS = 64
+MOST_SLOTS_PER_BATCH = 2**20  # an event with very many hits travels in a smaller batch
+
+
+class DenoiseReport(NamedTuple):
+    """What `denoise` did."""
+
+    run: str
+    epoch: int
+    output: str
+    events: int
+    hits: int
+    hits_kept: int
+    hits_occluded: int
+    """hits that shared a pixel with a later one, which the model could not see; they are never kept"""
+
+
+def events_of(source: str | Path, *, detector: Detector, array: str | None = None) -> Iterator[Events]:
+    """Events of a dataset folder or of any known file, part by part, numbered by a column `event`."""
+    path = Path(source)
+    if not path.is_dir():
+        yield from read_events(path, detector=detector, array=array)
+        return
+    dataset = Dataset(path)
+    check_detector(dataset, detector)
+    first = 0
+    for events in dataset.events():
+        numbers = events.event_columns.get("event")
+        numbers = np.arange(first, first + events.n_events) if numbers is None else numbers
+        first += events.n_events
+        yield events._replace(event_columns={"event": numbers})
+
+
+def _padded(events: Events, rows: int, slots: int) -> np.ndarray:
+    hits = np.zeros((rows, slots, 3), np.int16)
+    filled = np.arange(slots) < events.counts[:, None]
+    hits[: events.n_events][filled] = events.hits
+    return hits
+
+
+def _groups(events: Events, batch: int) -> Iterator[tuple[Events, int, int]]:
+    """Events in batches, with the rows and slots to pad them to.
+
+    Slots are a power of two: a new shape compiles anew, so there must be few of them. No hit is ever dropped.
+    """
+    start = 0
+    while start < events.n_events:
+        stop = min(start + batch, events.n_events)
+        slots = _power_of_two(int(events.counts[start:stop].max()))
+        rows = max(1, min(batch, MOST_SLOTS_PER_BATCH // slots))
+        stop = min(stop, start + rows)
+        yield slice_events(events, start, stop), rows, slots
+        start = stop
+
+
+def _power_of_two(n: int) -> int:
+    return max(LEAST_SLOTS, 1 << (max(n, 1) - 1).bit_length())
+
+
+class Denoiser:
+    """A run's model, compiled for use on events of any size."""
+
+    def __init__(self, run: LoadedRun, *, tof_tolerance_ns: float | None = None) -> None:
+        """Prepare.
+
+        Args:
+            run: from `load_run`.
+            tof_tolerance_ns: overrides the run's ToF tolerance of the mask, in ns.
+        """
+        assembly = run.assembly
+        self.detector = assembly.config.detector
+        self._variables = run.variables
+        settings = step_settings(assembly.config)
+        if tof_tolerance_ns is not None:
+            settings = settings._replace(tof_tolerance_bins=tof_tolerance_ns / self.detector.bin_ns)
+        self._settings = settings
+        self._batch = assembly.config.train.batch
+        self._step = jax.jit(
+            lambda variables, hits, settings: denoise_step(
+                variables, hits, settings, model=assembly.model, options=assembly.options
+            )
+        )
+
+    def __call__(self, parts: Iterator[Events]) -> Iterator[Events]:
+        """The same events with hit columns `score`, `kept` and `visible`, in order.
+
+        One batch is always under way on the device while the one before it is handed out.
+        """
+        waiting: tuple[Events, Denoised] | None = None
+        for part in parts:
+            for events, rows, slots in _groups(part, self._batch):
+                known = self._step(self._variables, _padded(events, rows, slots), self._settings)
+                if waiting is not None:
+                    yield _scored(*waiting)
+                waiting = (events, known)
+        if waiting is not None:
+            yield _scored(*waiting)
+
+
+def _scored(events: Events, denoised: Denoised) -> Events:
+    columns = jax.device_get(denoised)
+    filled = np.arange(columns.kept.shape[1]) < events.counts[:, None]
+    found = {name: column[: events.n_events][filled] for name, column in columns._asdict().items()}
+    return events._replace(hit_columns={**events.hit_columns, **found})
+
+
+def denoise_run(
+    folder: str | Path,
+    source: str | Path,
+    output: str | Path,
+    *,
+    array: str | None = None,
+    all_hits: bool = False,
+    tof_tolerance_ns: float | None = None,
+    overwrite: bool = False,
+) -> DenoiseReport:
+    """Denoise a dataset or a file of events into a hit file with columns event, x, y, t, score.
+
+    Args:
+        folder: the run whose model to use.
+        source: dataset folder, or a file that `convert` can read.
+        output: `.npz` or `.csv`.
+        array: which array of an `.npz` file to read.
+        all_hits: write all hits, with a column `kept`, instead of the kept ones.
+        tof_tolerance_ns: overrides the run's ToF tolerance of the mask, in ns.
+        overwrite: replace the output if it is there.
+    """
+    run = load_run(folder)
+    denoiser = Denoiser(run, tof_tolerance_ns=tof_tolerance_ns)
+    columns: dict[str, np.dtype] = {"score": np.dtype(np.float32)}
+    if all_hits:
+        columns["kept"] = np.dtype(bool)
+    n_events = n_hits = n_kept = n_visible = 0
+    with open_hit_file(Path(output), columns=columns, overwrite=overwrite) as file:
+        for events in denoiser(events_of(source, detector=denoiser.detector, array=array)):
+            kept = events.hit_columns["kept"]
+            n_events, n_hits = n_events + events.n_events, n_hits + events.n_hits
+            n_kept, n_visible = n_kept + int(kept.sum()), n_visible + int(events.hit_columns["visible"].sum())
+            wanted = events._replace(hit_columns={name: events.hit_columns[name] for name in columns})
+            file.append(wanted if all_hits else select_hits(wanted, kept))
+        if not n_events:
+            raise DataError(f"{source}: holds no events")
+    return DenoiseReport(
+        run=run.record.run_id,
+        epoch=run.epoch,
+        output=str(output),
+        events=n_events,
+        hits=n_hits,
+        hits_kept=n_kept,
+        hits_occluded=n_hits - n_visible,
+    )

@@ -1,0 +1,82 @@
+"""What a person sees while a run goes on: a bar on a terminal, a line per epoch anywhere else. All on stderr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+
+class Progress:
+    """Progress over epochs and steps; a context manager."""
+
+    def __init__(self, n_epochs: int, steps_per_epoch: int) -> None:
+        """Nothing is shown before the first step."""
+        self._n_epochs, self._steps = n_epochs, steps_per_epoch
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        self._task = self._bar.add_task("starting", total=self._n_epochs * self._steps, note="compiling")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """A step, counted from 1, is done."""
+        done = (epoch - 1) * self._steps + step
+        note = f"loss {loss:.4g}"
+        self._bar.update(self._task, completed=done, description=f"epoch {epoch}/{self._n_epochs}", note=note)
+
+    def say(self, note: str) -> None:
+        """What goes on now."""
+        self._bar.update(self._task, note=note)
+
+    def epoch_done(self, record: dict[str, Any]) -> None:
+        """A line for an epoch's record."""
+        line = f"epoch {record['epoch']}/{self._n_epochs}: train loss {record['train']['loss']:.4g}"
+        if (validation := record["validation"]) is not None:
+            masked = validation["masked"]
+            line += (
+                f", validation loss {validation['loss']:.4g}, masked efficiency {masked['efficiency']:.3f}, "
+                f"purity {masked['purity']:.3f}, F1 {masked['f1']:.3f}"
+            )
+        self._console.print(f"{line} ({record['time']['epoch_s']:.1f} s)", soft_wrap=True)
+
+
+def outputs_table(result: dict[str, Any]) -> str:
+    """Input, direct and masked output side by side, as text."""
+    table = Table(title=f"{result['events']} events", title_justify="left")
+    table.add_column("output")
+    columns = {
+        "efficiency": "efficiency",
+        "purity": "purity",
+        "f1": "F1",
+        "noise_rejection": "noise rejection",
+        "false_positives_per_event": "false pos./event",
+        "false_negatives_per_event": "false neg./event",
+        "mse": "MSE (t/T)²",
+        "ssim": "SSIM",
+    }
+    for heading in columns.values():
+        table.add_column(heading, justify="right")
+    for name in ("input", "direct", "masked"):
+        values = [result[name][key] for key in columns]
+        table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
+    console = Console(width=120, color_system=None, record=True, quiet=True)
+    console.print(table)
+    return console.export_text().rstrip()

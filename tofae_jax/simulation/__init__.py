@@ -1,0 +1,1 @@
+"""Simulation: pattern generators, and the detector that sees them."""

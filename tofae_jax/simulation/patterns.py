@@ -1,0 +1,398 @@
+"""Pattern generators: the densely filled sets of hits that a track could make, as hit lists on the host.
+
+Image rows count downwards: a pattern *rises* towards row 0 while its time grows. Lengths are in pixels and time bins.
+Each generator takes `(rng, n_events, *, detector, origin)` and gives events of one track: `origin = (x, y, t)` fixes a
+point of the pattern for all events (rounded to the nearest pixel or bin), None draws that coordinate for every event.
+The origin is a hit of every pattern but `blank`. All hits lie inside the detector, none is repeated within an event,
+and the hits of a track are ordered by time. Any detector shape works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+
+import numpy as np
+
+from tofae_jax.datasets.events import Events, concatenate, event_of_hit, select_hits
+from tofae_jax.detector import Detector
+
+Origin = tuple[float | None, float | None, float | None]
+ANYWHERE: Origin = (None, None, None)
+
+BLOCK_EVENTS = 1000  # events drawn from one random stream, whatever the chunks that are asked for
+BATCH_CELLS = 2**20  # array cells worked on at once: small enough for the processor's cache, and bounds the memory
+
+V_ROWS_PER_STEP = 3  # an arm of a `v` climbs three rows per column and time bin
+
+# The law of `parabola`, fitted to 60 events of the predecessor on 88 columns and 128 rows; every one of them is
+# reproduced hit by hit. Lengths along x scale with the columns, those along y with the rows.
+ARC_CENTRE_X = (36 / 88, 52 / 88)
+ARC_BOTTOM_Y = (32 / 128, 120 / 128)
+ARC_RADIUS = (55 / 88, 180 / 88)
+ARC_STEEPEST = 52.5 / 55  # the furthest wall's distance over the radius at the limits above: bounds the arc's slope
+ARM_DEGREES = (3, 26)
+ARM_STEPS = 400 / 88
+ARM_OVERSHOOT = 0.42  # pixels beyond the centre of the last column at which an arm turns; the fit allows 0.40 to 0.44
+
+CROSSING_DEGREES = (60.0, 120.0)  # from 60 on, the two lines share no pixel but their centre
+DOME_RADIUS = (1 / 8, 1 / 3)  # of the shorter side
+
+
+def v(rng: np.random.Generator, n_events: int, *, detector: Detector, origin: Origin = ANYWHERE) -> Events:
+    """Two straight arms that rise from the origin to either side, folded back at the side walls.
+
+    Step `i` puts hits at `(fold(x0 ± i), y0 - 3 i, t0 + i)` while `y >= 0` and `t <= n_t`, with `fold` the mirror at
+    the walls that repeats the wall's column: -1 -> 0, n_x -> n_x - 1. The origin is uniform over the detector.
+
+    Two differences from the predecessor are on purpose. Its last step wraps round to the bottom of the image (a
+    negative index), ours ends at the top; and it never used the last time bin, ours allows all of 1..n_t.
+
+    Raises ValueError for an origin outside the detector.
+    """
+    n_steps = min((detector.n_y - 1) // V_ROWS_PER_STEP + 1, detector.n_t)
+
+    def hits_of(x0: np.ndarray, y0: np.ndarray, t0: np.ndarray) -> Events:
+        step = np.arange(n_steps, dtype=np.int32)
+        y, t = y0[:, None] - V_ROWS_PER_STEP * step, t0[:, None] + step
+        arms = _folded(x0[:, None] - step, detector.n_x), _folded(x0[:, None] + step, detector.n_x)
+        inside = (y >= 0) & (t <= detector.n_t)
+        meet = step % detector.n_x == 0  # the arms share a pixel exactly at these steps, the origin included
+        keep = np.stack([inside, inside & ~meet], axis=-1)
+        return _kept(np.stack([np.minimum(*arms), np.maximum(*arms)], axis=-1), y[..., None], t[..., None], keep)
+
+    return _in_batches(hits_of, _origins(rng, n_events, detector, origin), 2 * n_steps)
+
+
+def parabola(rng: np.random.Generator, n_events: int, *, detector: Detector, origin: Origin = ANYWHERE) -> Events:
+    """An arc from wall to wall whose ends continue as straight arms that rise and fold back at the side walls.
+
+    The arc is the lower part of a circle, `y(x) = y0 - R + sqrt(R^2 - (x - x0)^2)`, as all pixels that the curve meets;
+    the origin `(x0, y0, t0)` is its lowest point. From the arc's pixel at either wall an arm goes on in unit steps
+    `(cos a, sin a)` inwards and up, with the same angle `a` on both sides, and turns round in x where the next step
+    would end more than `ARM_OVERSHOOT` beyond a wall's column. It ends after 400 n_x / 88 points or at its first hit in
+    the top row. Time follows the row, `t = t0 + y0 - y`, cut at `t > n_t`. Where the arc leaves through the top before
+    it reaches a wall, that side has no arm.
+
+    On 88 x 128 pixels, `x0` is uniform in 36..52, `y0` in 32..120, `R` in 55..180, `a` in whole degrees 3..26, and `t0`
+    over all bins; other shapes scale these with their columns and rows. For an `x0` given so far from a wall that the
+    circle would not reach it, `R` is enlarged.
+
+    Raises ValueError for an origin outside the detector.
+    """
+    x_range, y_range = _scaled(ARC_CENTRE_X, detector.n_x), _scaled(ARC_BOTTOM_Y, detector.n_y)
+    x0, y0, t0 = _origins(rng, n_events, detector, origin, x_range, y_range)
+    radius = rng.uniform(ARC_RADIUS[0] * detector.n_x, ARC_RADIUS[1] * detector.n_x, n_events)
+    degrees = rng.integers(*ARM_DEGREES, size=n_events, endpoint=True)
+    shape = partial(parabola_hits, detector=detector)
+    return _in_batches(shape, (x0, y0, t0, radius, degrees), detector.n_x * detector.n_y)
+
+
+def parabola_hits(
+    x0: np.ndarray, y0: np.ndarray, t0: np.ndarray, radius: np.ndarray, degrees: np.ndarray, *, detector: Detector
+) -> Events:
+    """The hits of `parabola` for given parameters, [n_events] each: whole pixels and bins, radius in pixels, degrees.
+
+    The law stands in the docstring of `parabola`; degrees are whole and within `ARM_DEGREES`.
+    """
+    # Time is a function of the row, so an image of lit pixels joins arc and arms and removes what they share.
+    n_x, n_y = detector.n_x, detector.n_y
+    image = np.zeros((len(x0), n_y * n_x), bool)  # rows from the bottom up: the order of time
+
+    def light(x: np.ndarray, y: np.ndarray, keep: np.ndarray) -> None:
+        place = np.arange(len(x0)).reshape((-1,) + (1,) * (keep.ndim - 1)) * (n_y * n_x) + (n_y - 1 - y) * n_x + x
+        image.reshape(-1)[place[keep]] = True
+
+    border = np.arange(n_x + 1) - 0.5 - x0[:, None]
+    radius = np.maximum(radius, np.abs(border).max(axis=1) / ARC_STEEPEST)[:, None]
+    row = np.floor(y0[:, None] + 0.5 - radius + np.sqrt(radius**2 - border**2)).astype(np.int64)
+    top, bottom = np.minimum(row[:, :-1], row[:, 1:]), np.maximum(row[:, :-1], row[:, 1:])
+    bottom[np.arange(len(x0)), x0] = y0
+    for offset in range((bottom - top).max(initial=0) + 1):
+        y = top + offset
+        light(np.arange(n_x), y, (y >= 0) & (y <= bottom))
+    column, risen, is_first = (table[degrees - ARM_DEGREES[0]] for table in _arm_tables(n_x))
+    for x, start in ((column, row[:, :1]), (n_x - 1 - column, row[:, -1:])):
+        y = start - risen
+        light(x, y, (y > 0) | ((y == 0) & is_first))
+    event, place = np.divmod(np.flatnonzero(image), n_y * n_x)
+    y = n_y - 1 - place // n_x
+    t = (t0 + y0)[event] - y
+    keep = t <= detector.n_t
+    counts = np.bincount(event[keep], minlength=len(x0))
+    hits = np.stack([place % n_x, y, t], axis=1)[keep].astype(np.int16)
+    return Events(hits, np.concatenate([[0], np.cumsum(counts)]))
+
+
+def line(rng: np.random.Generator, n_events: int, *, detector: Detector, origin: Origin = ANYWHERE) -> Events:
+    """A straight line through the origin from edge to edge, with time rising along it.
+
+    Point `i` is `(x0 + i dx, y0 + i dy, t0 + i)`, rounded, for all whole `i` that lie inside the detector and its time
+    window, with `max(|dx|, |dy|) = 1` so that every pixel is new. The direction is uniform over the full turn, the
+    origin over the detector.
+
+    Raises ValueError for an origin outside the detector.
+    """
+    centre = _origins(rng, n_events, detector, origin)
+    return _lines(centre, rng.uniform(0.0, 2 * np.pi, (n_events, 1)), detector)
+
+
+def cross(rng: np.random.Generator, n_events: int, *, detector: Detector, origin: Origin = ANYWHERE) -> Events:
+    """Two lines (see `line`) that share the origin as their centre and cross at 60 to 120 degrees, uniformly drawn.
+
+    Raises ValueError for an origin outside the detector.
+    """
+    centre = _origins(rng, n_events, detector, origin)
+    first = rng.uniform(0.0, 2 * np.pi, n_events)
+    second = first + np.deg2rad(rng.uniform(*CROSSING_DEGREES, n_events))
+    return _lines(centre, np.stack([first, second], axis=1), detector)
+
+
+def hemisphere(rng: np.random.Generator, n_events: int, *, detector: Detector, origin: Origin = ANYWHERE) -> Events:
+    """The shell of a half sphere over a filled disc, its pole at the origin and first in time.
+
+    Each pixel at a distance `d <= r` from the centre has one hit at `t = t0 + r - sqrt(r^2 - d^2)`, rounded: one time
+    bin per pixel, the pole at `t0` and the rim at `t0 + r`. What lies outside the detector or its time window is cut.
+    The radius is a whole number, uniform from an eighth to a third of the shorter side (at least 1), the origin uniform
+    over the detector.
+
+    Raises ValueError for an origin outside the detector.
+    """
+    low, high = (max(1, int(share * min(detector.n_x, detector.n_y))) for share in DOME_RADIUS)
+    side = np.arange(-high, high + 1, dtype=np.int32)
+    dx, dy = (offset.ravel() for offset in np.meshgrid(side, side))
+    squared = dx**2 + dy**2
+    order = np.argsort(squared, kind="stable")[: np.count_nonzero(squared <= high**2)]
+    dx, dy, squared = dx[order], dy[order], squared[order]
+
+    def hits_of(x0: np.ndarray, y0: np.ndarray, t0: np.ndarray, radius: np.ndarray) -> Events:
+        used = slice(np.searchsorted(squared, radius.max() ** 2, side="right"))
+        height_squared = (radius**2)[:, None] - squared[used]
+        depth = radius[:, None] - np.sqrt(np.maximum(height_squared, 0), dtype=np.float32)
+        x, y, t = x0[:, None] + dx[used], y0[:, None] + dy[used], t0[:, None] + np.rint(depth).astype(np.int32)
+        return _kept(x, y, t, (height_squared >= 0) & _is_inside(x, y, t, detector))
+
+    centre = _origins(rng, n_events, detector, origin)
+    radius = rng.integers(low, high, size=n_events, endpoint=True, dtype=np.int32)
+    return _in_batches(hits_of, (*centre, radius), len(squared))
+
+
+def blank(rng: np.random.Generator, n_events: int, *, detector: Detector, origin: Origin = ANYWHERE) -> Events:
+    """Events without hits. `rng` is not used; the origin is checked as for the others (ValueError)."""
+    _origin_limits(detector, origin)
+    return Events(np.zeros((0, 3), np.int16), np.zeros(n_events + 1, np.int64))
+
+
+PATTERNS: dict[str, Callable[..., Events]] = {
+    generator.__name__: generator for generator in (v, parabola, cross, line, hemisphere, blank)
+}
+"""Generators by name; an event's `pattern` column counts in this order."""
+
+
+def simulate_patterns(
+    seed: int,
+    n_events: int,
+    *,
+    detector: Detector,
+    weights: Mapping[str, float],
+    n_tracks: tuple[int, int] = (1, 1),
+    origin: Origin = ANYWHERE,
+    chunk_events: int = 1000,
+) -> Iterator[Events]:
+    """Events whose tracks are drawn from a mixture of patterns, `chunk_events` at a time (the last chunk may be less).
+
+    `weights` gives the mixture by pattern name, in any scale. An event has `n_tracks = (low, high)` tracks, uniform
+    with both ends; each track's pattern is drawn on its own. The hits of an event are ordered by track, then by time;
+    a hit that an earlier track of the event has already made is removed.
+
+    Hit column: `track`, int16, the number of the track within its event. Event columns, int16: `n_tracks`, and
+    `pattern`, the place of the name in `PATTERNS`, or -1 where the tracks of an event differ.
+
+    The events are a function of the seed and the other settings only: `chunk_events` does not change them, and fewer
+    events are the first ones of more. (Every block of 1000 events has its own stream, seeded by `(seed, block)`.)
+
+    Raises ValueError, at the call, for a negative seed or count, a chunk below 1, unknown names, weights that are
+    negative, not finite or all zero, a track range that is not `1 <= low <= high`, or an origin outside the detector.
+    """
+    _origin_limits(detector, origin)
+    shares = _shares(weights)
+    for name, value, least in (("seed", seed, 0), ("n_events", n_events, 0), ("chunk_events", chunk_events, 1)):
+        if value < least:
+            raise ValueError(f"{name} is {value}, allowed: {least} or more")
+    if not 1 <= n_tracks[0] <= n_tracks[1] <= np.iinfo(np.int16).max:
+        raise ValueError(f"n_tracks is {n_tracks}, allowed: (low, high) with 1 <= low <= high <= 32767")
+    draw = partial(_draw_block, seed, detector=detector, shares=shares, n_tracks=n_tracks, origin=origin)
+    return _chunks(draw, n_events, chunk_events)
+
+
+def _chunks(draw_block: Callable[[int], Events], n_events: int, chunk_events: int) -> Iterator[Events]:
+    """The first `n_events` events of the blocks, joined and cut into chunks."""
+    draw_block = lru_cache(maxsize=1)(draw_block)
+    for start in range(0, n_events, chunk_events):
+        stop = min(start + chunk_events, n_events)
+        yield concatenate(
+            _events_between(draw_block(block), max(start - first, 0), min(stop - first, BLOCK_EVENTS))
+            for block in range(start // BLOCK_EVENTS, (stop - 1) // BLOCK_EVENTS + 1)
+            for first in [block * BLOCK_EVENTS]
+        )
+
+
+def _draw_block(
+    seed: int, block: int, *, detector: Detector, shares: np.ndarray, n_tracks: tuple[int, int], origin: Origin
+) -> Events:
+    rng = np.random.default_rng([seed, block])
+    tracks = rng.integers(*n_tracks, size=BLOCK_EVENTS, endpoint=True)
+    first_track = np.concatenate([[0], np.cumsum(tracks)])
+    pattern = rng.choice(len(PATTERNS), size=first_track[-1], p=shares).astype(np.int16)
+    hits, offsets = _draw_tracks(rng, pattern, detector, origin)
+    number = np.arange(len(pattern)) - np.repeat(first_track[:-1], tracks)
+    lowest, highest = (ufunc.reduceat(pattern, first_track[:-1]) for ufunc in (np.minimum, np.maximum))
+    events = Events(
+        hits,
+        offsets[first_track],
+        {"track": np.repeat(number.astype(np.int16), np.diff(offsets))},
+        {"n_tracks": tracks.astype(np.int16), "pattern": np.where(lowest == highest, lowest, np.int16(-1))},
+    )
+    return events if n_tracks[1] == 1 else select_hits(events, _is_first_of_its_kind(events, detector))
+
+
+def _draw_tracks(
+    rng: np.random.Generator, pattern: np.ndarray, detector: Detector, origin: Origin
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hits of all tracks in the order of `pattern`, the place of each track's name in `PATTERNS`, and their offsets."""
+    parts, counts = [], np.zeros(len(pattern), np.int64)
+    for place, generate in enumerate(PATTERNS.values()):
+        tracks = np.flatnonzero(pattern == place)
+        if len(tracks):
+            part = generate(rng, len(tracks), detector=detector, origin=origin)
+            counts[tracks] = part.counts
+            parts.append((tracks, part))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    hits = np.empty((offsets[-1], 3), np.int16)
+    for tracks, part in parts:
+        shift = np.repeat(offsets[tracks] - part.offsets[:-1], part.counts)
+        hits[np.arange(part.n_hits) + shift] = part.hits
+    return hits, offsets
+
+
+def _is_first_of_its_kind(events: Events, detector: Detector) -> np.ndarray:
+    """Whether no earlier hit of the same event is the same, bool[n_hits]."""
+    key = event_of_hit(events)
+    for column, size in enumerate((detector.n_x, detector.n_y, detector.n_t + 1)):
+        key = key * size + events.hits[:, column]
+    order = np.argsort(key, kind="stable")
+    is_first = np.empty(events.n_hits, bool)
+    is_first[order] = np.diff(key[order], prepend=-1) != 0
+    return is_first
+
+
+def _shares(weights: Mapping[str, float]) -> np.ndarray:
+    """Probability of every pattern, in the order of `PATTERNS`."""
+    unknown = sorted(set(weights) - set(PATTERNS))
+    if unknown:
+        raise ValueError(f"weights has unknown patterns {unknown}, known: {list(PATTERNS)}")
+    values = np.array([weights.get(name, 0.0) for name in PATTERNS], float)
+    if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
+        raise ValueError(f"weights is {dict(weights)}, allowed: finite numbers from 0 up, at least one above 0")
+    return values / values.max() / np.sum(values / values.max())
+
+
+def _origin_limits(detector: Detector, origin: Origin) -> list[tuple[int, int]]:
+    """Lowest and highest value of x, y and t; a ValueError if the origin lies outside."""
+    limits = [(0, detector.n_x - 1), (0, detector.n_y - 1), (1, detector.n_t)]
+    for name, value, (low, high) in zip("xyt", origin, limits, strict=True):
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"origin has {name} = {value}, allowed: {low} to {high}, or None for random")
+    return limits
+
+
+def _origins(
+    rng: np.random.Generator, n_events: int, detector: Detector, origin: Origin, *ranges: tuple[int, int]
+) -> tuple[np.ndarray, ...]:
+    """x, y, t of every event's origin, int32[n_events] each: as given, or uniform in its range (else everywhere)."""
+    ranges += tuple(_origin_limits(detector, origin)[len(ranges) :])
+    return tuple(
+        rng.integers(low, high, size=n_events, endpoint=True, dtype=np.int32)
+        if value is None
+        else np.full(n_events, np.rint(value), np.int32)
+        for value, (low, high) in zip(origin, ranges, strict=True)
+    )
+
+
+def _scaled(shares: tuple[float, float], size: int) -> tuple[int, int]:
+    """The range of pixels that is these shares of an axis, at most its last pixel."""
+    low, high = (min(round(share * size), size - 1) for share in shares)
+    return low, high
+
+
+def _in_batches(hits_of: Callable[..., Events], parameters: tuple[np.ndarray, ...], cells_per_event: int) -> Events:
+    """`hits_of` the parameters, each [n_events, ...], a batch of events at a time."""
+    n_events, size = len(parameters[0]), max(1, BATCH_CELLS // cells_per_event)
+    starts = range(0, n_events, size)
+    return concatenate(hits_of(*(values[start : start + size] for values in parameters)) for start in starts)
+
+
+def _kept(x: np.ndarray, y: np.ndarray, t: np.ndarray, keep: np.ndarray) -> Events:
+    """The hits that `keep`, bool[n_events, ...], marks; x, y, t broadcast against it."""
+    counts = np.count_nonzero(keep.reshape(len(keep), -1), axis=1)
+    hits = np.empty((counts.sum(), 3), np.int16)
+    for column, values in enumerate((x, y, t)):
+        hits[:, column] = np.broadcast_to(values, keep.shape)[keep]
+    return Events(hits, np.concatenate([[0], np.cumsum(counts)]))
+
+
+def _events_between(events: Events, first: int, last: int) -> Events:
+    begin, end = events.offsets[first], events.offsets[last]
+    return Events(
+        events.hits[begin:end],
+        events.offsets[first : last + 1] - begin,
+        {name: column[begin:end] for name, column in events.hit_columns.items()},
+        {name: column[first:last] for name, column in events.event_columns.items()},
+    )
+
+
+def _is_inside(x: np.ndarray, y: np.ndarray, t: np.ndarray, detector: Detector) -> np.ndarray:
+    inside_xy = (x >= 0) & (x < detector.n_x) & (y >= 0) & (y < detector.n_y)
+    return inside_xy & (t >= 1) & (t <= detector.n_t)
+
+
+def _folded(x: np.ndarray, n_x: int) -> np.ndarray:
+    """Columns mirrored at the walls, any number of times; the wall's column comes twice."""
+    x = x % (2 * n_x)
+    return np.minimum(x, 2 * n_x - 1 - x)
+
+
+def _lines(centre: tuple[np.ndarray, ...], angles: np.ndarray, detector: Detector) -> Events:
+    """Lines through each event's centre at `angles`, float[n_events, n_lines]; the centre itself once."""
+    furthest = min(max(detector.n_x, detector.n_y), detector.n_t) - 1
+    step = np.arange(-furthest, furthest + 1, dtype=np.int32)[:, None]
+
+    def hits_of(x0: np.ndarray, y0: np.ndarray, t0: np.ndarray, angle: np.ndarray) -> Events:
+        direction = np.stack([np.cos(angle), np.sin(angle)])[:, :, None, :]
+        dx, dy = direction / np.abs(direction).max(axis=0)
+        x0, y0, t0 = (values[:, None, None] for values in (x0, y0, t0))
+        x, y = np.floor(x0 + 0.5 + step * dx), np.floor(y0 + 0.5 + step * dy)
+        keep = _is_inside(x, y, t0 + step, detector)
+        keep[:, furthest, 1:] = False
+        return _kept(x, y, t0 + step, keep)
+
+    return _in_batches(hits_of, (*centre, angles), len(step) * angles.shape[1])
+
+
+@lru_cache(maxsize=4)
+def _arm_tables(n_x: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Column and rows risen at each point of an arm from column 0, and whether the point is the first in its row.
+
+    Each [n_angles, n_steps], one line per whole degree from `ARM_DEGREES[0]` on.
+    """
+    angle = np.deg2rad(np.arange(ARM_DEGREES[0], ARM_DEGREES[1] + 1))
+    n_steps = max(1, round(ARM_STEPS * n_x))
+    columns, x, dx = np.empty((len(angle), n_steps)), np.zeros(len(angle)), np.cos(angle)
+    for step in range(n_steps):
+        columns[:, step] = x
+        turns = (x + dx > n_x - 1 + ARM_OVERSHOOT) | (x + dx < -ARM_OVERSHOOT)
+        dx = np.where(turns, -dx, dx)
+        x = x + dx
+    column = np.clip(np.floor(columns + 0.5), 0, n_x - 1).astype(np.int32)  # a single column is less than a step wide
+    risen = -np.floor(0.5 - np.sin(angle)[:, None] * np.arange(n_steps)).astype(np.int32)
+    return column, risen, np.diff(risen, axis=1, prepend=-1) > 0

@@ -1,0 +1,244 @@
+"""One step of training, evaluation and denoising: pure functions of arrays, compiled once.
+
+A batch holds hit lists; degradation, images, network, loss and metrics all run on the device inside the step.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from tofae_jax import degradation, hits, losses, metrics
+from tofae_jax.models import Model, Variables
+from tofae_jax.normalisation import normalisation_by_name
+from tofae_jax.train_state import TrainState
+
+Target = Literal["pattern", "signal"]
+
+
+class Batch(NamedTuple):
+    """Patterns to be degraded, or events to be denoised."""
+
+    hits: Int[Array, "batch k 3"]
+    event: Int[Array, " batch"]
+    """number of each event in its dataset: an evaluation's draw for an event depends on this alone"""
+    is_event: Bool[Array, " batch"]
+    """False for the filling of a ragged last batch"""
+    epoch: Int[Array, ""]
+    """epoch of the draws, from 0"""
+    step: Int[Array, ""]
+    """step in the epoch, from 0"""
+
+
+class StepSettings(NamedTuple):
+    """Numbers of a step, all traced: a schedule may change them without recompiling."""
+
+    degradation: degradation.DegradationSettings = degradation.DegradationSettings()
+    threshold: Any = 0.5
+    """of the normalisation"""
+    tof_tolerance_bins: Any = jnp.inf
+    """of the mask; infinite: any time"""
+    loss_weights: dict[str, Any] = {}
+    learning_rate: Any = 1e-3
+
+
+class StepOptions(NamedTuple):
+    """Choices of a step, all static."""
+
+    shape_xyt: tuple[int, int, int]
+    max_signal: int
+    max_noise: int
+    overflow: str = "drop"
+    selection: str = "random"
+    normalisation: str = "gapped"
+    loss: str = "acb_mse"
+    target: Target = "pattern"
+
+
+class Views(NamedTuple):
+    """One batch at every stage; images are in time bins."""
+
+    degraded: degradation.Degraded
+    pattern: Float[Array, "batch y x"]
+    signal: Float[Array, "batch y x"]
+    """kept and smeared signal without noise"""
+    input: Float[Array, "batch y x"]
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation knows of one batch. What its caller drops inside its own `jit` is not computed."""
+
+    metrics: metrics.Metrics
+    views: Views
+    output: Float[Array, "batch y x"]
+    """of the network, before renormalisation"""
+    direct: Float[Array, "batch y x"]
+    """direct output in time bins, or 1 where lit if the normalisation has no time"""
+    score: Float[Array, "batch k"]
+    """of each hit of the degraded events"""
+    kept: Bool[Array, "batch k"]
+    """which of them the masked output keeps"""
+
+
+class TrainMetrics(NamedTuple):
+    """Of one training step."""
+
+    loss: Array
+    gradient_norm: Array
+    parameter_norm: Array
+    update_norm: Array
+
+
+def _views(keys: Array, batch: Batch, settings: StepSettings, options: StepOptions) -> Views:
+    n_x, n_y, _ = options.shape_xyt
+    degrade = partial(
+        degradation.degrade,
+        shape_xyt=options.shape_xyt,
+        max_signal=options.max_signal,
+        max_noise=options.max_noise,
+        overflow=options.overflow,
+        selection=options.selection,
+    )
+    degraded = jax.vmap(degrade, in_axes=(0, 0, None))(keys, batch.hits, settings.degradation)
+    embed = partial(hits.embed, n_x=n_x, n_y=n_y)
+    return Views(degraded, embed(batch.hits), embed(degraded.smeared), embed(degraded.hits))
+
+
+def _target(views: Views, options: StepOptions) -> Array:
+    return views.pattern if options.target == "pattern" else views.signal
+
+
+def _normalised(image: Array, settings: StepSettings, options: StepOptions) -> Array:
+    normalise = normalisation_by_name(options.normalisation).normalise
+    return normalise(image, threshold=settings.threshold, n_t=options.shape_xyt[2])
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    settings: StepSettings,
+    *,
+    model: Model,
+    optimiser: optax.GradientTransformation,
+    options: StepOptions,
+) -> tuple[TrainState, TrainMetrics]:
+    """Degrade, predict, follow the gradient. The draw is a function of root key, epoch, step and place in the batch."""
+    key = jax.random.fold_in(jax.random.fold_in(state.key, batch.epoch), batch.step)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch.hits.shape[0]))
+    views = _views(keys, batch, settings, options)
+    x = _normalised(views.input, settings, options)
+    target = _normalised(_target(views, options), settings, options)
+    loss_function = losses.loss_by_name(options.loss).function
+
+    def objective(params: Any) -> tuple[Array, Any]:
+        output, batch_stats = model.apply_train({"params": params, "batch_stats": state.batch_stats}, x)
+        return loss_function(output, target, **settings.loss_weights), batch_stats
+
+    (loss, batch_stats), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    direction, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+    updates = jax.tree.map(lambda u: -settings.learning_rate * u, direction)
+    params = optax.apply_updates(state.params, updates)
+    new_state = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state)
+    norm = optax.tree.norm
+    return new_state, TrainMetrics(loss, norm(gradients), norm(params), norm(updates))
+
+
+def _read_output(
+    image: Array, event_hits: Array, output: Array, settings: StepSettings, options: StepOptions
+) -> tuple[Array, Array, Array, Array]:
+    """Direct output, masked output, and per hit its score and whether it is kept."""
+    normalisation = normalisation_by_name(options.normalisation)
+    if normalisation.has_time:
+        direct = normalisation.renormalise(output, threshold=settings.threshold, n_t=options.shape_xyt[2])
+        masked = hits.mask(image, direct, tof_tolerance=settings.tof_tolerance_bins)
+    else:
+        direct = normalisation.is_lit(output, threshold=settings.threshold).astype(jnp.float32)
+        masked = hits.mask(image, direct)
+    visible = hits.is_visible(event_hits, image)
+    score = jnp.where(visible, hits.at_hits(output, event_hits), 0).astype(jnp.float32)
+    return direct, masked, score, visible & (hits.at_hits(masked, event_hits) > 0)
+
+
+def eval_step(
+    variables: Variables, batch: Batch, key: Array, settings: StepSettings, *, model: Model, options: StepOptions
+) -> Evaluated:
+    """Degrade, predict, compare. An event's draw depends on `key` and the event's number alone.
+
+    So the result does not depend on the batch size, or on what else is evaluated.
+    """
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch.event)
+    views = _views(keys, batch, settings, options)
+    output = model.apply(variables, _normalised(views.input, settings, options))
+    target = _target(views, options)
+    normalised_target = _normalised(target, settings, options)
+    loss_function = losses.loss_by_name(options.loss).function
+    loss = loss_function(output, normalised_target, reduce="event", **settings.loss_weights)
+    event_hits, is_signal = views.degraded.hits, views.degraded.is_signal
+    direct, masked, score, kept = _read_output(views.input, event_hits, output, settings, options)
+    visible = hits.is_visible(event_hits, views.input)
+    filled, is_event, n_t = hits.is_hit(event_hits), batch.is_event, options.shape_xyt[2]
+    noise_pixels = (views.input > 0) & (views.input != views.signal)
+
+    def of_hits(keep: Array, image: Array) -> metrics.OutputMetrics:
+        confusion = metrics.hit_confusion(keep, is_signal, filled, is_event)
+        return metrics.OutputMetrics(confusion, metrics.image_sums(image / n_t, views.signal / n_t, is_event))
+
+    sums = metrics.Metrics(
+        events=_event_counts(views, visible, is_event),
+        loss=jnp.sum(jnp.where(is_event, loss, 0)),
+        input=of_hits(visible, views.input),
+        direct=metrics.OutputMetrics(
+            metrics.pixel_confusion(direct > 0, target > 0, noise_pixels, is_event),
+            metrics.image_sums(direct / n_t, target / n_t, is_event),
+        ),
+        masked=of_hits(kept, masked),
+    )
+    return Evaluated(sums, views, output, direct, score, kept)
+
+
+def _event_counts(views: Views, visible: Array, is_event: Array) -> metrics.EventCounts:
+    degraded = views.degraded
+
+    def total(per_event: Array) -> Array:
+        return jnp.sum(jnp.where(is_event, per_event, 0), dtype=jnp.int32)
+
+    return metrics.EventCounts(
+        n_events=jnp.sum(is_event, dtype=jnp.int32),
+        n_pattern_hits=total(degraded.n_pattern),
+        n_kept_hits=total(degraded.n_kept),
+        n_signal_hits=total(degraded.n_signal),
+        n_visible_signal_hits=total(jnp.sum(visible & degraded.is_signal, axis=-1, dtype=jnp.int32)),
+        n_noise_hits=total(degraded.n_noise),
+        n_occluded_hits=total(hits.count_occluded(degraded.hits, views.input)),
+    )
+
+
+class Denoised(NamedTuple):
+    """Per hit of measured events."""
+
+    score: Float[Array, "batch k"]
+    """the network's output at the hit's pixel; 0 where the hit is occluded"""
+    kept: Bool[Array, "batch k"]
+    visible: Bool[Array, "batch k"]
+    """False where a later hit on the same pixel occludes it; then it cannot be kept"""
+
+
+def denoise_step(
+    variables: Variables,
+    event_hits: Int[Array, "batch k 3"],
+    settings: StepSettings,
+    *,
+    model: Model,
+    options: StepOptions,
+) -> Denoised:
+    """Score measured hits and decide which to keep."""
+    n_x, n_y, _ = options.shape_xyt
+    image = hits.embed(event_hits, n_x=n_x, n_y=n_y)
+    output = model.apply(variables, _normalised(image, settings, options))
+    _, _, score, kept = _read_output(image, event_hits, output, settings, options)
+    return Denoised(score, kept, hits.is_visible(event_hits, image))

@@ -1,0 +1,71 @@
+"""`summary.txt`: a run told on two pages, generated from its record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from tofae_jax.progress import outputs_table
+from tofae_jax.runs import RunPaths, RunRecord, write_text
+
+
+def _lines(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _lines(value, f"{name}.")
+        else:
+            yield f"  {name} = {value}"
+
+
+def _only_chosen(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with those of the chosen loss and model alone."""
+    shown = dict(config)
+    for section in ("loss", "model"):
+        name = config[section]["name"]
+        shown[section] = {"name": name, name: config[section][name]}
+    return shown
+
+
+def _parameter_lines(parameters: Any) -> Iterator[str]:
+    total = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
+        name = "/".join(str(getattr(key, "key", key)) for key in path)
+        yield f"  {name:32s} {'x'.join(map(str, leaf.shape)):>16s} {leaf.size:>12,d} {leaf.dtype}"
+        total += leaf.size
+    yield f"  {'total':32s} {'':>16s} {total:>12,d}"
+
+
+def _section(title: str, lines: Iterator[str] | list[str]) -> list[str]:
+    return ["", title, *lines]
+
+
+def write_summary(
+    paths: RunPaths, record: RunRecord, results: Mapping[str, Any], history: list[dict[str, Any]], *, parameters: Any
+) -> Path:
+    """Write the summary of a run; returns its path."""
+    times = [epoch["time"]["epoch_s"] for epoch in history]
+    text = [f"run {record.run_id}", f"started {record.started}"]
+    if record.parent_run_id:
+        text.append(f"parent {record.parent_run_id}")
+    text += _section("settings", _lines(_only_chosen(record.config)))
+    text += _section("data", _lines(record.data))
+    text += _section(
+        "training",
+        [
+            f"  epochs = {len(history)}",
+            f"  best_epoch = {results['best_epoch']}",
+            f"  time_s = {sum(times):.1f}, per epoch {sum(times) / max(len(times), 1):.2f}",
+            f"  hits_dropped = {results['hits_dropped']} (beyond data.max_hits, summed over epochs)",
+        ],
+    )
+    if results["test"]:
+        text += _section("held-out events, best epoch", outputs_table(results["test"]).splitlines())
+        text += _section("true counts of these events", _lines(results["test"]["counts"]))
+    text += _section("parameters", _parameter_lines(parameters))
+    text += _section("versions", _lines(record.versions))
+    text += _section("system", _lines(record.system))
+    return write_text(paths.summary, "\n".join(text) + "\n")

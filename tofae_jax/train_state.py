@@ -1,0 +1,54 @@
+"""The state of a training run: one immutable pytree of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array
+
+from tofae_jax.models import Model
+
+
+class TrainState(struct.PyTreeNode):
+    """All that a training step reads and writes. Arrays only: the model and the optimiser are not in it."""
+
+    step: Array
+    """int32: optimiser steps done"""
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    key: Array
+    """root key; every draw is a function of it, the epoch and the step, so it never changes"""
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `Model.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def build_optimiser(*, weight_decay: float, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
+    """AdamW without its learning rate, which the step applies, as it is traced and may follow a schedule.
+
+    Loshchilov and Hutter 2019: the decay is decoupled from the gradient and scaled by the learning rate.
+    """
+    return optax.chain(optax.scale_by_adam(b1=b1, b2=b2), optax.add_decayed_weights(weight_decay))
+
+
+def create_train_state(seed: int, model: Model, optimiser: optax.GradientTransformation) -> TrainState:
+    """Fresh state. Compiled as one program: compiled draw by draw it would take several seconds longer."""
+
+    def create(key: Array) -> TrainState:
+        variables = model.init(jax.random.fold_in(key, 0))
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            opt_state=optimiser.init(variables["params"]),
+            key=key,
+        )
+
+    return jax.jit(create)(jax.random.key(seed))
