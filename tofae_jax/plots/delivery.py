@@ -1,0 +1,100 @@
+"""Where a finished figure goes: a window, a file, both or nowhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.registry import BackendFilter, backend_registry
+from matplotlib.figure import Figure
+
+from tofae_jax.plots.frame import check_choice
+from tofae_jax.plots.style import style
+
+PlotMode = Literal["show", "save", "both", "none"]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to beside `path`, which takes its place at the end; after an error, nothing is left of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@cache
+def print_once(message: str) -> None:
+    """Print a message to stderr, unless this process already did."""
+    print(message, file=sys.stderr)
+
+
+def deliver(
+    figure: Figure, path: str | Path | None, mode: PlotMode | str, *, warn: Callable[[str], object] = print_once
+) -> Path | None:
+    """Show a figure, save it as PNG, both or neither; returns the path once the file is there, None if none was asked.
+
+    A file is there completely or not at all; missing folders are made. Showing waits until the window is closed. Where
+    there is no display, `warn` is called once with one line, no window opens, and a file that was asked for is there.
+
+    Raises `ValueError` for an unknown mode, and for saving without a path or to one that does not end in `.png`.
+    """
+    check_choice("plot mode", mode, PlotMode)
+    saved = None
+    if mode in ("save", "both"):
+        if path is None or Path(path).suffix.lower() != ".png":
+            raise ValueError(f"plot mode {mode!r} needs a path that ends in '.png', got {path and str(path)!r}")
+        saved = _save(figure, Path(path))
+    if mode in ("show", "both"):
+        obstacle = display_obstacle() or _show(figure)
+        if obstacle:
+            warn(f"plots are not shown: {obstacle}")
+    return saved
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with style(), replacing(path) as partial:
+        figure.savefig(partial, format="png")
+    return path
+
+
+def display_obstacle() -> str:
+    """Why no window can open here, empty if one can."""
+    if sys.platform not in ("win32", "darwin") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return "this machine has no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    from matplotlib import pyplot  # here, because it looks for a display and keeps state
+
+    backend = pyplot.get_backend()
+    if backend.lower() in backend_registry.list_builtin(BackendFilter.NON_INTERACTIVE):
+        return f"matplotlib's backend {backend!r} has no windows"
+    return ""
+
+
+def _show(figure: Figure) -> str:
+    """Lend the figure to a window until it is closed; what went wrong, if the window did not open."""
+    from matplotlib import pyplot
+
+    dpi = figure.dpi
+    with style():
+        try:
+            window = pyplot.figure(figsize=tuple(figure.get_size_inches()), dpi=dpi)
+        except Exception as error:  # every toolkit has errors of its own; a figure is no reason to end a run
+            return f"no window opened: {error}"
+        window.canvas.figure = figure
+        figure.set_canvas(window.canvas)
+        try:
+            pyplot.show(block=True)
+        finally:
+            pyplot.close(figure)
+            FigureCanvasAgg(figure)
+            figure.dpi = dpi  # a window sets it to that of its screen
+    return ""

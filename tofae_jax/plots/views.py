@@ -1,0 +1,117 @@
+"""One event at every stage, as figures need it; kept in a file to draw figures again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import msgspec
+import numpy as np
+
+from tofae_jax.datasets.events import DataError
+from tofae_jax.detector import Detector
+from tofae_jax.plots.delivery import replacing
+
+_VERSION = 1
+_HIT_LISTS = ("pattern", "sparse", "smeared", "hits")
+_FLAGS = ("is_signal", "kept")
+
+
+class EventView(NamedTuple):
+    """One event at every stage, in host arrays; hits are x, y, t."""
+
+    pattern: np.ndarray
+    """int[n, 3]: all hits that the track could make"""
+    sparse: np.ndarray
+    """int[n, 3]: the few of them that were seen"""
+    smeared: np.ndarray
+    """int[n, 3]: the same, displaced"""
+    hits: np.ndarray
+    """int[n, 3]: the noised event, signal and noise"""
+    is_signal: np.ndarray
+    """bool[n]: of `hits`"""
+    direct: np.ndarray
+    """float[Y, X]: direct output in time bins, 0 where dark; 1 where lit if it has no time"""
+    kept: np.ndarray
+    """bool[n]: of `hits`, the masked output"""
+    has_time: bool = True
+    """False where the direct output says only lit or not"""
+
+
+def check_view(view: EventView, detector: Detector) -> EventView:
+    """The view, with NumPy arrays for what it holds; `ValueError` naming both shapes where two do not match."""
+    arrays = {name: np.asarray(part) for name, part in view._asdict().items() if name != "has_time"}
+    if arrays["direct"].dtype.kind not in "fiub":  # bfloat16 is no type of NumPy's own: its files would not keep it
+        arrays["direct"] = arrays["direct"].astype(np.float32)
+    view = EventView(**arrays, has_time=bool(view.has_time))
+    for name in _HIT_LISTS:
+        shape = getattr(view, name).shape
+        if len(shape) != 2 or shape[1] != 3:
+            raise ValueError(f"{name} has shape {shape}, expected (n, 3)")
+    for name in _FLAGS:
+        flags = getattr(view, name)
+        if flags.shape != view.hits.shape[:1]:
+            raise ValueError(f"{name} has shape {flags.shape}, but hits has shape {view.hits.shape}: one value per hit")
+        if flags.dtype != bool:
+            raise ValueError(f"{name} has type {flags.dtype}, expected bool")
+    image_shape = (detector.n_y, detector.n_x)
+    if view.direct.shape != image_shape:
+        raise ValueError(f"direct has shape {view.direct.shape}, but the detector's images have shape {image_shape}")
+    return view
+
+
+def is_lit(view: EventView) -> np.ndarray:
+    """Which pixels the direct output lights, bool[Y, X]; what is not finite is dark."""
+    return np.isfinite(view.direct) & (view.direct > 0)
+
+
+def save_views(path: str | Path, views: Sequence[EventView], detector: Detector) -> Path:
+    """Write all that event figures need to one `.npz`, completely or not at all; returns its path.
+
+    `load_views` gives the same back: values exactly, and types too, where the views agree in theirs. Ragged lists lie
+    one after the other; view `i` owns `offsets[i]:offsets[i + 1]` of them. Raises `ValueError` as `check_view` does.
+    """
+    views = [check_view(view, detector) for view in views]
+    arrays: dict[str, np.ndarray] = {
+        "version": np.asarray(_VERSION),
+        "detector": np.asarray(msgspec.json.encode(detector).decode()),
+        "has_time": np.asarray([view.has_time for view in views], bool),
+    }
+    for name in _HIT_LISTS:
+        lists = [getattr(view, name) for view in views]
+        arrays[name] = np.concatenate(lists) if lists else np.zeros((0, 3), np.int64)
+        arrays[f"{name}_offsets"] = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+    for name in _FLAGS:
+        arrays[name] = np.concatenate([getattr(view, name) for view in views] or [np.zeros(0, bool)])
+    images = [view.direct for view in views]
+    arrays["direct"] = np.stack(images) if images else np.zeros((0, detector.n_y, detector.n_x), np.float32)
+    path = Path(path)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    return path
+
+
+def load_views(path: str | Path) -> tuple[list[EventView], Detector]:
+    """The views of a file that `save_views` wrote, and their detector; DataError naming the file if it is no such."""
+    try:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        if int(arrays["version"]) != _VERSION:
+            raise DataError(f"{path}: plot data of version {arrays['version']}, this program reads {_VERSION}")
+        detector = msgspec.json.decode(str(arrays["detector"]), type=Detector)
+        views = [check_view(_view(arrays, index), detector) for index in range(len(arrays["has_time"]))]
+    except DataError:
+        raise
+    except KeyError as error:
+        raise DataError(f"{path}: not plot data: it has no array {error}") from error
+    except (ValueError, TypeError, AttributeError, EOFError, IndexError, BadZipFile, msgspec.MsgspecError) as error:
+        raise DataError(f"{path}: not plot data: {error}") from error
+    return views, detector
+
+
+def _view(arrays: dict[str, np.ndarray], index: int) -> EventView:
+    parts = {name: arrays[name][slice(*arrays[f"{name}_offsets"][index : index + 2])] for name in _HIT_LISTS}
+    flags = {name: arrays[name][slice(*arrays["hits_offsets"][index : index + 2])] for name in _FLAGS}
+    return EventView(**parts, **flags, direct=arrays["direct"][index], has_time=bool(arrays["has_time"][index]))
