@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from strategies import hit_lists
+
 from tofae_jax import degradation as d
 from tofae_jax.config import NoiseConfig
 
@@ -32,7 +32,9 @@ def sparsify(key, hits, n, max_signal=64, selection="random"):
     return d.sparsify(key, hits, n_signal=n, max_signal=max_signal, selection=selection)
 
 
-@given(st.integers(0, 64), st.integers(0, 70), st.integers(0, 70), st.integers(1, 80), st.sampled_from(["random", "even"]))
+@given(
+    st.integers(0, 64), st.integers(0, 70), st.integers(0, 70), st.integers(1, 80), st.sampled_from(["random", "even"])
+)
 def test_sparsify_keeps_a_subset_of_the_right_size(n, low, high, max_signal, selection):
     low, high = min(low, high), max(low, high)
     hits = pattern(n)
@@ -86,7 +88,12 @@ def test_smeared_hits_stay_inside_and_none_appears(hits, overflow, sigma):
 
 def smear(key, hits, sigma, overflow="drop"):
     return d.smear(
-        key, jnp.asarray(hits), shape_xyt=SHAPE, sigma_x_pixels=sigma, sigma_y_pixels=sigma, sigma_t_bins=sigma,
+        key,
+        jnp.asarray(hits),
+        shape_xyt=SHAPE,
+        sigma_x_pixels=sigma,
+        sigma_y_pixels=sigma,
+        sigma_t_bins=sigma,
         overflow=overflow,
     )
 
@@ -115,7 +122,7 @@ def test_smearing_has_the_width_it_was_given():
 
 
 def noise(key, n=(5, 9), max_noise=16, shape=SHAPE, **settings):
-    shares = {name: 0.0 for name in d.NOISE_PROFILES} | {"uniform": 1.0}
+    shares = dict.fromkeys(d.NOISE_PROFILES, 0.0) | {"uniform": 1.0}
     shares |= {name: settings.pop(name) for name in d.NOISE_PROFILES if name in settings}
     weights = tuple(shares[name] for name in d.NOISE_PROFILES)
     return d.add_noise(
@@ -125,7 +132,9 @@ def noise(key, n=(5, 9), max_noise=16, shape=SHAPE, **settings):
 
 @pytest.mark.backlog("B59")
 @given(
-    st.integers(0, 16), st.integers(0, 16), st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 50)),
+    st.integers(0, 16),
+    st.integers(0, 16),
+    st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 50)),
     st.sampled_from(d.NOISE_PROFILES),
 )
 def test_noise_is_exact_in_number_and_inside_the_cube(low, high, shape, profile):
@@ -135,7 +144,7 @@ def test_noise_is_exact_in_number_and_inside_the_cube(low, high, shape, profile)
     assert low <= int(n) <= high
     assert np.sum(hits[:, 2] > 0) == int(n)
     assert np.all(hits[: int(n)] >= [0, 0, 1])
-    assert np.all(hits[: int(n)] < np.array(shape) + [0, 0, 1])
+    assert np.all(hits[: int(n)] < (shape[0], shape[1], shape[2] + 1))
 
 
 def many(seed=0, n=40_000, **settings):

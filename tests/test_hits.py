@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
-
 from strategies import hit_lists
+
 from tofae_jax import hits as h
 
 N_X, N_Y, N_T = 7, 5, 9

@@ -79,8 +79,10 @@ def test_any_cutting_into_batches_gives_the_same(seed, sizes, filling):
     whole = m.compute(m.to_host(batch_metrics(*hits, *pictures)))
     parts, start = [], 0
     for size in sizes:
-        cut = [jnp.pad(a[start : start + size], [(0, filling)] + [(0, 0)] * (a.ndim - 1), constant_values=1)
-               for a in hits + pictures]
+        cut = [
+            jnp.pad(a[start : start + size], [(0, filling)] + [(0, 0)] * (a.ndim - 1), constant_values=1)
+            for a in hits + pictures
+        ]
         parts.append(batch_metrics(*cut, is_event=jnp.arange(size + filling) < size))
         start += size
     merged = parts[0]

@@ -1,0 +1,57 @@
+"""tofae_jax: denoise sparse time-of-flight detector events with JAX and Flax.
+
+The public functions are imported from here on first use, so that `import tofae_jax` alone loads no array library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "tofae_jax.detector": ("Detector",),
+    "tofae_jax.hits": (
+        "at_hits",
+        "count_hits",
+        "count_occluded",
+        "embed",
+        "is_hit",
+        "is_visible",
+        "mask",
+        "reconstruct_3d",
+        "reconstruct_3d_numpy",
+    ),
+    "tofae_jax.normalisation": ("NORMALISATIONS", "normalisation_by_name"),
+    "tofae_jax.degradation": (
+        "NOISE_PROFILES",
+        "Degraded",
+        "DegradationSettings",
+        "NoiseSettings",
+        "add_noise",
+        "degrade",
+        "smear",
+        "sparsify",
+    ),
+    "tofae_jax.losses": ("LOSSES", "acb_mse", "bce", "loss_by_name", "mae", "mse"),
+    "tofae_jax.metrics": ("hit_confusion", "pixel_confusion", "ssim"),
+    "tofae_jax.models": ("MODELS", "build_model"),
+    "tofae_jax.datasets.events": ("DataError", "Events"),
+    "tofae_jax.datasets.format": ("Dataset", "DatasetWriter"),
+    "tofae_jax.datasets.readers": ("read_events",),
+    "tofae_jax.simulation.patterns": ("simulate_patterns",),
+    "tofae_jax.evaluation": ("evaluate_run", "load_run"),
+    "tofae_jax.inference": ("Denoiser", "denoise_run"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

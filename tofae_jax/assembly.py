@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from tofae_jax.config import Config, DataConfig, DegradationConfig, as_range, chosen, parse_mixture
+from tofae_jax.config import Config, DataConfig, DegradationConfig, OptimiserConfig, as_range, chosen, parse_mixture
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import Splits, split_events
@@ -97,6 +98,14 @@ def step_settings(config: Config) -> StepSettings:
         loss_weights=chosen(config.loss),
         learning_rate=config.optimiser.learning_rate,
     )
+
+
+def learning_rate_at(optimiser: OptimiserConfig, step: int, n_steps: int) -> float:
+    """Learning rate of a step, counted from 0, of a run of `n_steps`."""
+    rate = optimiser.learning_rate * min(1.0, (step + 1) / max(optimiser.warmup_steps, 1))
+    if optimiser.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * min(step / n_steps, 1.0)))
+    return rate
 
 
 def open_training_data(config: Config, say: Callable[[str], None]) -> Dataset:

@@ -8,12 +8,14 @@ leaf, with its dtype and shape, and a checkpoint that differs is passed over for
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import msgspec
 import numpy as np
 import orbax.checkpoint as ocp
@@ -54,11 +56,15 @@ def checksums(tree: Any) -> dict[str, str]:
     """Of each leaf: dtype, shape and CRC-32 of its bytes."""
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        array = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
         array = np.ascontiguousarray(np.asarray(array))
-        crc = zlib.crc32(array.reshape(-1).view(np.uint8))
+        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data)
         found[jax.tree_util.keystr(path)] = f"{array.dtype}{list(array.shape)}:{crc:08x}"
     return found
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    return "read_only" not in record.getMessage() and "read only" not in record.getMessage()
 
 
 def _items(state: TrainState) -> dict[str, Any]:
@@ -94,6 +100,8 @@ class Checkpoints:
             read_only=read_only,
         )
         self.folder = folder
+        # opening to read only makes Orbax warn, at length, that it will only read
+        logging.getLogger("absl").addFilter(_is_worth_a_line)
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     def __enter__(self) -> Checkpoints:

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -36,7 +36,7 @@ def parse(kind: type[S], argv: Sequence[str], *, command: str, default: S | None
     import tyro
 
     said = io.StringIO()
-    options = {} if default is None else {"default": default}
+    options: Any = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(said):
             settings = tyro.cli(

@@ -157,9 +157,7 @@ def _uniform_cell(u: Float[Array, " n"], n_cells: int) -> Int[Array, " n"]:
     return jnp.minimum((u * n_cells).astype(jnp.int32), n_cells - 1)
 
 
-def _normal_cell(
-    u: Float[Array, " n"], centre: Float[Array, " n"], sigma: Number, n_cells: int
-) -> Int[Array, " n"]:
+def _normal_cell(u: Float[Array, " n"], centre: Float[Array, " n"], sigma: Number, n_cells: int) -> Int[Array, " n"]:
     """Cell of a normal law cut to the detector, by its inverse distribution: no hit is lost at the edges."""
     sigma = jnp.maximum(jnp.asarray(sigma, jnp.float32), 1e-3)
     low = jax.scipy.special.ndtr((-0.5 - centre) / sigma)
@@ -207,18 +205,23 @@ def add_noise(
 
     x, y, t = _uniform_cell(u_x, n_x), _uniform_cell(u_y, n_y), _uniform_cell(u_t, n_t)
     width = settings.cluster_sigma_pixels
-    candidates = jnp.stack([  # in the order of NOISE_PROFILES
-        jnp.stack([x, y, t], -1),
-        jnp.stack([hot[:, 0], hot[:, 1], t], -1),
-        jnp.stack([
-            _normal_cell(u_x, centre[:, 0], width, n_x),
-            _normal_cell(u_y, centre[:, 1], width, n_y),
-            _normal_cell(u_t, centre[:, 2], settings.cluster_sigma_bins, n_t),
-        ], -1),
-        jnp.stack([_uniform_cell(jnp.sqrt(u_x), n_x), y, t], -1),
-        jnp.stack([x, _uniform_cell(jnp.sqrt(u_y), n_y), t], -1),
-        jnp.stack([x, y, _normal_cell(u_t, burst[:, 2], settings.burst_sigma_bins, n_t)], -1),
-    ])
+    candidates = jnp.stack(
+        [  # in the order of NOISE_PROFILES
+            jnp.stack([x, y, t], -1),
+            jnp.stack([hot[:, 0], hot[:, 1], t], -1),
+            jnp.stack(
+                [
+                    _normal_cell(u_x, centre[:, 0], width, n_x),
+                    _normal_cell(u_y, centre[:, 1], width, n_y),
+                    _normal_cell(u_t, centre[:, 2], settings.cluster_sigma_bins, n_t),
+                ],
+                -1,
+            ),
+            jnp.stack([_uniform_cell(jnp.sqrt(u_x), n_x), y, t], -1),
+            jnp.stack([x, _uniform_cell(jnp.sqrt(u_y), n_y), t], -1),
+            jnp.stack([x, y, _normal_cell(u_t, burst[:, 2], settings.burst_sigma_bins, n_t)], -1),
+        ]
+    )
     share = jnp.cumsum(jnp.stack([jnp.asarray(w, jnp.float32) for w in settings.weights]))
     profile = jnp.sum(u_profile[:, None] * share[-1] >= share[None, :-1], axis=-1)
     hits = jnp.take_along_axis(candidates, profile[None, :, None], axis=0)[0] + jnp.array([0, 0, 1], jnp.int32)

@@ -30,7 +30,8 @@ EVALUATION_STREAM = 1  # evaluation draws from another stream than training, wha
 
 def device_batch(batch: HostBatch) -> Batch:
     """The part of a host batch that a step takes, moved to the device once."""
-    return jax.device_put(Batch(batch.hits, batch.event, batch.is_event, batch.epoch, batch.step))
+    parts: Any = batch[: len(Batch._fields)]  # the fields of a host batch begin with those of a batch
+    return jax.device_put(Batch(*parts))
 
 
 def evaluation_key(seed: int) -> jax.Array:
@@ -94,8 +95,10 @@ class Evaluator:
         batch = source[0]
         evaluated = jax.device_get(self._all(variables, device_batch(batch), key, settings))
         n = min(n_events, int(batch.is_event.sum()))
-        return [self._view(batch.hits[i], jax.tree.map(lambda leaf: leaf[i], evaluated._replace(metrics=None)))  # noqa: B023
-                for i in range(n)]
+        return [
+            self._view(batch.hits[i], jax.tree.map(lambda leaf: leaf[i], evaluated._replace(metrics=None)))  # noqa: B023
+            for i in range(n)
+        ]
 
     def _view(self, pattern: np.ndarray, event: Evaluated) -> EventView:
         degraded = event.views.degraded
@@ -198,19 +201,22 @@ def evaluate_run(
         columns = {"is_signal": np.dtype(bool), "score": np.dtype(np.float32), "kept": np.dtype(bool)}
         with open_hit_file(Path(save_hits), overwrite=overwrite, columns=columns) as file:
             sums = evaluator.sums(*inputs, each=lambda batch, known: file.append(_evaluated_hits(batch, known)))
-    about = {"run": run.record.run_id, "epoch": run.epoch, "data": str(source.dataset.path), "split": split,
-             "seed": seed, "n_signal": config.degradation.n_signal, "n_noise": config.degradation.n_noise}
+    about = {
+        "run": run.record.run_id,
+        "epoch": run.epoch,
+        "data": str(source.dataset.path),
+        "split": split,
+        "seed": seed,
+        "n_signal": config.degradation.n_signal,
+        "n_noise": config.degradation.n_noise,
+    }
     return about | evaluator.result(sums)
 
 
 def _evaluated_hits(batch: HostBatch, evaluated: Evaluated) -> Events:
     degraded = evaluated.views.degraded
-    hits, is_signal, score, kept = jax.device_get(
-        (degraded.hits, degraded.is_signal, evaluated.score, evaluated.kept)
-    )
-    return compact_hits(
-        hits, batch.is_event, {"is_signal": is_signal, "score": score, "kept": kept}, event=batch.event
-    )
+    hits, is_signal, score, kept = jax.device_get((degraded.hits, degraded.is_signal, evaluated.score, evaluated.kept))
+    return compact_hits(hits, batch.is_event, {"is_signal": is_signal, "score": score, "kept": kept}, event=batch.event)
 
 
 def compact_hits(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from rich.console import Console
@@ -77,6 +78,6 @@ def outputs_table(result: dict[str, Any]) -> str:
     for name in ("input", "direct", "masked"):
         values = [result[name][key] for key in columns]
         table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
-    console = Console(width=120, color_system=None, record=True, quiet=True)
+    console = Console(width=120, color_system=None, file=io.StringIO(), record=True)
     console.print(table)
     return console.export_text().rstrip()

@@ -17,6 +17,7 @@ from tofae_jax.assembly import (
     Assembly,
     assemble,
     describe_devices,
+    learning_rate_at,
     open_training_data,
     splits_of,
     step_settings,
@@ -184,7 +185,7 @@ class _Training:
         record = {
             "epoch": epoch,
             "step": epoch * self.source.steps_per_epoch,
-            "learning_rate": float(self.settings.learning_rate),
+            "learning_rate": self._learning_rate(epoch, self.source.steps_per_epoch),
             "train": outcome.record,
             "validation": validation,
             "hits_dropped": outcome.n_dropped,
@@ -205,7 +206,8 @@ class _Training:
         for step in range(1, steps + 1):
             batch = next(iterator)
             n_dropped += int(batch.n_dropped.sum())
-            state, metrics = self.step(state, device_batch(batch), self.settings)
+            settings = self.settings._replace(learning_rate=self._learning_rate(epoch, step))
+            state, metrics = self.step(state, device_batch(batch), settings)
             waiting.append(metrics)
             if len(waiting) == self.config.train.log_every or step == steps:
                 looked = jax.device_get(waiting)
@@ -216,6 +218,11 @@ class _Training:
         means = {name: float(np.mean([getattr(m, name) for m in seen])) for name in TrainMetrics._fields}
         means["relative_update"] = means["update_norm"] / max(means["parameter_norm"], 1e-12)
         return EpochOutcome(state, means, n_dropped)
+
+    def _learning_rate(self, epoch: int, step: int) -> float:
+        steps = self.source.steps_per_epoch
+        done = (epoch - 1) * steps + step - 1
+        return learning_rate_at(self.config.optimiser, done, self.config.train.epochs * steps)
 
     def _check_finite(self, looked: list[TrainMetrics], epoch: int, first_step: int) -> None:
         for i, metrics in enumerate(looked):
@@ -237,9 +244,7 @@ class _Training:
         )
 
     def _evaluation_source(self, events: np.ndarray) -> EvaluationSource:
-        return EvaluationSource(
-            self.dataset, events, batch=self.config.train.batch, max_hits=self.config.data.max_hits
-        )
+        return EvaluationSource(self.dataset, events, batch=self.config.train.batch, max_hits=self.config.data.max_hits)
 
     def _score(self) -> float:
         """What makes one checkpoint better than another: F1 of the masked output on validation events."""
@@ -282,8 +287,8 @@ class _Training:
         mode, folder, detector = self.config.train.plots, self.paths.plots, self.config.detector
 
         def deliver(figure: Any, name: str) -> None:
-            path = plots.deliver(figure, folder / f"{name}.png", mode)
-            _say(f"plot saved: {path}" if path else f"plot shown: {name}")
+            if path := plots.deliver(figure, folder / f"{name}.png", mode):
+                _say(f"plot saved: {path}")
 
         _say("plotting: training curves")
         deliver(plots.training_curves(self.history, against="epoch"), "curves")
@@ -296,7 +301,7 @@ class _Training:
         views = self.evaluator.views(
             state.variables, source, evaluation_key(self.config.seed), self.settings, n_events=N_VIEWS
         )
-        plots.save_views(self.paths.plot_data, views, detector=detector)
+        plots.save_views(self.paths.plot_data, views, detector)
         for i, view in enumerate(views, start=1):
             _say(f"plotting: event {i} of {len(views)}")
             deliver(plots.stage_panels(view, detector=detector), f"event_{i}_stages")

@@ -10,7 +10,7 @@ from tofae_jax.config.sections import CountOrRange, NonNegative, PlotMode, Posit
 from tofae_jax.detector import Detector
 
 
-class SimulateCommand(Section):
+class SimulateCommand(Section, frozen=True):
     """simulate labelled patterns into a new dataset"""
 
     out: Positional[str]
@@ -38,7 +38,7 @@ class SimulateCommand(Section):
         _check_range("tracks", self.tracks)
 
 
-class ConvertCommand(Section):
+class ConvertCommand(Section, frozen=True):
     """make a dataset from images or hit lists of other programs"""
 
     src: Positional[str]
@@ -52,7 +52,7 @@ class ConvertCommand(Section):
     detector: Detector = Detector()
 
 
-class InspectCommand(Section):
+class InspectCommand(Section, frozen=True):
     """check a dataset's integrity and show what is in it"""
 
     dataset: Positional[str]
@@ -63,7 +63,7 @@ class InspectCommand(Section):
     """where to save it; empty: runs/inspect-NAME.png"""
 
 
-class EvaluateCommand(Section):
+class EvaluateCommand(Section, frozen=True):
     """evaluate a run on events that it has not seen, and print the result as JSON"""
 
     run: Positional[str]
@@ -90,7 +90,7 @@ class EvaluateCommand(Section):
                 _check_range(name, value)
 
 
-class DenoiseCommand(Section):
+class DenoiseCommand(Section, frozen=True):
     """denoise measured events into a hit file with columns event, x, y, t, score"""
 
     run: Positional[str]

@@ -55,7 +55,7 @@ def parse_mixture(text: str) -> dict[str, float]:
     return weights
 
 
-class SimulateConfig(Section):
+class SimulateConfig(Section, frozen=True):
     """how to make the dataset where there is none at data.path"""
 
     pattern: str = "v"
@@ -73,7 +73,7 @@ class SimulateConfig(Section):
         _check_range("tracks", self.tracks)
 
 
-class DataConfig(Section):
+class DataConfig(Section, frozen=True):
     """the dataset, its splits and its input pipeline"""
 
     path: str = "data/v"
@@ -104,7 +104,7 @@ class DataConfig(Section):
             )
 
 
-class NoiseConfig(Section):
+class NoiseConfig(Section, frozen=True):
     """shares of the noise profiles, in any unit, and their sizes"""
 
     uniform: NonNegative = 1.0
@@ -146,7 +146,7 @@ class NoiseConfig(Section):
             raise ValueError(f"at least one of {', '.join(self.shares)} must be above 0")
 
 
-class DegradationConfig(Section):
+class DegradationConfig(Section, frozen=True):
     """from a dense pattern to what a detector sees"""
 
     n_signal: CountOrRange = 30
@@ -171,7 +171,7 @@ class DegradationConfig(Section):
         _check_range("n_noise", self.n_noise)
 
 
-class NormalisationConfig(Section):
+class NormalisationConfig(Section, frozen=True):
     """how images enter and leave the network"""
 
     name: Literal["gapped", "binary", "none"] = "gapped"
@@ -180,14 +180,14 @@ class NormalisationConfig(Section):
     """r: outputs up to it are no hits"""
 
 
-class MaskConfig(Section):
+class MaskConfig(Section, frozen=True):
     """masked output"""
 
     tof_tolerance_ns: NonNegative | None = None
     """keep a hit only where the direct output's ToF agrees within this, in ns; None: any ToF"""
 
 
-class AutoencoderConfig(Section):
+class AutoencoderConfig(Section, frozen=True):
     """sizes of the autoencoder"""
 
     latent: PositiveCount = 24
@@ -196,7 +196,7 @@ class AutoencoderConfig(Section):
     """length of the dense layers around it"""
 
 
-class ModelConfig(Section):
+class ModelConfig(Section, frozen=True):
     """the network"""
 
     name: Literal["autoencoder"] = "autoencoder"
@@ -204,7 +204,7 @@ class ModelConfig(Section):
     autoencoder: AutoencoderConfig = AutoencoderConfig()
 
 
-class AcbMseConfig(Section):
+class AcbMseConfig(Section, frozen=True):
     """weights of acb_mse"""
 
     zero_weight: NonNegative = 1.0
@@ -213,22 +213,22 @@ class AcbMseConfig(Section):
     """of the mean over pixels with a hit"""
 
 
-class MseConfig(Section):
+class MseConfig(Section, frozen=True):
     """mse has no settings"""
 
 
-class MaeConfig(Section):
+class MaeConfig(Section, frozen=True):
     """mae has no settings"""
 
 
-class BceConfig(Section):
+class BceConfig(Section, frozen=True):
     """settings of bce"""
 
     epsilon: Annotated[float, msgspec.Meta(gt=0, lt=0.5)] = 1e-6
     """predictions are clipped this far from 0 and 1"""
 
 
-class LossConfig(Section):
+class LossConfig(Section, frozen=True):
     """the training loss"""
 
     name: Literal["acb_mse", "mse", "mae", "bce"] = "acb_mse"
@@ -239,16 +239,20 @@ class LossConfig(Section):
     bce: BceConfig = BceConfig()
 
 
-class OptimiserConfig(Section):
+class OptimiserConfig(Section, frozen=True):
     """AdamW"""
 
     learning_rate: Positive = 1e-3
-    """step size"""
+    """step size, the largest of the run"""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """constant, or falling along half a cosine to 0 at the end of the run"""
+    warmup_steps: Count = 0
+    """steps over which the learning rate rises linearly from 0"""
     weight_decay: NonNegative = 1e-4
     """decoupled weight decay"""
 
 
-class TrainConfig(Section):
+class TrainConfig(Section, frozen=True):
     """the training loop"""
 
     epochs: PositiveCount = 10
@@ -269,7 +273,7 @@ class TrainConfig(Section):
     """compile the steps; without it they run operation by operation, slowly, for debugging"""
 
 
-class RunsConfig(Section):
+class RunsConfig(Section, frozen=True):
     """where runs are kept"""
 
     folder: str = "runs"
@@ -285,7 +289,7 @@ class RunsConfig(Section):
             raise ValueError(f"name may hold letters, digits, '-', '_' and '.', got {self.name!r}")
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """one training run"""
 
     seed: Seed = 0

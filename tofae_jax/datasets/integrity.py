@@ -67,8 +67,9 @@ def inspect_dataset(dataset: Dataset) -> Inspection:
     problems = _checksum_problems(dataset)
     n_x, n_y, n_t = dataset.detector.shape
     empty = np.zeros(1, np.int64)
-    total = Distributions(empty, np.zeros(n_x, np.int64), np.zeros(n_y, np.int64), np.zeros(n_t + 1, np.int64),
-                          np.zeros((2, 1), np.int64))
+    total = Distributions(
+        empty, np.zeros(n_x, np.int64), np.zeros(n_y, np.int64), np.zeros(n_t + 1, np.int64), np.zeros((2, 1), np.int64)
+    )
     n_duplicates = n_occluded = n_empty = 0
     for index in range(len(dataset.description.shards)):
         try:

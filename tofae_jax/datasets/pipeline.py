@@ -41,8 +41,8 @@ class HostBatch(NamedTuple):
     hits: np.ndarray
     event: np.ndarray
     is_event: np.ndarray
-    epoch: np.ndarray
-    step: np.ndarray
+    epoch: np.int32
+    step: np.int32
     n_dropped: np.ndarray
     """int32[batch]: hits of each event beyond the slots"""
 
@@ -111,7 +111,7 @@ class EvaluationSource:
         self.dataset, self.events, self.batch, self.max_hits = dataset, events, batch, max_hits
 
     def __len__(self) -> int:
-        return -(-len(self.events) // self.batch)
+        return (len(self.events) + self.batch - 1) // self.batch
 
     def __getitem__(self, index: Any) -> HostBatch:
         chosen = self.events[int(index) * self.batch : (int(index) + 1) * self.batch]

@@ -116,7 +116,7 @@ def _downsample_forward(x: Images, kernel: Kernel) -> tuple[Images, tuple[Images
 
 def _downsample_backward(saved: tuple[Images, Kernel], gradient: Images) -> tuple[Images, Kernel]:
     x, kernel = saved
-    return _up(gradient, _adjoint(kernel), x.shape[1:3]), _kernel_gradient_on_platform(x, gradient)
+    return _up(gradient, _adjoint(kernel), (x.shape[1], x.shape[2])), _kernel_gradient_on_platform(x, gradient)
 
 
 downsample.defvjp(_downsample_forward, _downsample_backward)

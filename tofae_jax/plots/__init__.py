@@ -6,7 +6,7 @@ What a figure shows is `figure.get_label()`, e.g. for a progress line. `plots.st
 
 from tofae_jax.plots import style
 from tofae_jax.plots.curves import Against, output_comparison, training_curves
-from tofae_jax.plots.delivery import PlotMode, deliver
+from tofae_jax.plots.delivery import deliver
 from tofae_jax.plots.distributions import dataset_distributions
 from tofae_jax.plots.events import event_3d, stage_panels
 from tofae_jax.plots.frame import Units
@@ -15,7 +15,6 @@ from tofae_jax.plots.views import EventView, check_view, load_views, save_views
 __all__ = [
     "Against",
     "EventView",
-    "PlotMode",
     "Units",
     "check_view",
     "dataset_distributions",

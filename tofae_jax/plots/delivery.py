@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 
+from tofae_jax.config import PlotMode
 from tofae_jax.plots.frame import check_choice
 from tofae_jax.plots.style import style
-
-PlotMode = Literal["show", "save", "both", "none"]
 
 
 @contextmanager

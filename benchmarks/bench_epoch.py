@@ -1,0 +1,175 @@
+"""Events per second of each part of an epoch, compile times and peak memory.
+
+    python benchmarks/bench_epoch.py [--batch 250] [--rounds 5] [--out benchmarks/results/NAME.json]
+
+Method: everything is compiled and run once first (that time is reported as compile time, with the persistent cache
+off); then the parts take turns, `rounds` times, each on a few batches and blocking until the device is done; medians
+are reported. Peak memory is the process's largest resident set.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import msgspec
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from tofae_jax import runs
+from tofae_jax.assembly import Assembly, assemble, describe_devices, step_settings
+from tofae_jax.config import Config, from_tree
+from tofae_jax.datasets.format import Dataset
+from tofae_jax.datasets.pipeline import EvaluationSource, TrainSource, batches
+from tofae_jax.degradation import degrade
+from tofae_jax.evaluation import Evaluator, device_batch, evaluation_key
+from tofae_jax.inference import Denoiser
+from tofae_jax.simulation.dataset import simulated_dataset
+from tofae_jax.training import compiled_train_step
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """speed of each part of an epoch"""
+
+    batch: int = 250
+    """events per step"""
+    rounds: int = 5
+    """turns of each part"""
+    batches: int = 4
+    """batches per turn"""
+    out: str = ""
+    """write the result as JSON to this file"""
+
+
+Part = Callable[[], int]
+
+
+class Parts:
+    """Each method does a turn of its part and returns how many events it went through."""
+
+    def __init__(self, assembly: Assembly, dataset: Dataset, n_batches: int) -> None:
+        self.assembly, self.n = assembly, n_batches
+        self.settings = step_settings(assembly.config)
+        batch, slots = assembly.config.train.batch, assembly.config.data.max_hits
+        events = np.arange(len(dataset))
+        self.source = TrainSource(dataset, events, batch=batch, max_hits=slots, seed=0)
+        self.batches = [device_batch(self.source[i]) for i in range(n_batches)]
+        self.evaluation = EvaluationSource(dataset, events[: n_batches * batch], batch=batch, max_hits=slots)
+        self.state = assembly.fresh_state()
+        self.step = compiled_train_step(assembly)
+        self.evaluator = Evaluator(assembly)
+        self.degrade = jax.jit(self._degrade)
+        self.measured = list(dataset.events(0, n_batches * batch))
+        run: Any = type("Run", (), {"assembly": assembly, "variables": self.state.variables})
+        self.denoiser = Denoiser(run)
+        self.iterator = batches(self.source, threads=1, prefetch=4)
+
+    def _degrade(self, key: jax.Array, batch: Any) -> jax.Array:
+        options = self.assembly.options
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch.event)
+
+        def one(key: jax.Array, hits: jax.Array) -> jax.Array:
+            return degrade(
+                key,
+                hits,
+                self.settings.degradation,
+                shape_xyt=options.shape_xyt,
+                max_signal=options.max_signal,
+                max_noise=options.max_noise,
+            ).hits
+
+        return jax.vmap(one)(keys, batch.hits)
+
+    def input(self) -> int:
+        """Read, shuffle, pad."""
+        return sum(len(next(self.iterator).hits) for _ in range(self.n))
+
+    def degradation(self) -> int:
+        """Sparsify, smear, add noise, on hit lists."""
+        key = jax.random.key(0)
+        jax.block_until_ready([self.degrade(key, batch) for batch in self.batches])
+        return self.n * len(self.batches[0].hits)
+
+    def training(self) -> int:
+        """Whole training steps: degradation, images, network, gradient, update."""
+        for batch in self.batches:
+            self.state, metrics = self.step(self.state, batch, self.settings)
+        jax.block_until_ready(metrics)
+        return self.n * len(self.batches[0].hits)
+
+    def evaluation_with_metrics(self) -> int:
+        """Input, degradation, network and all metrics."""
+        self.evaluator.sums(self.state.variables, self.evaluation, evaluation_key(0), self.settings)
+        return len(self.evaluation.events)
+
+    def denoising(self) -> int:
+        """Measured hits in, scored hits out, on the host."""
+        return sum(events.n_events for events in self.denoiser(iter(self.measured)))
+
+
+def measure(options: Options, folder: Path) -> dict[str, Any]:
+    """The result as JSON values."""
+    config = from_tree({"train": {"batch": options.batch}}, Config, "benchmark")
+    dataset = simulated_dataset(
+        folder / "v", detector=config.detector, weights={"v": 1.0}, n_events=max(4000, 4 * options.batch)
+    )
+    began = time.perf_counter()
+    parts = Parts(assemble(config), dataset, options.batches)
+    compile_s = {"initial state": time.perf_counter() - began}
+    names = ("input", "degradation", "training", "evaluation_with_metrics", "denoising")
+    for name in names:
+        began = time.perf_counter()
+        getattr(parts, name)()
+        compile_s[name] = time.perf_counter() - began
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(options.rounds):
+        for name in names:
+            began = time.perf_counter()
+            n_events = getattr(parts, name)()
+            rates[name].append(n_events / (time.perf_counter() - began))
+    parts.iterator.close()
+    return {
+        "batch": options.batch,
+        "rounds": options.rounds,
+        "events_per_s": {name: float(np.median(rate)) for name, rate in rates.items()},
+        "events_per_s_range": {name: [min(rate), max(rate)] for name, rate in rates.items()},
+        "first_call_s": compile_s,
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "batch_hits_kib": parts.source[0].hits.nbytes / 1024,
+        "versions": runs.versions(),
+        "system": runs.system_information(describe_devices()),
+    }
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    options = tyro.cli(Options)
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(options, Path(folder))
+    table = Table(title=f"batch {result['batch']}, median of {result['rounds']} turns")
+    for heading in ("part", "events/s", "range", "first call, s"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    for name, rate in result["events_per_s"].items():
+        low, high = result["events_per_s_range"][name]
+        table.add_row(name, f"{rate:.0f}", f"{low:.0f}-{high:.0f}", f"{result['first_call_s'][name]:.2f}")
+    console = Console(width=100)
+    console.print(table)
+    console.print(f"initial state: {result['first_call_s']['initial state']:.2f} s")
+    console.print(
+        f"peak memory {result['peak_memory_mib']:.0f} MiB, hits of a batch {result['batch_hits_kib']:.0f} KiB"
+    )
+    if options.out:
+        Path(options.out).write_text(json.dumps(result, indent=1) + "\n")
+        console.print(f"written: {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+import jax
+import jax.numpy as jnp
+import msgspec
+import numpy as np
+import pytest
+
+from tofae_jax.assembly import assemble
+from tofae_jax.checkpoints import SCHEMA_VERSION, CheckpointError, CheckpointMeta, Checkpoints, checksums
+from tofae_jax.config import Config, from_tree, to_tree
+
+SMALL = from_tree(
+    {"detector": {"n_x": 5, "n_y": 4, "n_t": 9}, "model": {"autoencoder": {"latent": 2, "fc": 4}}}, Config, "test"
+)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return assemble(SMALL).fresh_state()
+
+
+def meta(epoch, **changes):
+    fields = {
+        "run_id": "r",
+        "epoch": epoch,
+        "step": 10 * epoch,
+        "batches_delivered": 10 * epoch,
+        "data_fingerprint": "x",
+        "package_versions": {},
+        "model_name": "autoencoder",
+        "config": to_tree(SMALL),
+        "history": [{"epoch": i + 1} for i in range(epoch)],
+    }
+    return CheckpointMeta(**fields | changes)
+
+
+def at(state, epoch):
+    """A state that tells its epoch."""
+    return state.replace(step=jnp.int32(epoch), params=jax.tree.map(lambda leaf: leaf + epoch, state.params))
+
+
+def save(folder, state, scores, keep=2):
+    with Checkpoints(folder, keep=keep) as checkpoints:
+        for epoch, score in enumerate(scores, start=1):
+            checkpoints.save(at(state, epoch), meta(epoch), score=score)
+
+
+def restore(folder, state, **options):
+    said = []
+    with Checkpoints(folder, keep=2, read_only=True) as checkpoints:
+        got, found = checkpoints.restore(state, warn=said.append, **options)
+    return got, found, said
+
+
+def assert_same_state(first, second):
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    assert checksums({"a": first}) == checksums({"a": second})
+
+
+@pytest.mark.backlog("B31", "B20")
+def test_state_and_meta_come_back_exactly(tmp_path, state):
+    save(tmp_path / "c", state, [0.5])
+    got, found, said = restore(tmp_path / "c", state)
+    assert_same_state(got, at(state, 1))
+    assert not said
+    assert found.model_name == "autoencoder"
+    assert from_tree(found.config, Config, "meta") == SMALL
+    assert msgspec.structs.replace(found, checksums={}) == meta(1)
+
+
+def test_newest_and_best_are_kept(tmp_path, state):
+    save(tmp_path / "c", state, [0.1, 0.9, 0.2, float("nan"), 0.3])
+    with Checkpoints(tmp_path / "c", keep=2, read_only=True) as checkpoints:
+        assert checkpoints.epochs() == [2, 4, 5]
+        assert checkpoints.best_epoch() == 2
+    assert restore(tmp_path / "c", state)[1].epoch == 5
+    assert restore(tmp_path / "c", state, best=True)[1].epoch == 2
+
+
+def flip_a_bit(folder):
+    largest = max((p for p in folder.rglob("*") if p.is_file() and "d" in p.parts), key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+def cut(folder):
+    largest = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut])
+def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, state, damage):
+    save(tmp_path / "c", state, [0.5, 0.6, 0.7])
+    damage(tmp_path / "c" / "epoch_000003")
+    got, found, said = restore(tmp_path / "c", state)
+    assert found.epoch == 2
+    assert_same_state(got, at(state, 2))
+    assert len(said) == 1
+    assert "epoch 3" in said[0]
+    assert "using the one of epoch 2 instead" in said[0]
+
+
+def test_if_all_are_damaged_that_is_the_error(tmp_path, state):
+    save(tmp_path / "c", state, [0.5])
+    cut(tmp_path / "c" / "epoch_000001")
+    with pytest.raises(CheckpointError, match="checkpoint of epoch 1"):
+        restore(tmp_path / "c", state)
+
+
+def test_no_checkpoint_is_named(tmp_path, state):
+    with pytest.raises(CheckpointError, match="no checkpoints here"):
+        restore(tmp_path / "none", state)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="holds no finished checkpoint"):
+        restore(tmp_path / "empty", state)
+
+
+@pytest.mark.backlog("B21")
+def test_missing_fields_and_newer_schemas_are_named(tmp_path, state):
+    with Checkpoints(tmp_path / "c", keep=2) as checkpoints:
+        checkpoints.save(state, meta(1, schema_version=SCHEMA_VERSION + 1), score=0)
+    with pytest.raises(CheckpointError, match="newer than this package"):
+        restore(tmp_path / "c", state)
+    found = tmp_path / "c" / "epoch_000001" / "meta" / "metadata"
+    found.write_text('{"schema_version": 1, "run_id": "r"}')
+    with pytest.raises(CheckpointError, match="missing required field"):
+        restore(tmp_path / "c", state)
+    found.write_text("{}")
+    with pytest.raises(CheckpointError, match="lacks its schema_version"):
+        restore(tmp_path / "c", state)
+
+
+def test_another_model_does_not_fit(tmp_path, state):
+    save(tmp_path / "c", state, [0.5])
+    larger = from_tree(to_tree(SMALL) | {"model": {"autoencoder": {"latent": 3, "fc": 4}}}, Config, "test")
+    with pytest.raises(CheckpointError, match="checkpoint of epoch 1"):
+        restore(tmp_path / "c", assemble(larger).fresh_state())
+
+
+def test_a_checksum_knows_dtype_and_shape():
+    zeros = np.zeros((2, 3), np.float32)
+    sums = {tuple(checksums({"a": jnp.asarray(a)}).values()) for a in (zeros, zeros.astype(np.int32), zeros.T)}
+    assert len(sums) == 3

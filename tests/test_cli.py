@@ -1,0 +1,217 @@
+"""The command line: what a user types wrong gets one clear line and exit code 2, and loses nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tofae_jax import cli
+from tofae_jax.config import Config, ConfigError, read_toml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(capsys, *words):
+    """Exit code, stdout, stderr of a command in this process."""
+    try:
+        code = cli.main(list(words))
+    except SystemExit as error:
+        code = error.code
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def fails(capsys, *words, code=2):
+    """The one line that a bad command gives."""
+    got, out, err = run(capsys, *words)
+    assert got == code
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("tofae_jax: ")
+    return lines[0]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.backlog("B30", "B33")
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--degradation.n-nois", "3"], ["--degradation.n-nois", "--degradation.n-noise"]),
+        (["--degradation.n-noise", "-5"], ["n_noise", "-5", ">= 0"]),
+        (["--degradation.n-noise", "9", "5"], ["n_noise", "(9, 5)", "low <= high"]),
+        (["--degradation.n-noise", "1", "2", "3"], ["--degradation.n-noise", "'3'"]),
+        (["--train.epochs", "0"], ["train.epochs = 0", ">= 1"]),
+        (["--train.epochs", "two"], ["--train.epochs", "'two'"]),
+        (["--train.epochs"], ["--train.epochs"]),
+        (["--normalisation.threshold", "1"], ["normalisation.threshold = 1.0", "< 1.0"]),
+        (["--train.plots", "maybe"], ["'maybe'", "show", "save", "both", "none"]),
+        (["--loss.name", "nonsense"], ["nonsense", "acb_mse", "mse", "mae", "bce"]),
+        (["--data.simulate.pattern", "v=x"], ["pattern", "'v=x'"]),
+        (["--data.train-share", "0.9", "--data.test-share", "0.9"], ["train_share", "at most 1"]),
+        (["--config"], ["--config needs a file"]),
+        (["--config", "none.toml"], ["none.toml", "no such file"]),
+        (["stray"], ["stray"]),
+    ],
+)
+def test_bad_options_of_train(capsys, words, parts):
+    line = fails(capsys, "train", *words)
+    for part in parts:
+        assert part in line
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[degradation]\nn_nois = 3", ["degradation.n_nois", "perhaps n_noise"]),
+        ("[degradation]\nn_noise = -3", ["degradation.n_noise", "-3"]),
+        ("[model.autoencoder]\nlatent = 2.5", ["model.autoencoder.latent = 2.5", "int"]),
+        ("[train]\nbatch = true", ["train.batch = True", "int"]),
+        ("[loss]\nname = 'nonsense'", ["loss.name = 'nonsense'", "acb_mse, mse, mae, bce"]),
+        ("[runs]\nname = '../x'", ["runs.name", "'../x'"]),
+        ("seed = ", ["bad.toml"]),
+        ("nonsense = 3", ["nonsense", "known here: seed"]),
+    ],
+)
+def test_bad_recipes(capsys, text, parts):
+    Path("bad.toml").write_text(text)
+    line = fails(capsys, "train", "--config", "bad.toml")
+    for part in ["bad.toml", *parts]:
+        assert part in line
+
+
+@pytest.mark.backlog("B30")
+def test_good_options_are_typed():
+    words = ["--degradation.n-noise", "3", "7", "--degradation.n_signal", "5", "--mask.tof-tolerance-ns", "1.5"]
+    config = cli.parse(Config, [*words, "--train.no-jit"], command="train", default=Config())
+    assert config.degradation.n_noise == (3, 7)
+    assert config.degradation.n_signal == 5
+    assert config.mask.tof_tolerance_ns == 1.5
+    assert config.train.jit is False
+
+
+def test_options_override_the_recipe():
+    Path("r.toml").write_text("seed = 4\n[train]\nepochs = 3\nbatch = 7")
+    recipe, rest = cli._take_recipe(["--train.batch", "8", "--config=r.toml"])
+    config = cli.parse(Config, rest, command="train", default=read_toml(recipe, Config))
+    assert (config.seed, config.train.epochs, config.train.batch) == (4, 3, 8)
+
+
+def test_unknown_commands_and_help(capsys):
+    assert "perhaps you meant train" in fails(capsys, "trian")
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    for command in cli.COMMANDS:
+        assert command in out
+        code, out_of_command, _ = run(capsys, command, "--help")
+        assert code == 0
+        assert "usage" in out_of_command
+        code, out, _ = run(capsys, "--help")
+    assert run(capsys)[0] == 2
+
+
+def test_simulate_inspect_and_their_mistakes(capsys):
+    code, out, _ = run(capsys, "simulate", "d", "--events", "50", "--pattern", "v=2,parabola=1", "--seed", "3")
+    assert code == 0
+    assert out.startswith("50 events")
+    code, out, _ = run(capsys, "inspect", "d")
+    assert code == 0
+    assert "integrity    ok" in out
+    assert Path("runs/inspect-d.png").stat().st_size > 10_000
+    assert "exists already" in fails(capsys, "simulate", "d")
+    assert "known: ['v'," in fails(capsys, "simulate", "e", "--pattern", "w")
+    assert "out" in fails(capsys, "simulate")
+    assert "origin" in fails(capsys, "simulate", "e", "--origin-x", "99")
+    assert "no such dataset" in fails(capsys, "inspect", "nothing")
+    Path("empty").mkdir()
+    assert "not a dataset" in fails(capsys, "inspect", "empty")
+    assert "not a dataset" in fails(capsys, "train", "--data.path", "empty")
+    assert not Path("e").exists()
+    (Path("d") / "00000.hits.npy").write_bytes(b"short")
+    code, out, err = run(capsys, "inspect", "d", "--plots", "none")
+    assert code == 2
+    assert "cut short" in err
+    assert "checksum" in err
+
+
+def test_convert_and_its_mistakes(capsys):
+    images = np.zeros((3, 128, 88), np.int32)
+    images[0, 5, 6] = 7
+    images[2, 127, 87] = 1000
+    np.save("good.npy", images)
+    code, out, _ = run(capsys, "convert", "good.npy", "d")
+    assert (code, out) == (0, "3 events, 2 hits: d\n")
+    images[1, 0, 0] = 1001
+    np.save("bad.npy", images)
+    assert "1001" in fails(capsys, "convert", "bad.npy", "e")
+    np.save("shape.npy", images[:, :, :5])
+    assert "(3, 128, 5)" in fails(capsys, "convert", "shape.npy", "e")
+    Path("cut.npy").write_bytes(Path("good.npy").read_bytes()[:5000])
+    assert "cut.npy" in fails(capsys, "convert", "cut.npy", "e")
+    Path("what.txt").write_text("x")
+    assert ".csv, .npy, .npz, .pt" in fails(capsys, "convert", "what.txt", "e")
+    assert "none.csv" in fails(capsys, "convert", "none.csv", "e")
+    Path("header.csv").write_text("event,x,y,t\n")
+    assert "no events" in fails(capsys, "convert", "header.csv", "e")
+    names = {path.name for path in Path().iterdir()}
+    assert names == {"good.npy", "bad.npy", "shape.npy", "cut.npy", "what.txt", "header.csv", "d"}
+
+
+def test_missing_runs_are_named(capsys):
+    assert "no such run" in fails(capsys, "evaluate", "nothing")
+    assert "no such run" in fails(capsys, "denoise", "nothing", "in.npz", "out.npz")
+    Path("empty").mkdir()
+    assert "not a run folder" in fails(capsys, "evaluate", "empty")
+    assert "signal" in fails(capsys, "evaluate", "empty", "--signal", "-1")
+
+
+def test_a_detector_that_does_not_fit_is_named(capsys):
+    run(capsys, "simulate", "d", "--events", "20", "--detector.n-x", "5")
+    line = fails_last_line(capsys, "train", "--data.path", "d")
+    assert "(5, 128, 1000)" in line
+    assert "(88, 128, 1000)" in line
+    assert not Path("runs").exists()
+
+
+def fails_last_line(capsys, *words):
+    """As `fails`, where lines on what goes on come before."""
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    return err.strip().splitlines()[-1]
+
+
+def test_an_error_box_becomes_one_line():
+    box = "╭─ Bad ──╮\n│ one       │\n│ two.      │\n│ ──────────│\n│ Perhaps you meant:│\n│   --x INT │\n╰──╯"
+    assert cli.one_line(box) == "one two.; perhaps you meant --x"
+
+
+def test_a_setting_that_is_not_there_raises_for_code_too():
+    with pytest.raises(ConfigError, match="no setting"):
+        read_and_fail()
+
+
+def read_and_fail():
+    Path("x.toml").write_text("[train]\nepoch = 3")
+    read_toml("x.toml", Config)
+
+
+@pytest.mark.backlog("B53")
+def test_the_module_runs_as_a_program():
+    answer = subprocess.run(
+        [sys.executable, "-m", "tofae_jax", "simulate", "data/v", "--events", "5"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        check=True,
+    )
+    assert answer.stdout.startswith("5 events")
+    described = json.loads(Path("data/v/dataset.json").read_text())
+    assert described["provenance"]["pattern"] == {"v": 1.0}

@@ -1,0 +1,358 @@
+"""One small run through everything, and what must be true of steps and loops."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import msgspec
+import numpy as np
+import pytest
+
+from tofae_jax import cli, training
+from tofae_jax.assembly import assemble, step_settings
+from tofae_jax.checkpoints import checksums
+from tofae_jax.config import Config, from_tree, to_tree
+from tofae_jax.datasets.format import Dataset
+from tofae_jax.datasets.pipeline import EvaluationSource, TrainSource
+from tofae_jax.datasets.readers import read_events
+from tofae_jax.detector import Detector
+from tofae_jax.evaluation import Evaluator, device_batch, evaluation_key
+from tofae_jax.runs import read_record
+from tofae_jax.simulation.dataset import simulated_dataset
+
+DETECTOR = {"n_x": 12, "n_y": 16, "n_t": 40}
+TREE = {
+    "detector": DETECTOR,
+    "data": {"path": "d", "max_hits": 24, "train_share": 0.7, "validation_share": 0.15, "test_share": 0.15},
+    "degradation": {"n_signal": 8, "n_noise": [10, 20]},
+    "model": {"autoencoder": {"latent": 8, "fc": 32}},
+    "optimiser": {"learning_rate": 3e-3},
+    "train": {"epochs": 3, "batch": 32, "log_every": 4},
+}
+
+
+def config(**sections):
+    tree = {name: dict(section) if isinstance(section, dict) else section for name, section in TREE.items()}
+    for name, section in sections.items():
+        tree[name] = tree.get(name, {}) | section if isinstance(section, dict) else section
+    return from_tree(tree, Config, "test")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("training")
+    simulated_dataset(path / "d", detector=Detector(**DETECTOR), weights={"v": 1}, n_events=400, seed=1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """A run folder that a real training left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        paths, record = training.train(config(), command=["test"])
+    return paths, record
+
+
+@pytest.fixture(autouse=True)
+def inside(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def source(c, n=300):
+    return TrainSource(Dataset("d"), np.arange(n), batch=c.train.batch, max_hits=c.data.max_hits, seed=c.seed)
+
+
+def steps(c, n):
+    """State and losses after `n` steps."""
+    assembly = assemble(c)
+    state, step, batches = assembly.fresh_state(), training.compiled_train_step(assembly), source(c)
+    losses = []
+    for i in range(n):
+        state, metrics = step(state, device_batch(batches[i]), step_settings(c))
+        losses.append(float(metrics.loss))
+    return state, losses
+
+
+@pytest.mark.backlog("B63")
+def test_the_same_seed_gives_the_same_run_and_another_does_not():
+    first, losses = steps(config(), 6)
+    again, losses_again = steps(config(), 6)
+    assert losses == losses_again
+    assert checksums({"s": first}) == checksums({"s": again})
+    _, other = steps(config(seed=1), 6)
+    assert other != losses
+
+
+def test_the_loss_falls():
+    _, losses = steps(config(), 60)
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+def test_without_learning_it_does_not():
+    """The negative control of the test above."""
+    _, losses = steps(config(optimiser={"learning_rate": 1e-12}), 60)
+    assert np.mean(losses[-10:]) > 0.9 * np.mean(losses[:10])
+
+
+def test_a_step_compiles_once_whatever_the_numbers():
+    c = config()
+    assembly = assemble(c)
+    step, batches, state = training.compiled_train_step(assembly), source(c), assembly.fresh_state()
+    for i in range(4):
+        other = config(
+            degradation={"n_signal": [i, 8], "n_noise": [i, 20], "smear_x_mm": float(i), "smear_t_ns": 0.1 * i},
+            optimiser={"learning_rate": 10.0**-i},
+            normalisation={"threshold": 0.1 * i},
+            loss={"acb_mse": {"hit_weight": float(i)}},
+        )
+        state, _ = step(state, device_batch(batches[i]), step_settings(other))
+    assert step._cache_size() == 1
+    assert int(state.step) == 4
+
+
+def test_a_step_changes_no_shape_or_type():
+    c = config()
+    assembly = assemble(c)
+    before = assembly.fresh_state()
+    described = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), leaf.weak_type), before)
+    after, _ = training.compiled_train_step(assembly)(before, device_batch(source(c)[0]), step_settings(c))
+    assert jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), leaf.weak_type), after) == described
+
+
+@pytest.mark.parametrize("normalisation", ["gapped", "binary", "none"])
+@pytest.mark.parametrize("loss", ["acb_mse", "mse", "mae", "bce"])
+@pytest.mark.parametrize("target", ["pattern", "signal"])
+def test_every_choice_takes_a_step(normalisation, loss, target):
+    if (normalisation, loss) == ("none", "bce"):
+        pytest.skip("cross-entropy of time bins means nothing")
+    c = config(normalisation={"name": normalisation}, loss={"name": loss}, train={"target": target})
+    state, losses = steps(c, 2)
+    assert np.all(np.isfinite(losses))
+    assembly = assemble(c)
+    evaluator = Evaluator(assembly)
+    evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=32, max_hits=24)
+    result = evaluator.result(evaluator.sums(state.variables, evaluation, evaluation_key(0), step_settings(c)))
+    assert result["events"] == 40
+    assert (result["direct"]["mse"] is None) == (normalisation == "binary")
+
+
+@pytest.mark.backlog("B01", "B07")
+def test_evaluation_does_not_depend_on_the_batch_size():
+    c = config()
+    variables = assemble(c).fresh_state().variables
+    results = []
+    for batch in (1, 7, 32, 64):
+        evaluator = Evaluator(assemble(c))
+        evaluation = EvaluationSource(Dataset("d"), np.arange(50), batch=batch, max_hits=24)
+        results.append(evaluator.result(evaluator.sums(variables, evaluation, evaluation_key(3), step_settings(c))))
+    for result in results[1:]:
+        assert result["counts"] == results[0]["counts"]
+        for output in ("input", "direct", "masked"):
+            for key, value in results[0][output].items():
+                assert result[output][key] == pytest.approx(value, rel=1e-3, abs=2), (output, key)
+
+
+def test_the_untouched_input_keeps_all_visible_hits_and_all_noise(trained):
+    _, record = trained
+    test = record.results["test"]
+    assert test["input"]["efficiency"] == pytest.approx(
+        test["counts"]["visible_signal_hits"] / test["counts"]["signal_hits"]
+    )
+    assert test["input"]["noise_rejection"] < 0.15
+    assert test["counts"]["occluded_hits"] > 0
+
+
+@pytest.mark.backlog("B54", "B55", "B19")
+def test_a_run_leaves_what_it_says(trained):
+    paths, record = trained
+    assert record.status == "finished"
+    assert read_record(paths.folder)[1] == record
+    history = [json.loads(line) for line in paths.metrics.read_text().splitlines()]
+    assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
+    assert all(epoch["time"]["epoch_s"] > 0 for epoch in history)
+    assert [epoch["step"] for epoch in history] == [8, 16, 24]
+    names = {path.name for path in paths.plots.iterdir()}
+    assert {"curves.png", "outputs.png", "event_1_stages.png", "event_1_3d.png", "data.npz"} <= names
+    assert list(paths.tensorboard.iterdir())
+    summary = paths.summary.read_text()
+    assert "loss.name = acb_mse" in summary
+    assert "loss.acb_mse.zero_weight = 1.0" in summary
+    assert "bce" not in summary
+    assert "masked" in summary
+    assert "purity" in summary
+    assert record.data["provenance"]["pattern"] == {"v": 1}
+
+
+@pytest.mark.backlog("B04", "B62")
+def test_the_summary_records_the_chosen_loss_alone(folder):
+    paths, _ = training.train(config(loss={"name": "bce"}, train={"epochs": 1, "plots": "none"}))
+    summary = paths.summary.read_text()
+    assert "loss.name = bce" in summary
+    assert "loss.bce.epsilon = 1e-06" in summary
+    assert "acb_mse" not in summary
+    assert list(paths.plots.iterdir()) == []
+
+
+def evaluate(capsys, *words):
+    assert cli.main(["evaluate", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_evaluate_prints_json_and_saves_hits_that_agree(trained, capsys, folder):
+    paths, record = trained
+    result = evaluate(capsys, str(paths.folder), "--save-hits", "hits.npz", "--overwrite")
+    for key, value in record.results["test"]["masked"].items():
+        assert result["masked"][key] == pytest.approx(value, rel=1e-5)
+    assert result["split"] == "test"
+    assert result["events"] == record.data["splits"]["test"]
+    hits = np.load("hits.npz")
+    kept, signal = hits["kept"].astype(bool), hits["is_signal"].astype(bool)
+    assert np.sum(kept & signal) == result["masked"]["true_positives"]
+    assert np.sum(kept & ~signal) == result["masked"]["false_positives"]
+    assert np.sum(~kept & signal) == result["masked"]["false_negatives"]
+    assert len(kept) == result["counts"]["signal_hits"] + result["counts"]["noise_hits"]
+    assert len(np.unique(hits["event"])) == result["events"]
+
+
+def test_evaluate_takes_other_data_counts_and_seeds(trained, capsys):
+    paths, _ = trained
+    run = str(paths.folder)
+    if not Path("other").exists():
+        simulated_dataset("other", detector=Detector(**DETECTOR), weights={"line": 1}, n_events=45, seed=9)
+    result = evaluate(capsys, run, "--data", "other", "--signal", "4", "--noise", "0")
+    assert (result["events"], result["split"]) == (45, "all")
+    assert result["counts"]["noise_hits"] == 0
+    assert result["input"]["purity"] == 1
+    again = evaluate(capsys, run, "--data", "other", "--signal", "2", "5", "--noise", "7")
+    assert again["counts"]["noise_hits"] == 45 * 7
+    assert evaluate(capsys, run, "--seed", "1")["masked"] != evaluate(capsys, run, "--seed", "2")["masked"]
+    assert evaluate(capsys, run, "--seed", "1") == evaluate(capsys, run, "--seed", "1")
+    assert evaluate(capsys, run, "--split", "train")["events"] == 280
+
+
+def denoise(capsys, *words):
+    assert cli.main(["denoise", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_denoise_agrees_with_evaluation(trained, capsys):
+    """The degraded events that an evaluation saved, read back as measured data, keep the same hits."""
+    run = str(trained[0].folder)
+    evaluate(capsys, run, "--save-hits", "seen.csv", "--overwrite")
+    seen = columns("seen.csv")
+    report = denoise(capsys, run, "seen.csv", "out.npz", "--all-hits", "--overwrite")
+    out = np.load("out.npz")
+    for name in ("event", "x", "y", "t", "kept"):
+        np.testing.assert_array_equal(out[name], seen[name])
+    np.testing.assert_allclose(out["score"], seen["score"], atol=1e-5)
+    assert report["hits"] == len(out["x"])
+    assert report["hits_kept"] == int(out["kept"].sum())
+    kept = denoise(capsys, run, "seen.csv", "kept.csv", "--overwrite")
+    assert kept["hits_kept"] == report["hits_kept"]
+    assert len(columns("kept.csv")["x"]) == report["hits_kept"]
+    assert list(columns("kept.csv")) == ["event", "x", "y", "t", "score"]
+
+
+def columns(path):
+    (events,) = read_events(Path(path), detector=Detector(**DETECTOR))
+    numbers = np.repeat(events.event_columns["event"], events.counts)
+    return {"event": numbers, **dict(zip("xyt", events.hits.T, strict=True)), **events.hit_columns}
+
+
+def test_denoise_takes_datasets_and_events_of_any_size(trained, capsys, tmp_path):
+    run = str(trained[0].folder)
+    rng = np.random.default_rng(0)
+    rows = [(5, 3, 4, 7)] + [(8, *hit) for hit in rng.integers(1, 12, (700, 3))] + [(9, 0, 0, 1)]
+    lines = ["event,x,y,t", *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
+    report = denoise(capsys, run, str(tmp_path / "in.csv"), str(tmp_path / "out.npz"), "--all-hits")
+    assert (report["events"], report["hits"]) == (3, 702)
+    out = np.load(tmp_path / "out.npz")
+    np.testing.assert_array_equal(np.stack([out[n] for n in ("event", "x", "y", "t")], -1), rows)
+    assert report["hits_occluded"] > 0
+    report = denoise(capsys, run, "d", str(tmp_path / "all.npz"))
+    assert report["events"] == 400
+    code = cli.main(["denoise", run, "d", str(tmp_path / "all.npz")])
+    assert code == 2
+    assert "all.npz" in capsys.readouterr().err
+
+
+def test_a_tolerance_keeps_fewer_hits(trained, capsys, tmp_path):
+    run = str(trained[0].folder)
+    kept = [
+        denoise(capsys, run, "d", str(tmp_path / f"{i}.npz"), *words)["hits_kept"]
+        for i, words in enumerate([[], ["--tof-tolerance-ns", "1"], ["--tof-tolerance-ns", "0"]])
+    ]
+    assert kept[0] > kept[1] > kept[2]
+
+
+def test_a_bad_input_to_denoise_leaves_nothing(trained, capsys, tmp_path):
+    (tmp_path / "bad.csv").write_text("event,x,y,t\n0,1,1,1\n0,99,1,1\n")
+    assert cli.main(["denoise", str(trained[0].folder), str(tmp_path / "bad.csv"), str(tmp_path / "out.csv")]) == 2
+    assert "x=99" in capsys.readouterr().err.replace("x = 99", "x=99").replace("x 99", "x=99")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_naming_the_step(monkeypatch):
+    real = training.compiled_train_step
+
+    def spoilt(assembly):
+        step = real(assembly)
+
+        def run(state, batch, settings):
+            state, metrics = step(state, batch, settings)
+            bad = jnp.where(state.step == 6, jnp.nan, metrics.loss)
+            return state, metrics._replace(loss=bad)
+
+        return run
+
+    monkeypatch.setattr(training, "compiled_train_step", spoilt)
+    with pytest.raises(training.TrainingError, match=r"epoch 1, step 6 \(step 6 of the run\): loss nan"):
+        training.train(config(runs={"name": "spoilt"}))
+    (folder,) = Path("runs").glob("spoilt-*")
+    record = read_record(folder)[1]
+    assert record.status == "failed"
+    assert "step 6" in record.reason
+
+
+def test_an_unfit_dataset_makes_no_run():
+    before = set(Path("runs").iterdir()) if Path("runs").exists() else set()
+    with pytest.raises(ValueError, match="do not fill a batch"):
+        training.train(config(train={"batch": 5000}))
+    assert (set(Path("runs").iterdir()) if Path("runs").exists() else set()) == before
+
+
+@pytest.mark.backlog("B25")
+def test_without_jit_a_step_gives_the_same_numbers():
+    c = config()
+    _, compiled = steps(c, 1)
+    with jax.disable_jit():
+        assembly = assemble(c)
+        state = assembly.fresh_state()
+        _, metrics = training.compiled_train_step(assembly)(state, device_batch(source(c)[0]), step_settings(c))
+    assert float(metrics.loss) == pytest.approx(compiled[0], rel=1e-4)
+
+
+def test_settings_in_mm_and_ns_become_pixels_and_bins():
+    detector = Detector(n_x=10, n_y=20, n_t=50, width_mm=100.0, height_mm=40.0, window_ns=25.0)
+    c = config(degradation={"smear_x_mm": 5.0, "smear_y_mm": 4.0, "smear_t_ns": 1.0}, mask={"tof_tolerance_ns": 2.0})
+    c = msgspec.structs.replace(c, detector=detector)
+    s = step_settings(c)
+    assert (s.degradation.sigma_x_pixels, s.degradation.sigma_y_pixels) == (0.5, 2.0)
+    assert (s.degradation.sigma_t_bins, s.tof_tolerance_bins) == (2.0, 4.0)
+
+
+@pytest.mark.backlog("B06")
+def test_a_run_says_what_it_computes_on(trained, capfd):
+    training.train(config(train={"epochs": 1, "plots": "none"}))
+    assert re.search(r"device: .*\(cpu\)", capfd.readouterr().err)
+
+
+def test_config_survives_its_tree():
+    c = config()
+    assert from_tree(to_tree(c), Config, "x") == c
+    assert not dataclasses.is_dataclass(c)  # msgspec's structs, see STYLE
