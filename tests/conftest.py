@@ -4,12 +4,15 @@ import os
 import tempfile
 from pathlib import Path
 
+# most of the time goes into compiling programs that run once: little optimisation halves it
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+
 import jax
 import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-install_import_hook("tofae_jax", "beartype.beartype")
+install_import_hook("tofae_jax", "typecheck.typecheck")
 
 # one cache for all workers and later runs on this machine: the tests spend most of their time compiling
 CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path(tempfile.gettempdir()) / "tofae_jax-test-programs"))

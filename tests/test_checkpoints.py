@@ -133,7 +133,9 @@ def test_missing_fields_and_newer_schemas_are_named(tmp_path, state):
 def test_another_model_does_not_fit(tmp_path, state):
     save(tmp_path / "c", state, [0.5])
     larger = from_tree(to_tree(SMALL) | {"model": {"autoencoder": {"latent": 3, "fc": 4}}}, Config, "test")
-    with pytest.raises(CheckpointError, match="checkpoint of epoch 1"):
+    with pytest.raises(
+        CheckpointError, match=r"epoch 1: \['model'\]\['params'\].* is float32\[2\], .* need float32\[3\]"
+    ):
         restore(tmp_path / "c", assemble(larger).fresh_state())
 
 

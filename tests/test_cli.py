@@ -128,7 +128,7 @@ def test_simulate_inspect_and_their_mistakes(capsys):
     assert Path("runs/inspect-d.png").stat().st_size > 10_000
     assert "exists already" in fails(capsys, "simulate", "d")
     assert "known: ['v'," in fails(capsys, "simulate", "e", "--pattern", "w")
-    assert "out" in fails(capsys, "simulate")
+    assert "OUT" in fails(capsys, "simulate")
     assert "origin" in fails(capsys, "simulate", "e", "--origin-x", "99")
     assert "no such dataset" in fails(capsys, "inspect", "nothing")
     Path("empty").mkdir()
@@ -153,7 +153,7 @@ def test_convert_and_its_mistakes(capsys):
     np.save("bad.npy", images)
     assert "1001" in fails(capsys, "convert", "bad.npy", "e")
     np.save("shape.npy", images[:, :, :5])
-    assert "(3, 128, 5)" in fails(capsys, "convert", "shape.npy", "e")
+    assert "[3, 128, 5]" in fails(capsys, "convert", "shape.npy", "e")
     Path("cut.npy").write_bytes(Path("good.npy").read_bytes()[:5000])
     assert "cut.npy" in fails(capsys, "convert", "cut.npy", "e")
     Path("what.txt").write_text("x")
@@ -189,6 +189,8 @@ def fails_last_line(capsys, *words):
 
 
 def test_an_error_box_becomes_one_line():
+    plain = " Bad \n ------ \n  one \n  two. \n  ------\n  Perhaps you meant:\n   --x INT\n"
+    assert cli.one_line(plain) == "one two.; perhaps you meant --x"
     box = "╭─ Bad ──╮\n│ one       │\n│ two.      │\n│ ──────────│\n│ Perhaps you meant:│\n│   --x INT │\n╰──╯"
     assert cli.one_line(box) == "one two.; perhaps you meant --x"
 

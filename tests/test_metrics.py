@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
@@ -70,6 +70,7 @@ def batch_metrics(kept, is_signal, is_hit, y, t, noise, is_event=None):
     return m.Metrics(m.EventCounts(*[count] * 7), jnp.sum(is_event * 1.5), by_hits, by_pixels, by_hits)
 
 
+@settings(max_examples=10)
 @given(st.integers(0, 100), st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 3))
 def test_any_cutting_into_batches_gives_the_same(seed, sizes, filling):
     n = sum(sizes)

@@ -81,11 +81,13 @@ def compare_gradients(data, gradients):
     for path, want in jax.tree_util.tree_leaves_with_path(expected):
         got = np.asarray(get(gradients, path))
         if not np.any(np.isnan(want)):
-            np.testing.assert_allclose(got, want, atol=3e-3 * np.linalg.norm(want) + 1e-6 * largest)
+            # ours in float64 agree with ours in float32 to 1e-6, and differ from theirs as here: in float32 their
+            # outputs are off by 7e-6, enough to switch single ReLUs that lie this close to 0
+            np.testing.assert_allclose(got, want, atol=8e-3 * np.linalg.norm(want) + 1e-6 * largest)
             compared += 1
     assert compared > 20
     ours = np.sort([np.linalg.norm(leaf) for leaf in jax.tree.leaves(gradients)])
-    np.testing.assert_allclose(ours, np.sort(list(norms.values())), rtol=2e-3, atol=1e-6)
+    np.testing.assert_allclose(ours, np.sort(list(norms.values())), rtol=8e-3, atol=1e-6)
 
 
 def compare_after(data, params, stats, gradients):

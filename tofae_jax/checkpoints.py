@@ -52,15 +52,36 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
     checksums: dict[str, str] = {}
 
 
+def _raw(leaf: Any) -> Any:
+    """The leaf, or the numbers of a random key."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def _kinds(tree: Any) -> dict[str, str]:
+    """Dtype and shape of each leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(lambda t: jax.tree.map(_raw, t), tree))
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
 def checksums(tree: Any) -> dict[str, str]:
     """Of each leaf: dtype, shape and CRC-32 of its bytes."""
-    found = {}
+    found = _kinds(tree)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        array = np.ascontiguousarray(np.asarray(array))
-        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data)
-        found[jax.tree_util.keystr(path)] = f"{array.dtype}{list(array.shape)}:{crc:08x}"
+        array = np.ascontiguousarray(np.asarray(_raw(leaf)))
+        found[jax.tree_util.keystr(path)] += f":{zlib.crc32(array.reshape(-1).view(np.uint8).data):08x}"
     return found
+
+
+def _misfit(stored: dict[str, str], template: Any) -> str | None:
+    """What in a checkpoint does not fit the template; Orbax's own answer to that leaves broken coroutines behind."""
+    wanted = _kinds(template)
+    for name, kind in wanted.items():
+        if name not in stored:
+            return f"it lacks {name}"
+        if (there := stored[name].partition(":")[0]) != kind:
+            return f"{name} is {there}, the settings need {kind}"
+    surplus = sorted(set(stored) - set(wanted))
+    return f"it holds {surplus[0]}, which the settings do not know" if surplus else None
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
@@ -178,6 +199,8 @@ class Checkpoints:
         def abstract(leaf: Any) -> Any:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
+        if (misfit := _misfit(meta.checksums, _items(template))) is not None:
+            raise CheckpointError(f"{where}: {misfit}")
         wanted = jax.tree.map(abstract, _items(template))
         args = ocp.args.Composite(**{name: ocp.args.StandardRestore(item) for name, item in wanted.items()})
         try:

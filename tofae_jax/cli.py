@@ -52,11 +52,16 @@ def parse(kind: type[S], argv: Sequence[str], *, command: str, default: S | None
 def one_line(box: str) -> str:
     """The first words of an error that was drawn as a box, and what it thinks was meant."""
     text = re.sub(r"\[/?bold\]", "", box)
-    rows = [row.strip("│ ").strip() for row in text.splitlines() if row.startswith("│")]
-    parts = " ".join(rows).split("──")
-    parts = [part.strip("─ ") for part in parts if part.strip("─ ")]
-    message = parts[0] if parts else " ".join(text.split())
-    hint = next((re.search(r"(--\S+)", part) for part in parts[1:] if part.startswith("Perhaps you meant")), None)
+    framed = "╭" in text  # where the terminal knows no such signs, the title stands on a line of its own
+    lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    parts: list[str] = [""]
+    for line in lines:
+        if line and not line.strip("─-"):
+            parts.append("")
+        else:
+            parts[-1] = f"{parts[-1]} {line}".strip()
+    message, *rest = parts if framed or len(parts) == 1 else parts[1:]
+    hint = next((re.search(r"(--\S+)", part) for part in rest if part.startswith("Perhaps you meant")), None)
     return f"{message}; perhaps you meant {hint.group(1)}" if hint else message
 
 

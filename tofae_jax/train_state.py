@@ -16,12 +16,12 @@ from tofae_jax.models import Model
 class TrainState(struct.PyTreeNode):
     """All that a training step reads and writes. Arrays only: the model and the optimiser are not in it."""
 
-    step: Array
+    step: Any  # arrays, but JAX's tree functions put other things in their places
     """int32: optimiser steps done"""
     params: Any
     batch_stats: Any
     opt_state: Any
-    key: Array
+    key: Any
     """root key; every draw is a function of it, the epoch and the step, so it never changes"""
 
     @property

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from tofae_jax.config.sections import CountOrRange, NonNegative, PlotMode, PositiveCount, Section, Seed, _check_range
 from tofae_jax.detector import Detector
@@ -13,7 +13,7 @@ from tofae_jax.detector import Detector
 class SimulateCommand(Section, frozen=True):
     """simulate labelled patterns into a new dataset"""
 
-    out: Positional[str]
+    out: Annotated[Positional[str], arg(metavar="OUT")]
     """dataset folder to make"""
     pattern: str = "v"
     """pattern name (v, parabola, cross, line, hemisphere, blank), or a mixture such as v=2,parabola=1"""
@@ -41,9 +41,9 @@ class SimulateCommand(Section, frozen=True):
 class ConvertCommand(Section, frozen=True):
     """make a dataset from images or hit lists of other programs"""
 
-    src: Positional[str]
+    src: Annotated[Positional[str], arg(metavar="SRC")]
     """.npy images, .npz or .csv hit lists with columns event, x, y, t, or a .pt bundle"""
-    out: Positional[str]
+    out: Annotated[Positional[str], arg(metavar="OUT")]
     """dataset folder to make"""
     array: str | None = None
     """which array of an .npz file"""
@@ -55,7 +55,7 @@ class ConvertCommand(Section, frozen=True):
 class InspectCommand(Section, frozen=True):
     """check a dataset's integrity and show what is in it"""
 
-    dataset: Positional[str]
+    dataset: Annotated[Positional[str], arg(metavar="DATASET")]
     """dataset folder"""
     plots: PlotMode = "save"
     """figure of the distributions"""
@@ -66,7 +66,7 @@ class InspectCommand(Section, frozen=True):
 class EvaluateCommand(Section, frozen=True):
     """evaluate a run on events that it has not seen, and print the result as JSON"""
 
-    run: Positional[str]
+    run: Annotated[Positional[str], arg(metavar="RUN")]
     """run folder"""
     data: str | None = None
     """dataset of patterns; None: the one the run was trained on"""
@@ -93,11 +93,11 @@ class EvaluateCommand(Section, frozen=True):
 class DenoiseCommand(Section, frozen=True):
     """denoise measured events into a hit file with columns event, x, y, t, score"""
 
-    run: Positional[str]
+    run: Annotated[Positional[str], arg(metavar="RUN")]
     """run folder"""
-    input: Positional[str]
+    input: Annotated[Positional[str], arg(metavar="INPUT")]
     """dataset folder, or any file that convert reads"""
-    output: Positional[str]
+    output: Annotated[Positional[str], arg(metavar="OUTPUT")]
     """.npz or .csv file to write"""
     array: str | None = None
     """which array of an .npz file"""

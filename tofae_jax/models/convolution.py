@@ -18,8 +18,8 @@ KERNEL = 3
 STRIDE = 2
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
-Images = Float[Array, "batch y x channel"]
-Kernel = Float[Array, "3 3 in out"]
+Images = Float[Array, "batch _y _x _channel"]  # lengths differ between arguments and results
+Kernel = Float[Array, "3 3 _in _out"]
 
 
 def down_size(n: int) -> int:
@@ -32,7 +32,7 @@ def up_size(n: int) -> int:
     return (n - 1) * STRIDE + KERNEL
 
 
-def _patches(x: Images, n_y: int, n_x: int) -> Float[Array, "batch m n patch"]:
+def _patches(x: Images, n_y: int, n_x: int) -> Float[Array, "batch _y _x _patch"]:
     """The 3x3 neighbourhood of each output place, [batch, n_y, n_x, 9 * channel], tap by tap."""
     return jnp.concatenate(
         [
