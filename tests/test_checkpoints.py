@@ -134,7 +134,8 @@ def test_another_model_does_not_fit(tmp_path, state):
     save(tmp_path / "c", state, [0.5])
     larger = from_tree(to_tree(SMALL) | {"model": {"autoencoder": {"latent": 3, "fc": 4}}}, Config, "test")
     with pytest.raises(
-        CheckpointError, match=r"epoch 1: \['model'\]\['params'\].* is float32\[2\], .* need float32\[3\]"
+        CheckpointError,
+        match=r"epoch 1: \['model'\]\['params'\].* is float32\[2, 4\], the settings need float32\[3, 4\]",
     ):
         restore(tmp_path / "c", assemble(larger).fresh_state())
 

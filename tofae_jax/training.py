@@ -66,10 +66,10 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
     Returns the folder's paths and its final record. The record says `failed`, with the reason, if anything raises.
     """
     say = _say
-    say(f"device: {', '.join(describe_devices()['devices'])} ({jax.default_backend()})")
     dataset = open_training_data(config, say)
     splits = splits_of(dataset, config.data)
     train_source = _train_source(config, dataset, splits)
+    say(f"device: {', '.join(describe_devices()['devices'])} ({jax.default_backend()})")
     paths = runs.create_run_folder(config.runs.folder, config.runs.name)
     record = RunRecord(
         run_id=paths.folder.name,
