@@ -30,7 +30,7 @@ from tofae_jax.config import Config, from_tree
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import EvaluationSource, TrainSource, batches
 from tofae_jax.degradation import degrade
-from tofae_jax.evaluation import Evaluator, device_batch, evaluation_key
+from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.inference import Denoiser
 from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.training import compiled_train_step
@@ -61,7 +61,7 @@ class Parts:
         batch, slots = assembly.config.train.batch, assembly.config.data.max_hits
         events = np.arange(len(dataset))
         self.source = TrainSource(dataset, events, batch=batch, max_hits=slots, seed=0)
-        self.batches = [device_batch(self.source[i]) for i in range(n_batches)]
+        self.batches = [jax.device_put(self.source[i]) for i in range(n_batches)]
         self.evaluation = EvaluationSource(dataset, events[: n_batches * batch], batch=batch, max_hits=slots)
         self.state = assembly.fresh_state()
         self.step = compiled_train_step(assembly)

@@ -67,7 +67,7 @@ def batch_metrics(kept, is_signal, is_hit, y, t, noise, is_event=None):
     by_hits = m.OutputMetrics(m.hit_confusion(kept, is_signal, is_hit, is_event), image)
     by_pixels = m.OutputMetrics(m.pixel_confusion(y > 0, t > 0, noise, is_event), image)
     count = jnp.sum(is_event, dtype=jnp.int32)
-    return m.Metrics(m.EventCounts(*[count] * 7), jnp.sum(is_event * 1.5), by_hits, by_pixels, by_hits)
+    return m.Metrics(m.EventCounts(*[count] * 8), jnp.sum(is_event * 1.5), by_hits, by_pixels, by_hits)
 
 
 @settings(max_examples=10)

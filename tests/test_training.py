@@ -19,7 +19,7 @@ from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import EvaluationSource, TrainSource
 from tofae_jax.datasets.readers import read_events
 from tofae_jax.detector import Detector
-from tofae_jax.evaluation import Evaluator, device_batch, evaluation_key
+from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.runs import read_record
 from tofae_jax.simulation.dataset import simulated_dataset
 
@@ -72,7 +72,7 @@ def steps(c, n):
     state, step, batches = assembly.fresh_state(), training.compiled_train_step(assembly), source(c)
     losses = []
     for i in range(n):
-        state, metrics = step(state, device_batch(batches[i]), step_settings(c))
+        state, metrics = step(state, jax.device_put(batches[i]), step_settings(c))
         losses.append(float(metrics.loss))
     return state, losses
 
@@ -109,7 +109,7 @@ def test_a_step_compiles_once_whatever_the_numbers():
             normalisation={"threshold": 0.1 * i},
             loss={"acb_mse": {"hit_weight": float(i)}},
         )
-        state, _ = step(state, device_batch(batches[i]), step_settings(other))
+        state, _ = step(state, jax.device_put(batches[i]), step_settings(other))
     assert step._cache_size() == 1
     assert int(state.step) == 4
 
@@ -119,7 +119,7 @@ def test_a_step_changes_no_shape_or_type():
     assembly = assemble(c)
     before = assembly.fresh_state()
     described = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), getattr(leaf, "weak_type", False)), before)
-    after, _ = training.compiled_train_step(assembly)(before, device_batch(source(c)[0]), step_settings(c))
+    after, _ = training.compiled_train_step(assembly)(before, jax.device_put(source(c)[0]), step_settings(c))
     assert (
         jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), getattr(leaf, "weak_type", False)), after) == described
     )

@@ -88,6 +88,10 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
     return "read_only" not in record.getMessage() and "read only" not in record.getMessage()
 
 
+# opening to read only makes Orbax warn, at length, that it will only read
+logging.getLogger("absl").addFilter(_is_worth_a_line)
+
+
 def _items(state: TrainState) -> dict[str, Any]:
     model = {"params": state.params, "batch_stats": state.batch_stats}
     return {"model": model, "train": {"step": state.step, "opt_state": state.opt_state, "key": state.key}}
@@ -121,8 +125,6 @@ class Checkpoints:
             read_only=read_only,
         )
         self.folder = folder
-        # opening to read only makes Orbax warn, at length, that it will only read
-        logging.getLogger("absl").addFilter(_is_worth_a_line)
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     def __enter__(self) -> Checkpoints:

@@ -17,7 +17,7 @@ from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.config import Config, from_tree
 from tofae_jax.datasets.events import DataError, Events
 from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import EvaluationSource, HostBatch, evaluation_batches
+from tofae_jax.datasets.pipeline import EvaluationSource, evaluation_batches
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.plots import EventView
@@ -26,12 +26,6 @@ from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step
 
 BATCHES_ON_DEVICE = 16  # partial sums merged there before they move to the host's wider numbers
 EVALUATION_STREAM = 1  # evaluation draws from another stream than training, whatever the seed
-
-
-def device_batch(batch: HostBatch) -> Batch:
-    """The part of a host batch that a step takes, moved to the device once."""
-    parts: Any = batch[: len(Batch._fields)]  # the fields of a host batch begin with those of a batch
-    return jax.device_put(Batch(*parts))
 
 
 def evaluation_key(seed: int) -> jax.Array:
@@ -59,7 +53,7 @@ class Evaluator:
         key: jax.Array,
         settings: StepSettings,
         *,
-        each: Callable[[HostBatch, Evaluated], None] | None = None,
+        each: Callable[[Batch, Evaluated], None] | None = None,
     ) -> metrics.Metrics:
         """Merged metrics of all events; `each` is given every batch with all that is known of it."""
         data = self._assembly.config.data
@@ -68,7 +62,7 @@ class Evaluator:
         for i, batch in enumerate(
             evaluation_batches(source, threads=data.threads, prefetch=data.prefetch_batches), start=1
         ):
-            inputs = (variables, device_batch(batch), key, settings)
+            inputs = (variables, jax.device_put(batch), key, settings)
             if each is None:
                 part = self._sums(*inputs)
             else:
@@ -93,7 +87,7 @@ class Evaluator:
     ) -> list[EventView]:
         """The first events of a source at every stage, for plots."""
         batch = source[0]
-        evaluated = jax.device_get(self._all(variables, device_batch(batch), key, settings))
+        evaluated = jax.device_get(self._all(variables, jax.device_put(batch), key, settings))
         n = min(n_events, int(batch.is_event.sum()))
         return [
             self._view(batch.hits[i], jax.tree.map(lambda leaf: leaf[i], evaluated._replace(metrics=None)))  # noqa: B023
@@ -213,7 +207,7 @@ def evaluate_run(
     return about | evaluator.result(sums)
 
 
-def _evaluated_hits(batch: HostBatch, evaluated: Evaluated) -> Events:
+def _evaluated_hits(batch: Batch, evaluated: Evaluated) -> Events:
     degraded = evaluated.views.degraded
     hits, is_signal, score, kept = jax.device_get((degraded.hits, degraded.is_signal, evaluated.score, evaluated.kept))
     return compact_hits(hits, batch.is_event, {"is_signal": is_signal, "score": score, "kept": kept}, event=batch.event)

@@ -67,6 +67,8 @@ class EventCounts(NamedTuple):
     n_visible_signal_hits: Any
     n_noise_hits: Any
     n_occluded_hits: Any
+    n_dropped_hits: Any
+    """hits of patterns with more hits than slots, left out before anything else"""
 
 
 class Metrics(NamedTuple):

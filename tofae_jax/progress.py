@@ -67,10 +67,10 @@ def outputs_table(result: dict[str, Any]) -> str:
         "efficiency": "efficiency",
         "purity": "purity",
         "f1": "F1",
-        "noise_rejection": "noise rejection",
-        "false_positives_per_event": "false pos./event",
-        "false_negatives_per_event": "false neg./event",
-        "mse": "MSE (t/T)²",
+        "noise_rejection": "noise rej.",
+        "false_positives_per_event": "FP/event",
+        "false_negatives_per_event": "FN/event",
+        "mse": "MSE",
         "ssim": "SSIM",
     }
     for heading in columns.values():

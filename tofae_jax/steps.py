@@ -22,17 +22,20 @@ Target = Literal["pattern", "signal"]
 
 
 class Batch(NamedTuple):
-    """Patterns to be degraded, or events to be denoised."""
+    """Patterns to be degraded: NumPy arrays on the host, JAX arrays in a step."""
 
-    hits: Int[Array, "batch k 3"]
-    event: Int[Array, " batch"]
-    """number of each event in its dataset: an evaluation's draw for an event depends on this alone"""
-    is_event: Bool[Array, " batch"]
-    """False for the filling of a ragged last batch"""
-    epoch: Int[Array, ""]
-    """epoch of the draws, from 0"""
-    step: Int[Array, ""]
-    """step in the epoch, from 0"""
+    hits: Any
+    """int[batch, k, 3], t = 0 in empty slots"""
+    event: Any
+    """int[batch]: number of each event in its dataset; an evaluation's draw for an event depends on this alone"""
+    is_event: Any
+    """bool[batch]: False for the filling of a ragged last batch"""
+    epoch: Any
+    """int[]: epoch of the draws, from 0"""
+    step: Any
+    """int[]: step in the epoch, from 0"""
+    n_dropped: Any
+    """int[batch]: hits of each event that found no slot"""
 
 
 class StepSettings(NamedTuple):
@@ -189,7 +192,7 @@ def eval_step(
         return metrics.OutputMetrics(confusion, metrics.image_sums(image / n_t, views.signal / n_t, is_event))
 
     sums = metrics.Metrics(
-        events=_event_counts(views, visible, is_event),
+        events=_event_counts(views, visible, batch.n_dropped, is_event),
         loss=jnp.sum(jnp.where(is_event, loss, 0)),
         input=of_hits(visible, views.input),
         direct=metrics.OutputMetrics(
@@ -201,7 +204,7 @@ def eval_step(
     return Evaluated(sums, views, output, direct, score, kept)
 
 
-def _event_counts(views: Views, visible: Array, is_event: Array) -> metrics.EventCounts:
+def _event_counts(views: Views, visible: Array, n_dropped: Array, is_event: Array) -> metrics.EventCounts:
     degraded = views.degraded
 
     def total(per_event: Array) -> Array:
@@ -215,6 +218,7 @@ def _event_counts(views: Views, visible: Array, is_event: Array) -> metrics.Even
         n_visible_signal_hits=total(jnp.sum(visible & degraded.is_signal, axis=-1, dtype=jnp.int32)),
         n_noise_hits=total(degraded.n_noise),
         n_occluded_hits=total(hits.count_occluded(degraded.hits, views.input)),
+        n_dropped_hits=total(n_dropped),
     )
 
 

@@ -25,8 +25,8 @@ from tofae_jax.assembly import (
 from tofae_jax.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.config import Config, to_tree
 from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import EvaluationSource, HostBatch, Splits, TrainSource, batches
-from tofae_jax.evaluation import Evaluator, device_batch, evaluation_key
+from tofae_jax.datasets.pipeline import EvaluationSource, Splits, TrainSource, batches
+from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.progress import Progress
 from tofae_jax.runs import RunPaths, RunRecord
 from tofae_jax.steps import Batch, StepSettings, TrainMetrics, train_step
@@ -172,9 +172,7 @@ class _Training:
     def _tensorboard_folder(self) -> Any:
         return self.paths.tensorboard if self.config.runs.tensorboard else None
 
-    def _one_epoch(
-        self, epoch: int, state: TrainState, iterator: Iterator[HostBatch], progress: Progress
-    ) -> TrainState:
+    def _one_epoch(self, epoch: int, state: TrainState, iterator: Iterator[Batch], progress: Progress) -> TrainState:
         began = time.perf_counter()
         outcome = self._train_epoch(epoch, state, iterator, progress)
         trained = time.perf_counter()
@@ -196,7 +194,7 @@ class _Training:
         return outcome.state
 
     def _train_epoch(
-        self, epoch: int, state: TrainState, iterator: Iterator[HostBatch], progress: Progress
+        self, epoch: int, state: TrainState, iterator: Iterator[Batch], progress: Progress
     ) -> EpochOutcome:
         """All steps of an epoch. The host looks at the losses now and then only, so the device never waits."""
         seen: list[TrainMetrics] = []
@@ -207,7 +205,7 @@ class _Training:
             batch = next(iterator)
             n_dropped += int(batch.n_dropped.sum())
             settings = self.settings._replace(learning_rate=self._learning_rate(epoch, step))
-            state, metrics = self.step(state, device_batch(batch), settings)
+            state, metrics = self.step(state, jax.device_put(batch), settings)
             waiting.append(metrics)
             if len(waiting) == self.config.train.log_every or step == steps:
                 looked = jax.device_get(waiting)

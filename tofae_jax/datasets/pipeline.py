@@ -14,6 +14,7 @@ import numpy as np
 
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.format import Dataset
+from tofae_jax.steps import Batch
 
 
 class Splits(NamedTuple):
@@ -33,18 +34,6 @@ def split_events(n_events: int, *, train: float, validation: float, test: float,
     n_validation = min(n_validation, n_events - n_train - n_test)
     stops = np.cumsum([n_train, n_validation, n_test])
     return Splits(*(np.sort(part) for part in np.split(order, stops)[:3]))
-
-
-class HostBatch(NamedTuple):
-    """A batch on the host; fields as in `steps.Batch`, and the hits that did not fit."""
-
-    hits: np.ndarray
-    event: np.ndarray
-    is_event: np.ndarray
-    epoch: np.int32
-    step: np.int32
-    n_dropped: np.ndarray
-    """int32[batch]: hits of each event beyond the slots"""
 
 
 def pad_events(dataset: Dataset, events: np.ndarray, *, batch: int, max_hits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +76,7 @@ class TrainSource:
     def __len__(self) -> int:
         return 2**40  # endless; the loop counts epochs
 
-    def __getitem__(self, index: Any) -> HostBatch:
+    def __getitem__(self, index: Any) -> Batch:
         epoch, step = divmod(int(index), self.steps_per_epoch)
         epoch = epoch % self.repeat_every if self.repeat_every else epoch
         known, order = self._order
@@ -96,7 +85,7 @@ class TrainSource:
             self._order = (epoch, order)
         chosen = order[step * self.batch : (step + 1) * self.batch]
         hits, n_dropped = pad_events(self.dataset, chosen, batch=self.batch, max_hits=self.max_hits)
-        return HostBatch(
+        return Batch(
             hits, chosen.astype(np.int32), np.ones(self.batch, bool), np.int32(epoch), np.int32(step), n_dropped
         )
 
@@ -113,13 +102,13 @@ class EvaluationSource:
     def __len__(self) -> int:
         return (len(self.events) + self.batch - 1) // self.batch
 
-    def __getitem__(self, index: Any) -> HostBatch:
+    def __getitem__(self, index: Any) -> Batch:
         chosen = self.events[int(index) * self.batch : (int(index) + 1) * self.batch]
         hits, n_dropped = pad_events(self.dataset, chosen, batch=self.batch, max_hits=self.max_hits)
         event = np.zeros(self.batch, np.int32)
         event[: len(chosen)] = chosen
         is_event = np.arange(self.batch) < len(chosen)
-        return HostBatch(hits, event, is_event, np.int32(0), np.int32(index), n_dropped)
+        return Batch(hits, event, is_event, np.int32(0), np.int32(index), n_dropped)
 
 
 def batches(source: TrainSource | EvaluationSource, *, threads: int, prefetch: int) -> Any:
@@ -131,7 +120,7 @@ def batches(source: TrainSource | EvaluationSource, *, threads: int, prefetch: i
     return iter(grain.MapDataset.source(source).to_iter_dataset(options))
 
 
-def evaluation_batches(source: EvaluationSource, *, threads: int, prefetch: int) -> Iterator[HostBatch]:
+def evaluation_batches(source: EvaluationSource, *, threads: int, prefetch: int) -> Iterator[Batch]:
     """All batches of an evaluation, in order."""
     iterator = batches(source, threads=threads, prefetch=prefetch)
     try:
