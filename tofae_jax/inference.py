@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from tofae_jax.assembly import check_detector, step_settings
+from tofae_jax.assembly import Assembly, check_detector, step_settings
 from tofae_jax.datasets.events import DataError, Events, select_hits
 from tofae_jax.datasets.format import Dataset, slice_events
 from tofae_jax.datasets.readers import read_events
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.detector import Detector
-from tofae_jax.evaluation import LoadedRun, load_run
+from tofae_jax.evaluation import load_run
 from tofae_jax.steps import Denoised, denoise_step
 
 LEAST_SLOTS = 64
@@ -78,18 +78,18 @@ def _power_of_two(n: int) -> int:
 
 
 class Denoiser:
-    """A run's model, compiled for use on events of any size."""
+    """A trained model, compiled for use on events of any size."""
 
-    def __init__(self, run: LoadedRun, *, tof_tolerance_ns: float | None = None) -> None:
+    def __init__(self, assembly: Assembly, variables: Any, *, tof_tolerance_ns: float | None = None) -> None:
         """Prepare.
 
         Args:
-            run: from `load_run`.
+            assembly: the parts of a run, e.g. `load_run(folder).assembly`.
+            variables: its weights, e.g. `load_run(folder).variables`.
             tof_tolerance_ns: overrides the run's ToF tolerance of the mask, in ns.
         """
-        assembly = run.assembly
         self.detector = assembly.config.detector
-        self._variables = run.variables
+        self._variables = variables
         settings = step_settings(assembly.config)
         if tof_tolerance_ns is not None:
             settings = settings._replace(tof_tolerance_bins=tof_tolerance_ns / self.detector.bin_ns)
@@ -146,7 +146,7 @@ def denoise_run(
         overwrite: replace the output if it is there.
     """
     run = load_run(folder)
-    denoiser = Denoiser(run, tof_tolerance_ns=tof_tolerance_ns)
+    denoiser = Denoiser(run.assembly, run.variables, tof_tolerance_ns=tof_tolerance_ns)
     columns: dict[str, np.dtype] = {"score": np.dtype(np.float32)}
     if all_hits:
         columns["kept"] = np.dtype(bool)
