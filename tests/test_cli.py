@@ -45,15 +45,25 @@ def elsewhere(tmp_path, monkeypatch):
     ("words", "parts"),
     [
         (["--degradation.n-nois", "3"], ["--degradation.n-nois", "--degradation.n-noise"]),
-        (["--degradation.n-noise", "-5"], ["n_noise", "-5", ">= 0"]),
+        (["--degradation.n-noise", "-5"], ["n_noise", "-5", "from 0 to"]),
         (["--degradation.n-noise", "9", "5"], ["n_noise", "(9, 5)", "low <= high"]),
         (["--degradation.n-noise", "1", "2", "3"], ["--degradation.n-noise", "'3'"]),
+        (["--degradation.n-noise", "3000000000"], ["n_noise", "100000"]),
+        (["--degradation.smear-x-mm", "inf"], ["degradation.smear_x_mm = inf", "<="]),
+        (["--detector.width-mm", "nan"], ["detector.width_mm = nan"]),
+        (["--normalisation.name", "binary", "--mask.tof-tolerance-ns", "1"], ["tof_tolerance_ns", "binary"]),
         (["--train.epochs", "0"], ["train.epochs = 0", ">= 1"]),
         (["--train.epochs", "two"], ["--train.epochs", "'two'"]),
         (["--train.epochs"], ["--train.epochs"]),
         (["--normalisation.threshold", "1"], ["normalisation.threshold = 1.0", "< 1.0"]),
         (["--train.plots", "maybe"], ["'maybe'", "show", "save", "both", "none"]),
         (["--loss.name", "nonsense"], ["nonsense", "acb_mse", "mse", "mae", "bce"]),
+        (["--loss.name", "nonsense"], ["class_mse", "acb_mse_3d", "hit_bce", "hit_focal"]),
+        (["--loss.split.hit-loss", "acb_mse"], ["'acb_mse'", "mse", "mae", "bce", "sse", "binary_mse"]),
+        (["--loss.acb-mse.hit-weight", "half"], ["--loss.acb-mse.hit-weight", "FLOAT|{auto}", "'half'"]),
+        (["--loss.acb-mse.hit-weight", "-1"], ["loss.acb_mse.hit_weight = -1.0", ">= 0"]),
+        (["--evaluation-loss.name", "nonsense"], ["nonsense", "same", "acb_mse", "mse"]),
+        (["--loss.name", "hit_bce"], ["loss.name", "'hit_bce' takes hits", "losses that fit: acb_mse, mse"]),
         (["--data.simulate.pattern", "v=x"], ["pattern", "'v=x'"]),
         (["--data.train-share", "0.9", "--data.test-share", "0.9"], ["train_share", "at most 1"]),
         (["--config"], ["--config needs a file"]),
@@ -76,6 +86,7 @@ def test_bad_options_of_train(capsys, words, parts):
         ("[model.autoencoder]\nlatent = 2.5", ["model.autoencoder.latent = 2.5", "int"]),
         ("[train]\nbatch = true", ["train.batch = True", "int"]),
         ("[loss]\nname = 'nonsense'", ["loss.name = 'nonsense'", "acb_mse, mse, mae, bce"]),
+        ("[loss.acb_mse]\nhit_weight = 'half'", ["loss.acb_mse.hit_weight = 'half'", "allowed: a number, auto"]),
         ("[runs]\nname = '../x'", ["runs.name", "'../x'"]),
         ("seed = ", ["bad.toml"]),
         ("nonsense = 3", ["nonsense", "known here: seed"]),
@@ -127,7 +138,9 @@ def test_simulate_inspect_and_their_mistakes(capsys):
     assert "integrity    ok" in out
     assert Path("runs/inspect-d.png").stat().st_size > 10_000
     assert "exists already" in fails(capsys, "simulate", "d")
-    assert "known: ['v'," in fails(capsys, "simulate", "e", "--pattern", "w")
+    assert "tracks" in fails(capsys, "simulate", "e", "--tracks", "0")
+    assert "cannot be made" in fails(capsys, "simulate", "d/dataset.json/x")
+    assert "known: v, parabola" in fails(capsys, "simulate", "e", "--pattern", "w")
     assert "OUT" in fails(capsys, "simulate")
     assert "origin" in fails(capsys, "simulate", "e", "--origin-x", "99")
     assert "no such dataset" in fails(capsys, "inspect", "nothing")
@@ -160,7 +173,10 @@ def test_convert_and_its_mistakes(capsys):
     assert ".csv, .npy, .npz, .pt" in fails(capsys, "convert", "what.txt", "e")
     assert "none.csv" in fails(capsys, "convert", "none.csv", "e")
     Path("header.csv").write_text("event,x,y,t\n")
-    assert "no events" in fails(capsys, "convert", "header.csv", "e")
+    assert "header.csv: holds no events" in fails(capsys, "convert", "header.csv", "e")
+    Path("column.csv").write_text("event,x,y,t,../z\n0,1,1,1,1\n")
+    assert "'../z'" in fails(capsys, "convert", "column.csv", "e")
+    Path("column.csv").unlink()
     names = {path.name for path in Path().iterdir()}
     assert names == {"good.npy", "bad.npy", "shape.npy", "cut.npy", "what.txt", "header.csv", "d"}
 

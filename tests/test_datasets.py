@@ -120,6 +120,8 @@ def edit(path, change):
         (lambda p: (p / "00000.hits.npy").write_bytes((p / "00000.hits.npy").read_bytes()[:-3]), "cut short"),
         (lambda p: np.save(p / "00000.hits.npy", np.zeros((2, 3), np.int16)), "the description says"),
         (lambda p: np.save(p / "00000.offsets.npy", np.array([0, 9, 5, 7])), "offsets must rise"),
+        (lambda p: np.save(p / "00000.hits.npy", np.ones((7, 3), np.int32)), "int16 expected"),
+        (lambda p: edit(p, lambda d: d["hit_columns"].append("../x")), "column '../x'"),
         (lambda p: np.save(p / "00000.offsets.npy", np.array([{}] * 4), allow_pickle=True), "damaged"),
     ],
 )
@@ -151,6 +153,8 @@ def test_inspection_finds_what_is_wrong(tmp_path):
     problems = inspect_dataset(f.Dataset(tmp_path / "set")).problems
     assert any("checksum" in problem for problem in problems)
     assert any("outside the detector" in problem for problem in problems)
+    with pytest.raises(DataError, match="outside the detector"):
+        f.Dataset(tmp_path / "set").hits_of(0)
 
 
 def test_inspection_counts_repeats(tmp_path):

@@ -111,6 +111,16 @@ def test_overflow_is_a_choice():
         smear(jax.random.key(3), edge, 1.0, "wrap")
 
 
+@pytest.mark.parametrize("overflow", d.OVERFLOWS)
+def test_absurd_widths_do_not_wrap_around(overflow):
+    hits = jnp.tile(jnp.array([[44, 64, 500]]), (1000, 1))
+    moved = np.asarray(smear(jax.random.key(0), hits, 1e12, overflow))
+    if overflow == "drop":
+        assert not np.any(moved)
+    else:
+        assert set(moved[:, 0].tolist()) == {0, 87}
+
+
 def test_smearing_has_the_width_it_was_given():
     hits = jnp.tile(jnp.array([[44, 64, 500]]), (20000, 1))
     moved = np.asarray(

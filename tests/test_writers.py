@@ -153,7 +153,7 @@ def test_existing_file(tmp_path, ending):
     path = tmp_path / f"hits{ending}"
     path.write_text("before")
     with (
-        pytest.raises(DataError, match="exists already; choose another name or allow to overwrite"),
+        pytest.raises(DataError, match="exists already; choose another name, or give --overwrite"),
         open_hit_file(path),
     ):
         pass

@@ -10,19 +10,45 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import msgspec
+import numpy as np
 import optax
 
-from tofae_jax.config import Config, DataConfig, DegradationConfig, OptimiserConfig, as_range, chosen, parse_mixture
+from tofae_jax import losses
+from tofae_jax.config import (
+    AUTO,
+    Config,
+    DataConfig,
+    DegradationConfig,
+    EvaluationLossConfig,
+    LossConfig,
+    OptimiserConfig,
+    as_range,
+    chosen,
+    parse_mixture,
+)
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import Splits, split_events
+from tofae_jax.datasets.statistics import class_ratio, class_sizes
 from tofae_jax.degradation import NOISE_PROFILES, DegradationSettings, NoiseSettings
 from tofae_jax.detector import Detector
-from tofae_jax.models import Model, build_model
+from tofae_jax.models import MODELS, Model, build_model
 from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.steps import StepOptions, StepSettings
 from tofae_jax.train_state import TrainState, build_optimiser, create_train_state
 
+SAME = "same"  # an evaluation loss that is the training loss
+OPPOSITE_AND_CLASS = {
+    "zero_weight": ("hit", "zero"),
+    "hit_weight": ("zero", "hit"),
+    "true_negative_weight": ("hit", "zero"),
+    "false_positive_weight": ("hit", "zero"),
+    "true_positive_weight": ("zero", "hit"),
+    "false_negative_weight": ("zero", "hit"),
+    "signal_weight": ("noise", "signal"),
+    "noise_weight": ("signal", "noise"),
+}  # of each weight that may be auto
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
@@ -54,6 +80,7 @@ def assemble(config: Config) -> Assembly:
 def step_options(config: Config) -> StepOptions:
     """Static choices of the steps."""
     degradation = config.degradation
+    evaluation = loss_choices(config.evaluation_loss) if config.evaluation_loss.name != SAME else ()
     return StepOptions(
         shape_xyt=config.detector.shape,
         max_signal=as_range(degradation.n_signal)[1],
@@ -62,6 +89,9 @@ def step_options(config: Config) -> StepOptions:
         selection=degradation.selection,
         normalisation=config.normalisation.name,
         loss=config.loss.name,
+        loss_choices=loss_choices(config.loss),
+        evaluation_loss=config.evaluation_loss.name if config.evaluation_loss.name != SAME else None,
+        evaluation_loss_choices=evaluation,
         target=config.train.target,
     )
 
@@ -89,15 +119,85 @@ def degradation_settings(config: DegradationConfig, detector: Detector) -> Degra
 
 
 def step_settings(config: Config) -> StepSettings:
-    """Traced numbers of the steps."""
+    """Traced numbers of the steps, on the device: their types decide what is compiled, so they are always the same."""
     tolerance_ns = config.mask.tof_tolerance_ns
-    return StepSettings(
+    settings = StepSettings(
         degradation=degradation_settings(config.degradation, config.detector),
         threshold=config.normalisation.threshold,
         tof_tolerance_bins=float("inf") if tolerance_ns is None else tolerance_ns / config.detector.bin_ns,
-        loss_weights=chosen(config.loss),
+        loss_weights=loss_weights(config.loss),
+        evaluation_loss_weights=loss_weights(config.evaluation_loss) if config.evaluation_loss.name != SAME else {},
         learning_rate=config.optimiser.learning_rate,
     )
+    return jax.device_put(jax.tree.map(_typed, settings))
+
+
+def _typed(number: Any) -> Any:
+    """A count as int32, any other number as float32."""
+    return np.int32(number) if isinstance(number, int) else np.float32(number)
+
+
+def loss_choices(section: LossConfig | EvaluationLossConfig) -> tuple[tuple[str, Any], ...]:
+    """Static settings of the chosen loss."""
+    names, settings = losses.loss_by_name(section.name).choices, chosen(section)
+    return tuple((name, settings[name]) for name in names)
+
+
+def loss_weights(section: LossConfig | EvaluationLossConfig) -> dict[str, float]:
+    """Numbers of the chosen loss; ValueError where one is `auto` still."""
+    names, settings = losses.loss_by_name(section.name).weights, chosen(section)
+    for name in names:
+        if settings[name] == AUTO:
+            raise ValueError(f"{section.name}.{name} is {AUTO}: it must be resolved by the data first")
+    return {name: settings[name] for name in names}
+
+
+def check_losses(config: Config) -> None:
+    """ValueError where a chosen loss cannot be had from the model's output or the normalised images."""
+    gives = MODELS[config.model.name].gives
+    for key, section in _chosen_losses(config).items():
+        try:
+            loss = losses.loss_by_name(section.name, gives=gives)
+        except ValueError as error:
+            raise ValueError(f"{key}.name: {error}") from None
+        if loss.reads_time and config.normalisation.name != "gapped":
+            raise ValueError(
+                f"{key}.name: loss {section.name!r} reads times, which need normalisation.name gapped, "
+                f"got {config.normalisation.name}"
+            )
+
+
+def _chosen_losses(config: Config) -> dict[str, LossConfig | EvaluationLossConfig]:
+    """Sections of the losses in use, by key."""
+    sections = {"loss": config.loss, "evaluation_loss": config.evaluation_loss}
+    return {key: section for key, section in sections.items() if section.name != SAME}
+
+
+def resolved_losses(config: Config, dataset: Dataset, events: np.ndarray) -> tuple[Config, dict[str, float]]:
+    """The settings with numbers for the weights that are `auto` in the losses in use, and these numbers by key.
+
+    The weight of a class is the size of its opposite per size of its own, over the given (training) events.
+    """
+    found: dict[str, float] = {}
+    automatic = {
+        key: [n for n, value in chosen(s).items() if value == AUTO] for key, s in _chosen_losses(config).items()
+    }
+    if not any(automatic.values()):
+        return config, found
+    sizes = class_sizes(
+        dataset,
+        events,
+        target=config.train.target,
+        n_signal=as_range(config.degradation.n_signal),
+        n_noise=as_range(config.degradation.n_noise),
+    )
+    for key, names in automatic.items():
+        section = getattr(config, key)
+        numbers = {name: class_ratio(sizes, *OPPOSITE_AND_CLASS[name]) for name in names}
+        found |= {f"{key}.{section.name}.{name}": number for name, number in numbers.items()}
+        own = msgspec.structs.replace(getattr(section, section.name), **numbers)
+        config = msgspec.structs.replace(config, **{key: msgspec.structs.replace(section, **{section.name: own})})
+    return config, found
 
 
 def learning_rate_at(optimiser: OptimiserConfig, step: int, n_steps: int) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from tofae_jax.config import commands as c
 
 PROGRAM = "tofae_jax"
 DEFAULT_RECIPE = "demo.toml"
+DEBUG_VARIABLE = "TOFAE_JAX_DEBUG"
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -61,6 +63,7 @@ def one_line(box: str) -> str:
         else:
             parts[-1] = f"{parts[-1]} {line}".strip()
     message, *rest = parts if framed or len(parts) == 1 else parts[1:]
+    message = message.partition(". Got errors:")[0]  # what each type of a union says
     hint = next((re.search(r"(--\S+)", part) for part in rest if part.startswith("Perhaps you meant")), None)
     return f"{message}; perhaps you meant {hint.group(1)}" if hint else message
 
@@ -122,6 +125,7 @@ def simulate(argv: list[str]) -> None:
 def convert(argv: list[str]) -> None:
     """make a dataset from images or hit lists of other programs"""
     settings = parse(c.ConvertCommand, argv, command="convert")
+    from tofae_jax.datasets.events import DataError
     from tofae_jax.datasets.format import DatasetWriter
     from tofae_jax.datasets.readers import read_events
 
@@ -131,6 +135,8 @@ def convert(argv: list[str]) -> None:
     ) as writer:
         for events in read_events(Path(settings.src), detector=settings.detector, array=settings.array):
             writer.append(events)
+        if not writer.n_appended:
+            raise DataError(f"{settings.src}: holds no events")
     print(f"{writer.n_events} events, {writer.n_hits} hits: {settings.out}")
 
 
@@ -240,11 +246,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except ValueError as error:
-        return _fail(str(error), 2)
-    except (OSError, RuntimeError) as error:
-        return _fail(" ".join(f"{type(error).__name__}: {error}".split()), 1)
+        return _failed(error, str(error), 2)
+    except OSError as error:
+        return _failed(error, f"{error.filename or name}: {error.strerror or error}", 1)
+    except Exception as error:  # a fault of ours, or of the machine
+        hint = f"{DEBUG_VARIABLE}=1 in the environment shows where"
+        return _failed(error, f"{type(error).__name__}: {error} ({hint})", 1)
+
+
+def _failed(error: Exception, message: str, code: int) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        raise error
+    return _fail(message, code)
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
     return code

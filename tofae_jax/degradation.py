@@ -143,13 +143,14 @@ def smear(
     if overflow not in OVERFLOWS:
         raise ValueError(f"overflow must be one of {OVERFLOWS}, got {overflow!r}")
     sigma = jnp.stack([jnp.asarray(s, jnp.float32) for s in (sigma_x_pixels, sigma_y_pixels, sigma_t_bins)])
-    moved = hits + jnp.round(sigma * jax.random.normal(key, hits.shape, jnp.float32)).astype(hits.dtype)
+    # floats until they are cut: a very wide draw would overflow an integer and come out on the other side
+    moved = jnp.round(hits + sigma * jax.random.normal(key, hits.shape, jnp.float32))
     n_x, n_y, n_t = shape_xyt
-    low, high = jnp.array([0, 0, 1], hits.dtype), jnp.array([n_x - 1, n_y - 1, n_t], hits.dtype)
+    low, high = jnp.array([0, 0, 1], jnp.float32), jnp.array([n_x - 1, n_y - 1, n_t], jnp.float32)
     keep = is_hit(hits)
     if overflow == "drop":
         keep &= jnp.all((moved >= low) & (moved <= high), axis=-1)
-    return jnp.where(keep[:, None], jnp.clip(moved, low, high), 0)
+    return jnp.where(keep[:, None], jnp.clip(moved, low, high).astype(hits.dtype), 0)
 
 
 def _uniform_cell(u: Float[Array, " n"], n_cells: int) -> Int[Array, " n"]:

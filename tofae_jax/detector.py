@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 Pixels = Annotated[int, msgspec.Meta(ge=1, le=32767)]  # a hit is stored as int16
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
 
 
 class Detector(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

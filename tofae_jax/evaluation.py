@@ -24,8 +24,14 @@ from tofae_jax.plots import EventView
 from tofae_jax.runs import RunPaths, RunRecord, read_record
 from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step
 
-BATCHES_ON_DEVICE = 16  # partial sums merged there before they move to the host's wider numbers
+BATCHES_ON_DEVICE = 16  # most partial sums merged there before they move to the host's wider numbers
+MOST_PIXELS_ON_DEVICE = 2**30  # counts there are int32
 EVALUATION_STREAM = 1  # evaluation draws from another stream than training, whatever the seed
+
+
+def data_pixels(assembly: Assembly) -> int:
+    """Pixels of an event's image."""
+    return assembly.config.detector.n_x * assembly.config.detector.n_y
 
 
 def evaluation_key(seed: int) -> jax.Array:
@@ -57,6 +63,8 @@ class Evaluator:
     ) -> metrics.Metrics:
         """Merged metrics of all events; `each` is given every batch with all that is known of it."""
         data = self._assembly.config.data
+        n_pixels = source.batch * data_pixels(self._assembly)
+        merged = max(1, min(BATCHES_ON_DEVICE, MOST_PIXELS_ON_DEVICE // n_pixels))
         on_device: metrics.Metrics | None = None
         on_host: metrics.Metrics | None = None
         for i, batch in enumerate(
@@ -70,7 +78,7 @@ class Evaluator:
                 each(batch, evaluated)
                 part = evaluated.metrics
             on_device = part if on_device is None else metrics.merge(on_device, part)
-            if i % BATCHES_ON_DEVICE == 0 or i == len(source):
+            if i % merged == 0 or i == len(source):
                 moved = metrics.to_host(jax.device_get(on_device))
                 on_host = moved if on_host is None else metrics.merge(on_host, moved)
                 on_device = None
@@ -147,8 +155,17 @@ def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = Non
     return msgspec.structs.replace(config, degradation=degradation)
 
 
+def _own_data(run: LoadedRun, config: Config) -> str:
+    """The run's dataset: by its path as it was given, or as it was then, seen from anywhere."""
+    places = [config.data.path, str(run.record.data.get("path", ""))]
+    for place in places:
+        if place and Path(place).exists():
+            return place
+    raise DataError(f"{places[-1] or places[0]}: the run's dataset is not there any more; name one with --data")
+
+
 def _evaluation_source(run: LoadedRun, config: Config, data: str | None, split: str) -> tuple[EvaluationSource, str]:
-    dataset = Dataset(data or config.data.path)
+    dataset = Dataset(data or _own_data(run, config))
     check_detector(dataset, config.detector)
     own = dataset.fingerprint == run.record.data.get("fingerprint")
     if split == "auto":

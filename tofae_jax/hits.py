@@ -7,6 +7,8 @@ All functions take any number of leading axes, and none of them changes its argu
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def embed(hits: Int[Array, "*batch k 3"], *, n_x: int, n_y: int) -> Float[Array,
     `0..n_x-1`, `0..n_y-1` are left out (they cannot enter through the package's own readers).
     """
     *batch, k, _ = hits.shape
-    flat = hits.reshape(-1, k, 3).astype(jnp.int32)
+    flat = hits.reshape(math.prod(batch), k, 3).astype(jnp.int32)
     x, y, t = flat[..., 0], flat[..., 1], flat[..., 2]
     inside = (x >= 0) & (x < n_x) & (y >= 0) & (y < n_y)
     event = jnp.arange(flat.shape[0], dtype=jnp.int32)[:, None]
@@ -73,7 +75,7 @@ def reconstruct_3d(
     rounds to "no hit": it gives at least bin 1.
     """
     *batch, n_y, n_x = image.shape
-    flat = image.reshape(-1, n_y * n_x)
+    flat = image.reshape(math.prod(batch), n_y * n_x)
     lit = flat > 0
     rank = jnp.cumsum(lit, axis=-1, dtype=jnp.int32) - 1
     slot = jnp.where(lit, rank, max_hits)  # unlit pixels and surplus hits fall off the end

@@ -92,7 +92,7 @@ class Denoiser:
         self._variables = variables
         settings = step_settings(assembly.config)
         if tof_tolerance_ns is not None:
-            settings = settings._replace(tof_tolerance_bins=tof_tolerance_ns / self.detector.bin_ns)
+            settings = settings._replace(tof_tolerance_bins=np.float32(tof_tolerance_ns / self.detector.bin_ns))
         self._settings = settings
         self._batch = assembly.config.train.batch
         self._step = jax.jit(
@@ -145,6 +145,8 @@ def denoise_run(
         tof_tolerance_ns: overrides the run's ToF tolerance of the mask, in ns.
         overwrite: replace the output if it is there.
     """
+    if Path(output).exists() and Path(source).resolve() == Path(output).resolve():
+        raise DataError(f"{output}: is the input too; give another name")
     run = load_run(folder)
     denoiser = Denoiser(run.assembly, run.variables, tof_tolerance_ns=tof_tolerance_ns)
     columns: dict[str, np.dtype] = {"score": np.dtype(np.float32)}

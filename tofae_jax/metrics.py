@@ -1,8 +1,8 @@
 """Denoising metrics as pytrees of sums and counts: sum over a batch on the device, `merge`, then `compute`.
 
-A tree holds sums only, so merging is adding: the result is the same for any batch size, order and device count, and
-events marked as filling (ragged last batch) add nothing. `n` counts are integers. Merge a few batches on the device
-and the rest on the host (`to_host`), where counts are Python-sized and sums are float64.
+A tree holds sums only, so merging is adding: counts are the same for any batch size, order and device count, other sums
+up to rounding, and events marked as filling (ragged last batch) add nothing. `n` counts are integers. Merge a few
+batches on the device and the rest on the host (`to_host`), where counts are Python-sized and sums are float64.
 
 What counts as right:
 
@@ -42,12 +42,12 @@ class Confusion(NamedTuple):
 
 
 class ImageSums(NamedTuple):
-    """Sums over images in units of the full time range, t/T."""
+    """Sums over events, of images in units of the full time range, t/T."""
 
-    n_pixels: Any
     squared_error: Any
+    """of each event's mean squared error over its pixels (a count of all pixels would overflow)"""
     ssim: Any
-    """sum over events of their mean SSIM"""
+    """of each event's mean SSIM"""
 
 
 class OutputMetrics(NamedTuple):
@@ -132,7 +132,9 @@ def _gaussian_window(n: int) -> np.ndarray:
     weight = np.exp(-0.5 * (reach / SSIM_SIGMA_PIXELS) ** 2)
     weight /= weight.sum()
     period = max(2 * (n - 1), 1)
-    source = np.abs((np.arange(n)[:, None] + reach + n - 1) % period - (n - 1)) if n > 1 else np.zeros((1, 11), int)
+    source = (
+        np.abs((np.arange(n)[:, None] + reach + n - 1) % period - (n - 1)) if n > 1 else np.zeros((1, len(reach)), int)
+    )
     matrix = np.zeros((n, n))
     np.add.at(matrix, (np.arange(n)[:, None], source), weight)
     return matrix.astype(np.float32)
@@ -167,10 +169,8 @@ def image_sums(
 ) -> ImageSums:
     """Sums over a batch of images in units of the full time range."""
     a, b = prediction.astype(jnp.float32), target.astype(jnp.float32)
-    squared = jnp.sum(jnp.square(a - b), axis=(-2, -1))
-    n_events = jnp.sum(is_event, dtype=jnp.int32)
+    squared = jnp.mean(jnp.square(a - b), axis=(-2, -1))
     return ImageSums(
-        n_pixels=n_events * (target.shape[-2] * target.shape[-1]),
         squared_error=jnp.sum(jnp.where(is_event, squared, 0)),
         ssim=jnp.sum(jnp.where(is_event, ssim(a, b), 0)),
     )
@@ -234,7 +234,7 @@ def compute(metrics: Metrics, *, direct_has_time: bool = True) -> dict[str, Any]
         output: OutputMetrics = getattr(metrics, name)
         has_time = direct_has_time or name != "direct"
         result[name] = compute_confusion(output.confusion, n_events) | {
-            "mse": float(output.image.squared_error) / max(int(output.image.n_pixels), 1) if has_time else None,
+            "mse": float(output.image.squared_error) / max(n_events, 1) if has_time else None,
             "ssim": float(output.image.ssim) / max(n_events, 1) if has_time else None,
         }
     return result

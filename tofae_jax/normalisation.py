@@ -4,7 +4,7 @@
 
 - `gapped`: `r + (1 - r) t/T` where t > 0, else 0. Hits lie in (r, 1], so outputs up to `r` read as "no hit".
 - `binary`: 1 where t > 0. No way back to a time: only lit or not, above the threshold.
-- `none`: the time bins themselves.
+- `none`: the time bins themselves; outputs up to half a bin read as "no hit".
 """
 
 from __future__ import annotations
@@ -81,23 +81,23 @@ def _bypass(image: Float[Array, "*batch y x"], *, threshold: Number, n_t: int) -
     return image
 
 
-def _positive(output: Float[Array, "*batch y x"], *, threshold: Number) -> Bool[Array, "*batch y x"]:
+def _half_a_bin(output: Float[Array, "*batch y x"], *, threshold: Number) -> Bool[Array, "*batch y x"]:
     del threshold
-    return output > 0
+    return output > 0.5
 
 
 def _bypass_back(
     output: Float[Array, "*batch y x"], *, threshold: Number, n_t: int, whole_bins: bool = False
 ) -> Float[Array, "*batch y x"]:
     del threshold, n_t
-    time = jnp.where(output > 0, output, jnp.zeros_like(output))
+    time = jnp.where(output > 0.5, output, jnp.zeros_like(output))
     return jnp.round(time) if whole_bins else time
 
 
 NORMALISATIONS: dict[str, Normalisation] = {
     "gapped": Normalisation(gapped, _above, ungapped, has_time=True),
     "binary": Normalisation(binary, _above, _no_time, has_time=False),
-    "none": Normalisation(_bypass, _positive, _bypass_back, has_time=True),
+    "none": Normalisation(_bypass, _half_a_bin, _bypass_back, has_time=True),
 }
 
 

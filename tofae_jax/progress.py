@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -61,7 +62,7 @@ class Progress:
 
 def outputs_table(result: dict[str, Any]) -> str:
     """Input, direct and masked output side by side, as text."""
-    table = Table(title=f"{result['events']} events", title_justify="left")
+    table = Table(box=box.MARKDOWN)  # plain signs on every terminal, and ready to be pasted
     table.add_column("output")
     columns = {
         "efficiency": "efficiency",
@@ -80,4 +81,5 @@ def outputs_table(result: dict[str, Any]) -> str:
         table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
     console = Console(width=120, color_system=None, file=io.StringIO(), record=True)
     console.print(table)
-    return console.export_text().rstrip()
+    rows = [row.rstrip() for row in console.export_text().splitlines() if row.strip()]
+    return "\n".join([f"{result['events']} events", *rows])

@@ -137,7 +137,10 @@ def versions() -> dict[str, str]:
 
 def git_revision() -> str | None:
     """Revision of the source tree that the package runs from, with `-dirty` if it was changed; None without one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    tree = Path(__file__).resolve().parent.parent
+    if not (tree / ".git").exists():  # not a source tree; it may lie inside somebody else's
+        return None
+    command = ["git", "-C", str(tree), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):

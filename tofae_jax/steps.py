@@ -5,6 +5,7 @@ A batch holds hit lists; degradation, images, network, loss and metrics all run 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -47,6 +48,9 @@ class StepSettings(NamedTuple):
     tof_tolerance_bins: Any = jnp.inf
     """of the mask; infinite: any time"""
     loss_weights: dict[str, Any] = {}
+    """numbers of the training loss"""
+    evaluation_loss_weights: dict[str, Any] = {}
+    """numbers of the evaluation loss, where that is another one"""
     learning_rate: Any = 1e-3
 
 
@@ -60,6 +64,11 @@ class StepOptions(NamedTuple):
     selection: str = "random"
     normalisation: str = "gapped"
     loss: str = "acb_mse"
+    loss_choices: tuple[tuple[str, Any], ...] = ()
+    """static settings of the loss, by name"""
+    evaluation_loss: str | None = None
+    """None: the training loss, with its settings"""
+    evaluation_loss_choices: tuple[tuple[str, Any], ...] = ()
     target: Target = "pattern"
 
 
@@ -121,6 +130,21 @@ def _normalised(image: Array, settings: StepSettings, options: StepOptions) -> A
     return normalise(image, threshold=settings.threshold, n_t=options.shape_xyt[2])
 
 
+def _loss(settings: StepSettings, options: StepOptions, *, evaluation: bool) -> Callable[..., Array]:
+    """The loss of training or evaluation with all its settings."""
+    if evaluation and options.evaluation_loss is not None:
+        name, choices, weights = (
+            options.evaluation_loss,
+            options.evaluation_loss_choices,
+            settings.evaluation_loss_weights,
+        )
+    else:
+        name, choices, weights = options.loss, options.loss_choices, settings.loss_weights
+    loss = losses.loss_by_name(name)
+    threshold = {"threshold": settings.threshold} if loss.reads_time else {}
+    return partial(loss.function, **dict(choices), **weights, **threshold)
+
+
 def train_step(
     state: TrainState,
     batch: Batch,
@@ -136,11 +160,11 @@ def train_step(
     views = _views(keys, batch, settings, options)
     x = _normalised(views.input, settings, options)
     target = _normalised(_target(views, options), settings, options)
-    loss_function = losses.loss_by_name(options.loss).function
+    loss_function = _loss(settings, options, evaluation=False)
 
     def objective(params: Any) -> tuple[Array, Any]:
         output, batch_stats = model.apply_train({"params": params, "batch_stats": state.batch_stats}, x)
-        return loss_function(output, target, **settings.loss_weights), batch_stats
+        return loss_function(output, target), batch_stats
 
     (loss, batch_stats), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
     direction, opt_state = optimiser.update(gradients, state.opt_state, state.params)
@@ -179,8 +203,7 @@ def eval_step(
     output = model.apply(variables, _normalised(views.input, settings, options))
     target = _target(views, options)
     normalised_target = _normalised(target, settings, options)
-    loss_function = losses.loss_by_name(options.loss).function
-    loss = loss_function(output, normalised_target, reduce="event", **settings.loss_weights)
+    loss = _loss(settings, options, evaluation=True)(output, normalised_target, reduce="event")
     event_hits, is_signal = views.degraded.hits, views.degraded.is_signal
     direct, masked, score, kept = _read_output(views.input, event_hits, output, settings, options)
     visible = hits.is_visible(event_hits, views.input)

@@ -22,11 +22,12 @@ def _lines(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _only_chosen(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, with those of the chosen loss and model alone."""
+    """The settings, with those of the chosen losses and model alone."""
     shown = dict(config)
-    for section in ("loss", "model"):
+    for section in ("loss", "evaluation_loss", "model"):
         name = config[section]["name"]
-        shown[section] = {"name": name, name: config[section][name]}
+        settings = config[section].get(name)  # an evaluation loss may be "same", and some losses have no settings
+        shown[section] = {"name": name, **({name: settings} if settings else {})}
     return shown
 
 

@@ -16,9 +16,11 @@ from tofae_jax import plots, runs
 from tofae_jax.assembly import (
     Assembly,
     assemble,
+    check_losses,
     describe_devices,
     learning_rate_at,
     open_training_data,
+    resolved_losses,
     splits_of,
     step_settings,
 )
@@ -66,8 +68,12 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
     Returns the folder's paths and its final record. The record says `failed`, with the reason, if anything raises.
     """
     say = _say
+    check_losses(config)
     dataset = open_training_data(config, say)
     splits = splits_of(dataset, config.data)
+    config, automatic = resolved_losses(config, dataset, splits.train)
+    for name, number in automatic.items():
+        say(f"{name}: {number:.6g}, from the training data")
     train_source = _train_source(config, dataset, splits)
     say(f"device: {', '.join(describe_devices()['devices'])} ({jax.default_backend()})")
     paths = runs.create_run_folder(config.runs.folder, config.runs.name)
@@ -76,7 +82,7 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
         started=runs.now(),
         command=command or [],
         config=to_tree(config),
-        data=_data_record(dataset, splits),
+        data=_data_record(dataset, splits) | ({"automatic_weights": automatic} if automatic else {}),
         versions=runs.versions(),
         system=runs.system_information(describe_devices()),
     )
@@ -118,7 +124,7 @@ def _train_source(config: Config, dataset: Dataset, splits: Splits) -> TrainSour
 
 def _data_record(dataset: Dataset, splits: Splits) -> dict[str, Any]:
     return {
-        "path": str(dataset.path),
+        "path": str(dataset.path.resolve()),
         "fingerprint": dataset.fingerprint,
         "provenance": dataset.description.provenance,
         "events": len(dataset),
@@ -204,7 +210,7 @@ class _Training:
         for step in range(1, steps + 1):
             batch = next(iterator)
             n_dropped += int(batch.n_dropped.sum())
-            settings = self.settings._replace(learning_rate=self._learning_rate(epoch, step))
+            settings = self.settings._replace(learning_rate=np.float32(self._learning_rate(epoch, step)))
             state, metrics = self.step(state, jax.device_put(batch), settings)
             waiting.append(metrics)
             if len(waiting) == self.config.train.log_every or step == steps:
@@ -256,7 +262,7 @@ class _Training:
             epoch=epoch,
             step=int(state.step),
             batches_delivered=epoch * self.source.steps_per_epoch,
-            data_fingerprint=self.dataset.fingerprint,
+            data_fingerprint=self.source.fingerprint,
             package_versions=self.record.versions,
             model_name=self.assembly.model.name,
             config=self.record.config,
@@ -267,8 +273,7 @@ class _Training:
         """Evaluate the best epoch on events that nothing has seen, write the summary, draw."""
         with Checkpoints(self.paths.checkpoints, keep=self.config.train.keep_checkpoints, read_only=True) as saved:
             state, meta = saved.restore(state, best=True, warn=_say)
-        held_out = self.splits.test if len(self.splits.test) else self.splits.validation
-        test = self._evaluate(state, held_out)
+        test = self._evaluate(state, self.splits.test)
         results = {
             "best_epoch": meta.epoch,
             "test": test,
@@ -278,7 +283,7 @@ class _Training:
         }
         write_summary(self.paths, self.record, results, self.history, parameters=state.params)
         if self.config.train.plots != "none":
-            self._draw(state, held_out, test)
+            self._draw(state, self.splits.test, test)
         return results
 
     def _draw(self, state: TrainState, events: np.ndarray, test: dict[str, Any] | None) -> None:

@@ -1,11 +1,11 @@
 """Settings of a run and of the commands. No array library is imported here, so that `--help` is quick."""
 
+from tofae_jax.config.losses import AUTO, EvaluationLossConfig, LossConfig
 from tofae_jax.config.reading import ConfigError, checked, from_tree, read_toml, to_tree
 from tofae_jax.config.sections import (
     Config,
     DataConfig,
     DegradationConfig,
-    LossConfig,
     ModelConfig,
     NoiseConfig,
     OptimiserConfig,
@@ -17,10 +17,12 @@ from tofae_jax.config.sections import (
 )
 
 __all__ = [
+    "AUTO",
     "Config",
     "ConfigError",
     "DataConfig",
     "DegradationConfig",
+    "EvaluationLossConfig",
     "LossConfig",
     "ModelConfig",
     "NoiseConfig",

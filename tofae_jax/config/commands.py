@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from tofae_jax.config.sections import CountOrRange, NonNegative, PlotMode, PositiveCount, Section, Seed, _check_range
+from tofae_jax.config.sections import (
+    MOST_TRACKS,
+    CountOrRange,
+    NonNegative,
+    PlotMode,
+    PositiveCount,
+    Section,
+    Seed,
+    check_range,
+)
 from tofae_jax.detector import Detector
 
 
@@ -35,7 +44,7 @@ class SimulateCommand(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
-        _check_range("tracks", self.tracks)
+        check_range("tracks", self.tracks, least=1, most=MOST_TRACKS)
 
 
 class ConvertCommand(Section, frozen=True):
@@ -87,7 +96,7 @@ class EvaluateCommand(Section, frozen=True):
         """Refuse what the types cannot."""
         for name in ("signal", "noise"):
             if (value := getattr(self, name)) is not None:
-                _check_range(name, value)
+                check_range(name, value)
 
 
 class DenoiseCommand(Section, frozen=True):

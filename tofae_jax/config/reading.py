@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -30,6 +30,17 @@ def _type_at(kind: Any, keys: Sequence[str]) -> Any:
     return kind
 
 
+def _allowed(kind: Any) -> str:
+    """The words of a choice, and whether a number will do as well."""
+    words: list[str] = []
+    for part in get_args(kind):
+        if isinstance(part, str):
+            words.append(part)
+        else:
+            words += get_args(part) if get_origin(part) is Literal else ["a number"]
+    return ", ".join(words)
+
+
 def _explain(tree: Any, kind: Any, message: str, keys: list[str]) -> str:
     """One line from msgspec's message and the place it names."""
     name, value = ".".join(keys), _value_at(tree, keys)
@@ -42,7 +53,7 @@ def _explain(tree: Any, kind: Any, message: str, keys: list[str]) -> str:
     if isinstance(value, Mapping):  # a section's own check, whose message begins with the field's name
         return f"{name}.{message}" if name else message
     if "Invalid enum value" in message:
-        message = f"allowed: {', '.join(map(str, get_args(_type_at(kind, keys))))}"
+        message = f"allowed: {_allowed(_type_at(kind, keys))}"
     return f"{name} = {value!r}: {message}" if name else message
 
 

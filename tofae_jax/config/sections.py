@@ -9,22 +9,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tofae_jax.config.base import BelowOne, Count, NonNegative, Positive, PositiveCount, Section, Seed, Share
+from tofae_jax.config.losses import EvaluationLossConfig, LossConfig
 from tofae_jax.detector import Detector
 
-NonNegative = Annotated[float, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-BelowOne = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-PositiveCount = Annotated[int, msgspec.Meta(ge=1)]
-Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-CountOrRange = int | tuple[int, int]  # checked by _check_range: msgspec misreads limits inside such a union
+MOST_HITS = 100_000  # per event; images hold a tenth of it, and a batch of more would fill any memory
+MOST_TRACKS = 1000
+CountOrRange = int | tuple[int, int]  # checked by check_range: msgspec misreads limits inside such a union
 
 PlotMode = Literal["show", "save", "both", "none"]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all sections."""
 
 
 def as_range(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -32,10 +25,12 @@ def as_range(value: int | tuple[int, int]) -> tuple[int, int]:
     return value if isinstance(value, tuple) else (value, value)
 
 
-def _check_range(name: str, value: int | tuple[int, int]) -> None:
+def check_range(name: str, value: int | tuple[int, int], *, least: int = 0, most: int = MOST_HITS) -> None:
+    """ValueError unless the value is a number or a range low <= high within the limits."""
     low, high = as_range(value)
-    if not 0 <= low <= high:
-        raise ValueError(f"{name} must be a number >= 0 or a range 0 <= low <= high, got {value}")
+    if not least <= low <= high <= most:
+        allowed = f"a number from {least} to {most}, or a range low <= high of them"
+        raise ValueError(f"{name} must be {allowed}, got {value}")
 
 
 def parse_mixture(text: str) -> dict[str, float]:
@@ -70,7 +65,7 @@ class SimulateConfig(Section, frozen=True):
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
         parse_mixture(self.pattern)
-        _check_range("tracks", self.tracks)
+        check_range("tracks", self.tracks, least=1, most=MOST_TRACKS)
 
 
 class DataConfig(Section, frozen=True):
@@ -167,8 +162,8 @@ class DegradationConfig(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
-        _check_range("n_signal", self.n_signal)
-        _check_range("n_noise", self.n_noise)
+        check_range("n_signal", self.n_signal)
+        check_range("n_noise", self.n_noise)
 
 
 class NormalisationConfig(Section, frozen=True):
@@ -202,41 +197,6 @@ class ModelConfig(Section, frozen=True):
     name: Literal["autoencoder"] = "autoencoder"
     """which model"""
     autoencoder: AutoencoderConfig = AutoencoderConfig()
-
-
-class AcbMseConfig(Section, frozen=True):
-    """weights of acb_mse"""
-
-    zero_weight: NonNegative = 1.0
-    """of the mean over pixels without a hit"""
-    hit_weight: NonNegative = 1.0
-    """of the mean over pixels with a hit"""
-
-
-class MseConfig(Section, frozen=True):
-    """mse has no settings"""
-
-
-class MaeConfig(Section, frozen=True):
-    """mae has no settings"""
-
-
-class BceConfig(Section, frozen=True):
-    """settings of bce"""
-
-    epsilon: Annotated[float, msgspec.Meta(gt=0, lt=0.5)] = 1e-6
-    """predictions are clipped this far from 0 and 1"""
-
-
-class LossConfig(Section, frozen=True):
-    """the training loss"""
-
-    name: Literal["acb_mse", "mse", "mae", "bce"] = "acb_mse"
-    """which loss"""
-    acb_mse: AcbMseConfig = AcbMseConfig()
-    mse: MseConfig = MseConfig()
-    mae: MaeConfig = MaeConfig()
-    bce: BceConfig = BceConfig()
 
 
 class OptimiserConfig(Section, frozen=True):
@@ -301,11 +261,19 @@ class Config(Section, frozen=True):
     mask: MaskConfig = MaskConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    evaluation_loss: EvaluationLossConfig = EvaluationLossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     train: TrainConfig = TrainConfig()
     runs: RunsConfig = RunsConfig()
 
+    def __post_init__(self) -> None:
+        """Refuse choices that do not fit each other."""
+        if self.normalisation.name == "binary" and self.mask.tof_tolerance_ns is not None:
+            raise ValueError("mask.tof_tolerance_ns needs times, which normalisation.name binary does not keep")
+        if self.normalisation.name == "none" and self.loss.name == "bce":
+            raise ValueError("loss.name bce needs targets in [0, 1], which normalisation.name none does not give")
 
-def chosen(section: ModelConfig | LossConfig) -> dict[str, Any]:
+
+def chosen(section: ModelConfig | LossConfig | EvaluationLossConfig) -> dict[str, Any]:
     """The settings of the model or loss that a section chooses by name, and of no other."""
     return msgspec.structs.asdict(getattr(section, section.name))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -103,11 +104,14 @@ class DatasetWriter:
         self._columns: tuple[list[str], list[str]] | None = None
         self.n_events = 0
         self.n_hits = 0
+        self.n_appended = 0
 
     def __enter__(self) -> DatasetWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._folder = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex[:8]}.partial"
-        self._folder.mkdir()
+        try:
+            self._folder.mkdir(parents=True)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be made: {error.strerror}") from None
         return self
 
     def append(self, events: Events) -> None:
@@ -116,8 +120,11 @@ class DatasetWriter:
         if self._columns not in (None, columns):
             raise ValueError(f"all parts of a dataset need the same columns, got {self._columns} and {columns}")
         self._columns = columns
+        for name in [*columns[0], *columns[1]]:
+            _check_column_name(name, str(self.path))
         check_hits(events, self._detector, str(self.path))
         self._pending.append(events)
+        self.n_appended += events.n_events
         self._n_pending += events.n_events
         while self._n_pending >= self._shard_events:
             self._flush(self._shard_events)
@@ -172,7 +179,16 @@ class DatasetWriter:
             os.rename(self._folder, self.path)
             shutil.rmtree(old)
         else:
-            os.rename(self._folder, self.path)
+            try:
+                os.rename(self._folder, self.path)
+            except OSError as error:  # somebody else made it meanwhile
+                raise DataError(f"{self.path}: cannot be made: {error.strerror}") from None
+
+
+def _check_column_name(name: str, where: str) -> None:
+    """Columns are files, so their names must not lead elsewhere."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_ .+-]*", name):
+        raise DataError(f"{where}: column {name!r}: letters, digits, '_', ' ', '.', '+' and '-' allowed")
 
 
 def slice_events(events: Events, start: int, stop: int) -> Events:
@@ -233,6 +249,8 @@ class Dataset:
     def _open(self, index: int) -> Events:
         shard = self.description.shards[index]
         hits = self._map(index, "hits", (shard.n_hits, 3))
+        if hits.dtype != np.int16:
+            raise DataError(f"{self.path / _file(index, 'hits')}: holds {hits.dtype}, int16 expected")
         offsets = self._map(index, "offsets", (shard.n_events + 1,))
         if offsets[0] != 0 or offsets[-1] != shard.n_hits or np.any(np.diff(offsets) < 0):
             raise DataError(
@@ -240,12 +258,15 @@ class Dataset:
                 f"got {offsets[0]} to {offsets[-1]}" + ("" if np.all(np.diff(offsets) >= 0) else ", falling in between")
             )
         names = self.description.hit_columns, self.description.event_columns
-        return Events(
+        events = Events(
             hits,
             offsets,
             {name: self._map(index, f"hit.{name}", (shard.n_hits,)) for name in names[0]},
             {name: self._map(index, f"event.{name}", (shard.n_events,)) for name in names[1]},
         )
+        # read once in full: a hit outside the detector would silently read or light another pixel
+        check_hits(events, self.detector, str(self.path / _file(index, "hits")))
+        return events
 
     def _map(self, index: int, part: str, shape: tuple[int, ...]) -> np.ndarray:
         path = self.path / _file(index, part)
@@ -305,6 +326,8 @@ def _read_description(path: Path) -> Description:
         raise DataError(
             f"{file}: says {description.n_events} events and {description.n_hits} hits, its shards have {counted}"
         )
+    for name in [*description.hit_columns, *description.event_columns]:
+        _check_column_name(name, str(file))
     if not description.n_events:
         raise DataError(f"{file}: holds no events")
     return description

@@ -6,6 +6,7 @@ position in the stream is then a single integer, and any number of threads gives
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -72,6 +73,14 @@ class TrainSource:
         self.seed, self.repeat_every = seed, repeat_every
         self.steps_per_epoch = len(events) // batch
         self._order: tuple[int, np.ndarray] = (-1, events)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of all that decides what batch `i` is: a position means nothing in another source."""
+        numbers = (self.batch, self.max_hits, self.seed, self.repeat_every)
+        return hashlib.sha256(repr((self.dataset.fingerprint, numbers)).encode() + self.events.tobytes()).hexdigest()[
+            :16
+        ]
 
     def __len__(self) -> int:
         return 2**40  # endless; the loop counts epochs

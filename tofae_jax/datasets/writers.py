@@ -191,7 +191,7 @@ def open_hit_file(
 def _check_free(path: Path, overwrite: bool) -> None:
     if path.is_dir() or (path.exists() and not overwrite):
         raise DataError(
-            f"{path}: exists already; choose another name{'' if path.is_dir() else ' or allow to overwrite'}"
+            f"{path}: exists already; choose another name{'' if path.is_dir() else ', or give --overwrite'}"
         )
 
 

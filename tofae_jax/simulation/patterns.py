@@ -290,7 +290,7 @@ def _shares(weights: Mapping[str, float]) -> np.ndarray:
     """Probability of every pattern, in the order of `PATTERNS`."""
     unknown = sorted(set(weights) - set(PATTERNS))
     if unknown:
-        raise ValueError(f"weights has unknown patterns {unknown}, known: {list(PATTERNS)}")
+        raise ValueError(f"unknown pattern {', '.join(map(repr, unknown))}; known: {', '.join(PATTERNS)}")
     values = np.array([weights.get(name, 0.0) for name in PATTERNS], float)
     if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
         raise ValueError(f"weights is {dict(weights)}, allowed: finite numbers from 0 up, at least one above 0")

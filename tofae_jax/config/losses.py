@@ -1,0 +1,154 @@
+"""Settings of the losses: one section each, with the names and defaults of the loss functions' own arguments."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from tofae_jax.config.base import NonNegative, Section, Share
+
+AUTO = "auto"
+Weight = NonNegative | Literal["auto"]
+PixelLossName = Literal["mse", "mae", "bce", "sse", "binary_mse"]
+
+
+class AcbMseConfig(Section, frozen=True):
+    """weights of acb_mse"""
+
+    zero_weight: Weight = 1.0
+    """of the mean over pixels without a hit; auto: hit pixels per zero pixel in the training data"""
+    hit_weight: Weight = 1.0
+    """of the mean over pixels with a hit; auto: zero pixels per hit pixel in the training data"""
+
+
+class MseConfig(Section, frozen=True):
+    """mse has no settings"""
+
+
+class MaeConfig(Section, frozen=True):
+    """mae has no settings"""
+
+
+class BceConfig(Section, frozen=True):
+    """settings of bce"""
+
+    epsilon: Annotated[float, msgspec.Meta(gt=0, lt=0.5)] = 1e-6
+    """predictions are clipped this far from 0 and 1"""
+
+
+class SseConfig(Section, frozen=True):
+    """sse has no settings"""
+
+
+class AcbMseMeanConfig(AcbMseConfig, frozen=True):
+    """weights of acb_mse_mean"""
+
+
+class FfAcbMseConfig(AcbMseConfig, frozen=True):
+    """weights of ff_acb_mse"""
+
+    full_weight: NonNegative = 1.0
+    """of the mean over all pixels"""
+
+
+class SplitConfig(AcbMseConfig, frozen=True):
+    """component losses of split and their weights"""
+
+    zero_loss: PixelLossName = "mse"
+    """loss over pixels without a hit"""
+    hit_loss: PixelLossName = "mae"
+    """loss over pixels with a hit"""
+
+
+class BinaryMseConfig(Section, frozen=True):
+    """binary_mse has no settings"""
+
+
+class ClassMseConfig(Section, frozen=True):
+    """weights of class_mse; auto: pixels of the target's other class per pixel of its own, in the training data"""
+
+    true_negative_weight: Weight = 1.0
+    """of zero pixels that the output leaves at exactly 0"""
+    true_positive_weight: Weight = 1.0
+    """of hit pixels that the output lights"""
+    false_negative_weight: Weight = 1.0
+    """of hit pixels that the output leaves at exactly 0"""
+    false_positive_weight: Weight = 1.0
+    """of zero pixels that the output lights"""
+    full_weight: NonNegative = 1.0
+    """of all pixels"""
+
+
+class AcbMse3dConfig(AcbMseConfig, frozen=True):
+    """settings of acb_mse_3d, whose threshold is that of the normalisation"""
+
+    n_time_bins: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
+    """time bins of the (x, t) and (y, t) projections"""
+
+
+class HitBceConfig(Section, frozen=True):
+    """weights of hit_bce"""
+
+    signal_weight: Weight = 1.0
+    """of signal hits; auto: noise hits per signal hit"""
+    noise_weight: Weight = 1.0
+    """of noise hits; auto: signal hits per noise hit"""
+
+
+class HitFocalConfig(Section, frozen=True):
+    """settings of hit_focal"""
+
+    alpha: Share = 0.25
+    """weight of signal hits; noise hits have 1 - alpha"""
+    gamma: NonNegative = 2.0
+    """how much less a hit counts that is already clear"""
+
+
+class LossSections(Section, frozen=True):
+    """The settings of every loss; which one is used, the section's `name` says."""
+
+    acb_mse: AcbMseConfig = AcbMseConfig()
+    mse: MseConfig = MseConfig()
+    mae: MaeConfig = MaeConfig()
+    bce: BceConfig = BceConfig()
+    sse: SseConfig = SseConfig()
+    acb_mse_mean: AcbMseMeanConfig = AcbMseMeanConfig()
+    ff_acb_mse: FfAcbMseConfig = FfAcbMseConfig()
+    split: SplitConfig = SplitConfig()
+    binary_mse: BinaryMseConfig = BinaryMseConfig()
+    class_mse: ClassMseConfig = ClassMseConfig()
+    acb_mse_3d: AcbMse3dConfig = AcbMse3dConfig()
+    hit_bce: HitBceConfig = HitBceConfig()
+    hit_focal: HitFocalConfig = HitFocalConfig()
+
+
+LossName = Literal[
+    "acb_mse",
+    "mse",
+    "mae",
+    "bce",
+    "sse",
+    "acb_mse_mean",
+    "ff_acb_mse",
+    "split",
+    "binary_mse",
+    "class_mse",
+    "acb_mse_3d",
+    "hit_bce",
+    "hit_focal",
+]
+
+
+class LossConfig(LossSections, frozen=True):
+    """the training loss"""
+
+    name: LossName = "acb_mse"
+    """which loss"""
+
+
+class EvaluationLossConfig(LossSections, frozen=True):
+    """the loss of validation and evaluation"""
+
+    name: Literal["same", LossName] = "same"
+    """which loss; same: the training loss, with its settings"""

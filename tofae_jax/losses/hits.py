@@ -1,0 +1,73 @@
+"""Losses of hit classification: which hits of an event are signal, over a hit list or over lit pixels.
+
+Scores of a hit list are `[..., k]`; of an image `[..., y, x]` with `event_axes=2`, where `is_hit` marks the lit pixels.
+Signal is the positive class. What `is_hit` does not mark takes no part: whatever stands there, NaN included, its
+gradient is exactly 0. An event or batch without hits gives 0 with gradient 0.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from tofae_jax.array_types import Number
+from tofae_jax.losses.reductions import mean, wide
+
+SCORE_EPSILON = 1e-6
+
+
+def _logits(scores: Float[Array, "*event"], is_hit: Bool[Array, "*event"], from_logits: bool) -> Float[Array, "*event"]:
+    """Logits of the hits, and 0 elsewhere *before* any function that could make a NaN of what stands there."""
+    values = wide(scores)
+    if from_logits:
+        return jnp.where(is_hit, values, 0)
+    p = jnp.clip(jnp.where(is_hit, values, 0.5), SCORE_EPSILON, 1 - SCORE_EPSILON)
+    return jnp.log(p) - jnp.log1p(-p)
+
+
+def hit_bce(
+    scores: Float[Array, "*event"],
+    is_signal: Bool[Array, "*event"],
+    is_hit: Bool[Array, "*event"],
+    *,
+    signal_weight: Number = 1.0,
+    noise_weight: Number = 1.0,
+    from_logits: bool = True,
+    reduce: str = "batch",
+    event_axes: int = 1,
+) -> Float[Array, "*reduced"]:
+    """Weighted binary cross-entropy, `-mean_hits w log p_true`, with `p_true` the probability of the hit's own class.
+
+    From logits z it is `w softplus(∓z)`: finite for every finite z, gradient within `±w / n_hits`. With
+    `from_logits=False`, scores are probabilities, clipped 1e-6 from 0 and 1; the gradient beyond is 0. The weight w is
+    `signal_weight` or `noise_weight`; the mean divides by the number of hits, not by the sum of weights.
+    """
+    z = _logits(scores, is_hit, from_logits)
+    loss = jnp.where(is_signal, signal_weight * jax.nn.softplus(-z), noise_weight * jax.nn.softplus(z))
+    return mean(loss, reduce, is_hit, event_axes=event_axes)
+
+
+def hit_focal(
+    scores: Float[Array, "*event"],
+    is_signal: Bool[Array, "*event"],
+    is_hit: Bool[Array, "*event"],
+    *,
+    alpha: Number = 0.25,
+    gamma: Number = 2.0,
+    from_logits: bool = True,
+    reduce: str = "batch",
+    event_axes: int = 1,
+) -> Float[Array, "*reduced"]:
+    """Focal loss, `-mean_hits α_true (1 - p_true)^γ log p_true`: hits that are already clear count little.
+
+    `alpha` is the weight of signal, `1 - alpha` that of noise; `gamma = 0` gives `hit_bce` with these weights. Source:
+    Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5, but divided by the number of all hits,
+    not of the positive ones, which may be none. The power is taken as `exp(-γ softplus(z))`, so that value and gradient
+    stay finite at every finite logit z and γ >= 0; from `1 - p` the gradient is infinite at p = 1 where γ < 1.
+    """
+    z = _logits(scores, is_hit, from_logits)
+    towards = jnp.where(is_signal, z, -z)  # logit of the true class
+    weight = jnp.where(is_signal, alpha, 1 - alpha).astype(z.dtype)
+    loss = weight * jnp.exp(-gamma * jax.nn.softplus(towards)) * jax.nn.softplus(-towards)
+    return mean(loss, reduce, is_hit, event_axes=event_axes)
