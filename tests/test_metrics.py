@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tofae_jax import metrics as m
 
@@ -48,8 +48,51 @@ def test_pixel_counts_equal_the_reference(reference):
     assert int(counts.n_true_positives) == data["tof|true_positives_xy"]
     assert int(counts.n_false_positives) == data["tof|false_positives"]
     assert int(counts.n_false_negatives) == data["tof|false_negatives"]
-    sums = m.image_sums(y / 1000, t / 1000, jnp.ones(3, bool))
-    np.testing.assert_allclose(sums.squared_error / 3, data["unit|MSE"], rtol=1e-6)
+
+
+def test_image_metrics_equal_the_reference(reference):
+    data = reference("metrics")
+    y, t = jnp.asarray(data["prediction"][:, 0]), jnp.asarray(data["target"][:, 0])
+    sums = m.to_host(m.image_sums(y / 1000, t / 1000, jnp.ones(3, bool), n_t=1000))
+    result = m.compute_images(sums, 3)
+    names = {"mse": "MSE", "mae": "MAE", "psnr_db": "PSNR_range1", "power_snr_db": "SNR_power_db", "correlation": "CC"}
+    for ours, theirs in names.items():
+        assert result[ours] == pytest.approx(float(data[f"unit|{theirs}"]), rel=1e-4), ours
+    assert result["in_time"] == data["tof|true_positives_tof"]
+    right = m.compute_images(m.to_host(m.image_sums(t / 1000, t / 1000, jnp.ones(3, bool), n_t=1000)), 3)
+    assert right["in_time_share"] == 1
+    assert right["correlation"] == pytest.approx(1)
+
+
+def test_psnr_agrees_with_scikit_image():
+    y, t = images(3, 1), images(4, 1)
+    result = m.compute_images(m.to_host(m.image_sums(jnp.asarray(y), jnp.asarray(t), jnp.ones(1, bool), n_t=10)), 1)
+    assert result["psnr_db"] == pytest.approx(peak_signal_noise_ratio(t, y, data_range=1), rel=1e-5)
+
+
+def test_times_count_as_right_within_half_a_bin():
+    t = jnp.array([[[5.0, 5.0, 5.0, 0.0, 5.0]]]) / 100
+    y = jnp.array([[[5.4, 5.6, 0.0, 5.0, 4.6]]]) / 100
+    sums = m.image_sums(y, t, jnp.ones(1, bool), n_t=100)
+    assert (int(sums.n_pixels_in_time), int(sums.n_target_pixels)) == (2, 4)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_empty_and_flat_images_give_finite_numbers(level):
+    flat = jnp.full((2, 4, 4), level)
+    result = m.compute_images(m.to_host(m.image_sums(flat, flat, jnp.ones(2, bool), n_t=10)), 2)
+    assert result["psnr_db"] == pytest.approx(100, rel=1e-4)
+    assert result["correlation"] == 0
+    assert result["power_snr_db"] == pytest.approx(0 if level == 0 else 94, abs=0.1)
+    assert all(np.isfinite(value) for value in result.values())
+
+
+@pytest.mark.backlog("B42", "B32")
+def test_detection_snr_is_finite_without_false_positives():
+    only_right = m.compute_confusion(m.Confusion(9, 0, 0, 0, 0), 1)
+    only_wrong = m.compute_confusion(m.Confusion(0, 9, 0, 9, 9), 1)
+    assert only_right["detection_snr_db"] == pytest.approx(10 * np.log10(19))
+    assert only_wrong["detection_snr_db"] == pytest.approx(-10 * np.log10(19))
 
 
 def random_metrics(seed, n, is_event=None):
@@ -63,7 +106,7 @@ def random_metrics(seed, n, is_event=None):
 
 def batch_metrics(kept, is_signal, is_hit, y, t, noise, is_event=None):
     is_event = jnp.ones(len(kept), bool) if is_event is None else is_event
-    image = m.image_sums(y, t, is_event)
+    image = m.image_sums(y, t, is_event, n_t=1000)
     by_hits = m.OutputMetrics(m.hit_confusion(kept, is_signal, is_hit, is_event), image)
     by_pixels = m.OutputMetrics(m.pixel_confusion(y > 0, t > 0, noise, is_event), image)
     count = jnp.sum(is_event, dtype=jnp.int32)

@@ -16,6 +16,7 @@ no noise that none was left over (noise rejection 1).
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ from jaxtyping import Array, Bool, Float, Real
 SSIM_SIGMA_PIXELS = 1.5  # Wang et al. 2004
 SSIM_RADIUS_PIXELS = 5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
+LEAST_POWER = 1e-10  # keeps decibels finite; an error of one bin in one of ten thousand pixels has as much
+HALF_A_BIN = 0.5
 
 
 class Confusion(NamedTuple):
@@ -46,8 +49,17 @@ class ImageSums(NamedTuple):
 
     squared_error: Any
     """of each event's mean squared error over its pixels (a count of all pixels would overflow)"""
+    absolute_error: Any
+    """of each event's mean absolute error"""
     ssim: Any
     """of each event's mean SSIM"""
+    psnr_db: Any
+    power_snr_db: Any
+    moments: Any
+    """[5]: of each event's mean of y, t, y², t² and y t"""
+    n_target_pixels: Any
+    n_pixels_in_time: Any
+    """of the target's lit pixels, those that the output lights in the same time bin"""
 
 
 class OutputMetrics(NamedTuple):
@@ -165,15 +177,46 @@ def ssim(
 
 
 def image_sums(
-    prediction: Float[Array, "batch y x"], target: Float[Array, "batch y x"], is_event: Bool[Array, " batch"]
+    prediction: Float[Array, "batch y x"],
+    target: Float[Array, "batch y x"],
+    is_event: Bool[Array, " batch"],
+    *,
+    n_t: int,
 ) -> ImageSums:
-    """Sums over a batch of images in units of the full time range."""
-    a, b = prediction.astype(jnp.float32), target.astype(jnp.float32)
-    squared = jnp.mean(jnp.square(a - b), axis=(-2, -1))
+    """Sums over a batch of images in units of the full time range of `n_t` bins.
+
+    Per event, with y the prediction, t the target and means over its pixels:
+
+    - PSNR `10 log10(1 / mean (y - t)²)` dB: the peak is the full time range;
+    - power SNR `10 log10(mean t² / mean (y - t)²)` dB.
+
+    1e-10 is added to each of these means, so both stay finite: a perfect image has a PSNR of 100 dB, and two empty
+    images a power SNR of 0 dB.
+    """
+    y, t = prediction.astype(jnp.float32), target.astype(jnp.float32)
+
+    def mean(values: Array) -> Array:
+        return jnp.mean(values, axis=(-2, -1))
+
+    def total(per_event: Array) -> Array:
+        return jnp.sum(jnp.where(is_event, per_event, 0))
+
+    squared, power = mean(jnp.square(y - t)), mean(t * t)
+    lit_in_both = (y > 0) & (t > 0)
     return ImageSums(
-        squared_error=jnp.sum(jnp.where(is_event, squared, 0)),
-        ssim=jnp.sum(jnp.where(is_event, ssim(a, b), 0)),
+        squared_error=total(squared),
+        absolute_error=total(mean(jnp.abs(y - t))),
+        ssim=total(ssim(y, t)),
+        psnr_db=total(-_decibel(squared + LEAST_POWER)),
+        power_snr_db=total(_decibel((power + LEAST_POWER) / (squared + LEAST_POWER))),
+        moments=jnp.stack([total(m) for m in (mean(y), mean(t), mean(y * y), power, mean(y * t))]),
+        n_target_pixels=_count(t > 0, is_event),
+        n_pixels_in_time=_count(lit_in_both & (jnp.abs(y - t) * n_t < HALF_A_BIN), is_event),
     )
+
+
+def _decibel(ratio: Any) -> Any:
+    return 10 * jnp.log10(ratio)
 
 
 def merge(first: Any, second: Any) -> Any:
@@ -186,7 +229,8 @@ def to_host(metrics: Any) -> Any:
 
     def widen(leaf: Any) -> Any:
         leaf = np.asarray(leaf)
-        return np.int64(leaf) if np.issubdtype(leaf.dtype, np.integer) else np.float64(leaf)
+        wide = leaf.astype(np.int64 if np.issubdtype(leaf.dtype, np.integer) else np.float64)
+        return wide[()]  # a scalar where it is one
 
     return jax.tree.map(widen, metrics)
 
@@ -195,14 +239,40 @@ def _share(part: Any, whole: Any) -> float:
     return float(part) / float(whole) if whole else 1.0
 
 
+def compute_images(sums: ImageSums, n_events: int) -> dict[str, float | int]:
+    """Errors, PSNR, power SNR and SSIM as means over events; correlation and times right over all pixels together.
+
+    `correlation` (Pearson's) is 0 where one of the images is the same everywhere. `in_time_share` is the share of the
+    target's lit pixels that the output lights in the same time bin; 1 where the target has none.
+    """
+    y, t, yy, tt, yt = (float(moment) / max(n_events, 1) for moment in np.asarray(sums.moments, np.float64))
+    spread = math.sqrt(max(yy - y * y, 0.0) * max(tt - t * t, 0.0))
+    means = {
+        "mse": sums.squared_error,
+        "mae": sums.absolute_error,
+        "psnr_db": sums.psnr_db,
+        "power_snr_db": sums.power_snr_db,
+        "ssim": sums.ssim,
+    }
+    return {name: float(total) / max(n_events, 1) for name, total in means.items()} | {
+        "correlation": (yt - y * t) / spread if spread > 0 else 0.0,
+        "in_time": int(sums.n_pixels_in_time),
+        "in_time_share": _share(sums.n_pixels_in_time, sums.n_target_pixels),
+    }
+
+
 def compute_confusion(counts: Confusion, n_events: int) -> dict[str, float | int]:
-    """Efficiency, purity, F1, noise rejection, and the counts behind them as ints."""
+    """Efficiency, purity, F1, noise rejection, detection SNR, and the counts behind them as ints.
+
+    The detection SNR is `10 log10((TP + ½) / (FP + ½))` dB: finite without false positives, and without true ones.
+    """
     tp, fp, fn, noise, left = (int(count) for count in counts)
     return {
         "efficiency": _share(tp, tp + fn),
         "purity": _share(tp, tp + fp),
         "f1": _share(2 * tp, 2 * tp + fp + fn),
         "noise_rejection": _share(noise - left, noise),
+        "detection_snr_db": 10 * math.log10((tp + 0.5) / (fp + 0.5)),
         "true_positives": tp,
         "false_positives": fp,
         "false_negatives": fn,
@@ -217,11 +287,12 @@ def compute(metrics: Metrics, *, direct_has_time: bool = True) -> dict[str, Any]
     """Numbers for people, from merged sums.
 
     Returns `{"events", "loss", "counts", "input", "direct", "masked"}`; the last three hold efficiency, purity, F1,
-    noise rejection, counts, `mse` in units of (t/T)² and `ssim`. Without events all of it is 0 or, for shares, 1.
+    noise rejection and counts (`compute_confusion`) and what `compute_images` gives, in units of the full time range
+    (`mse` in (t/T)²). Without events all of it is 0 or, for shares, 1.
 
     Args:
         metrics: sums of all batches.
-        direct_has_time: False where the direct output is only lit or not: its `mse` and `ssim` then are None.
+        direct_has_time: False where the direct output is only lit or not: what compares times then is None.
     """
     n_events = int(metrics.events.n_events)
     result: dict[str, Any] = {
@@ -232,9 +303,8 @@ def compute(metrics: Metrics, *, direct_has_time: bool = True) -> dict[str, Any]
     del result["counts"]["events"]
     for name in ("input", "direct", "masked"):
         output: OutputMetrics = getattr(metrics, name)
-        has_time = direct_has_time or name != "direct"
-        result[name] = compute_confusion(output.confusion, n_events) | {
-            "mse": float(output.image.squared_error) / max(n_events, 1) if has_time else None,
-            "ssim": float(output.image.ssim) / max(n_events, 1) if has_time else None,
-        }
+        images: dict[str, Any] = compute_images(output.image, n_events)
+        if name == "direct" and not direct_has_time:
+            images = dict.fromkeys(images)
+        result[name] = compute_confusion(output.confusion, n_events) | images
     return result

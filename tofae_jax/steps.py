@@ -212,7 +212,7 @@ def eval_step(
 
     def of_hits(keep: Array, image: Array) -> metrics.OutputMetrics:
         confusion = metrics.hit_confusion(keep, is_signal, filled, is_event)
-        return metrics.OutputMetrics(confusion, metrics.image_sums(image / n_t, views.signal / n_t, is_event))
+        return metrics.OutputMetrics(confusion, metrics.image_sums(image / n_t, views.signal / n_t, is_event, n_t=n_t))
 
     sums = metrics.Metrics(
         events=_event_counts(views, visible, batch.n_dropped, is_event),
@@ -220,7 +220,7 @@ def eval_step(
         input=of_hits(visible, views.input),
         direct=metrics.OutputMetrics(
             metrics.pixel_confusion(direct > 0, target > 0, noise_pixels, is_event),
-            metrics.image_sums(direct / n_t, target / n_t, is_event),
+            metrics.image_sums(direct / n_t, target / n_t, is_event, n_t=n_t),
         ),
         masked=of_hits(kept, masked),
     )
