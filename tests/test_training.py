@@ -166,6 +166,14 @@ def test_every_choice_takes_a_step(normalisation, loss, target):
     assert (result["direct"]["mse"] is None) == (normalisation == "binary")
 
 
+def test_evaluation_draws_apart_from_training():
+    """An epoch's number is folded into the same key: it must not be the one of the evaluation."""
+    key = jax.random.key(0)
+    epochs = {tuple(jax.random.key_data(jax.random.fold_in(key, epoch)).tolist()) for epoch in range(100)}
+    assert tuple(jax.random.key_data(evaluation_key(0)).tolist()) not in epochs
+    assert len(epochs) == 100
+
+
 @pytest.mark.backlog("B01", "B07")
 def test_evaluation_does_not_depend_on_the_batch_size():
     c = config()

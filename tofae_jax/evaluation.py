@@ -26,10 +26,10 @@ from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step
 
 BATCHES_ON_DEVICE = 16  # most partial sums merged there before they move to the host's wider numbers
 MOST_PIXELS_ON_DEVICE = 2**30  # counts there are int32
-EVALUATION_STREAM = 1  # evaluation draws from another stream than training, whatever the seed
+EVALUATION_STREAM = 2**32 - 1  # in the place of an epoch, and none has this number: draws apart from training's
 
 
-def data_pixels(assembly: Assembly) -> int:
+def pixels_per_event(assembly: Assembly) -> int:
     """Pixels of an event's image."""
     return assembly.config.detector.n_x * assembly.config.detector.n_y
 
@@ -63,7 +63,7 @@ class Evaluator:
     ) -> metrics.Metrics:
         """Merged metrics of all events; `each` is given every batch with all that is known of it."""
         data = self._assembly.config.data
-        n_pixels = source.batch * data_pixels(self._assembly)
+        n_pixels = source.batch * pixels_per_event(self._assembly)
         merged = max(1, min(BATCHES_ON_DEVICE, MOST_PIXELS_ON_DEVICE // n_pixels))
         on_device: metrics.Metrics | None = None
         on_host: metrics.Metrics | None = None
