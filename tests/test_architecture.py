@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tofae_jax"
 LAYERS = [
     {"array_types", "config", "detector"},
-    {"hits", "normalisation", "degradation", "losses", "metrics"},
+    {"precision", "hits", "normalisation", "degradation", "losses", "metrics"},
     {"models"},
     {"train_state", "steps"},
     {"datasets", "simulation", "checkpoints", "runs", "tracking", "progress", "plots", "summary"},

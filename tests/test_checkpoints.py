@@ -27,6 +27,7 @@ def meta(epoch, **changes):
         "data_fingerprint": "x",
         "package_versions": {},
         "model_name": "autoencoder",
+        "precision": "float32",
         "config": to_tree(SMALL),
         "history": [{"epoch": i + 1} for i in range(epoch)],
     }
@@ -47,7 +48,7 @@ def save(folder, state, scores, keep=2):
 def restore(folder, state, **options):
     said = []
     with Checkpoints(folder, keep=2, read_only=True) as checkpoints:
-        got, found = checkpoints.restore(state, warn=said.append, **options)
+        got, found = checkpoints.restore(lambda _: state, warn=said.append, **options)
     return got, found, said
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.metrics import normalized_mutual_information, peak_signal_noise_ratio, structural_similarity
 
+from tofae_jax import hits
 from tofae_jax import metrics as m
 
 
@@ -50,41 +51,134 @@ def test_pixel_counts_equal_the_reference(reference):
     assert int(counts.n_false_negatives) == data["tof|false_negatives"]
 
 
+def in_bins(y, t, n_t=1000, **options):
+    """What is computed for images in time bins."""
+    y, t = jnp.asarray(y, jnp.float32), jnp.asarray(t, jnp.float32)
+    sums = m.image_sums(y, t, jnp.ones(len(y), bool), n_t=n_t, **options)
+    return m.compute_images(m.to_host(sums), len(y))
+
+
 def test_image_metrics_equal_the_reference(reference):
     data = reference("metrics")
-    y, t = jnp.asarray(data["prediction"][:, 0]), jnp.asarray(data["target"][:, 0])
-    sums = m.to_host(m.image_sums(y / 1000, t / 1000, jnp.ones(3, bool), n_t=1000))
-    result = m.compute_images(sums, 3)
-    names = {"mse": "MSE", "mae": "MAE", "psnr_db": "PSNR_range1", "power_snr_db": "SNR_power_db", "correlation": "CC"}
+    y, t = data["prediction"][:, 0], data["target"][:, 0]
+    result = in_bins(y, t)
+    names = {
+        "mse": "MSE",
+        "mae": "MAE",
+        "psnr_db": "PSNR_range1",
+        "power_snr_db": "SNR_power_db",
+        "correlation": "CC",
+        "ssim": "SSIM_range1",
+        "nmi": "NMI_minus_1",
+        "true_positive_xy_percent": "true_positive_xy_percent",
+        "true_positive_tof_percent": "true_positive_tof_percent",
+        "true_positives_xy": "true_positives_xy",
+        "true_positives_tof": "true_positives_tof",
+    }
     for ours, theirs in names.items():
         assert result[ours] == pytest.approx(float(data[f"unit|{theirs}"]), rel=1e-4), ours
-    assert result["in_time"] == data["tof|true_positives_tof"]
-    right = m.compute_images(m.to_host(m.image_sums(t / 1000, t / 1000, jnp.ones(3, bool), n_t=1000)), 3)
-    assert right["in_time_share"] == 1
+    right = in_bins(t, t)
+    assert [right[f"true_positive_{name}_percent"] for name in ("xy", "tof", "tof_near")] == [100, 100, 100]
     assert right["correlation"] == pytest.approx(1)
+    assert right["nmi"] == pytest.approx(1)
 
 
 def test_psnr_agrees_with_scikit_image():
     y, t = images(3, 1), images(4, 1)
-    result = m.compute_images(m.to_host(m.image_sums(jnp.asarray(y), jnp.asarray(t), jnp.ones(1, bool), n_t=10)), 1)
-    assert result["psnr_db"] == pytest.approx(peak_signal_noise_ratio(t, y, data_range=1), rel=1e-5)
+    assert in_bins(y * 10, t * 10, n_t=10)["psnr_db"] == pytest.approx(
+        peak_signal_noise_ratio(t, y, data_range=1), rel=1e-5
+    )
 
 
-def test_times_count_as_right_within_half_a_bin():
-    t = jnp.array([[[5.0, 5.0, 5.0, 0.0, 5.0]]]) / 100
-    y = jnp.array([[[5.4, 5.6, 0.0, 5.0, 4.6]]]) / 100
-    sums = m.image_sums(y, t, jnp.ones(1, bool), n_t=100)
-    assert (int(sums.n_pixels_in_time), int(sums.n_target_pixels)) == (2, 4)
+@pytest.mark.parametrize("seed", range(3))
+def test_mutual_information_agrees_with_scikit_image(seed):
+    rng = np.random.default_rng(seed)
+    t = np.round(images(seed, 3) * 1000)
+    y = np.where(rng.random(t.shape) < 0.5, t, np.round(images(seed + 9, 3) * 1000))
+    for image in (y, t):
+        image.flat[:2] = 0, 1000  # their bins are as wide as the data, ours as the time range
+    assert in_bins(y, t)["nmi"] == pytest.approx(normalized_mutual_information(y, t) - 1, rel=1e-5)
+
+
+def test_every_whole_bin_falls_where_numpy_puts_it():
+    times = np.arange(1001, dtype=np.float32)
+    cells = jax.jit(lambda t: m.time_cells(t, jnp.zeros_like(t), t >= 0, n_t=1000))(times)
+    counts, _ = np.histogram(times, bins=100, range=(0, 1000))
+    np.testing.assert_array_equal(np.bincount(cells // 100, minlength=100), counts)
+
+
+def test_mutual_information_of_independent_constant_and_equal_images():
+    assert m.normalised_mutual_information(np.full((4, 4), 7)) == pytest.approx(0)
+    assert m.normalised_mutual_information(np.diag([3, 4, 5])) == pytest.approx(1)
+    one_cell = np.zeros((3, 3))
+    assert m.normalised_mutual_information(one_cell) == 1  # nothing at all
+    one_cell[1, 2] = 5
+    assert m.normalised_mutual_information(one_cell) == 1
+
+
+def test_times_count_as_right_within_half_a_bin_and_as_near_within_the_tolerance():
+    t = [[[5.0, 5.0, 5.0, 0.0, 5.0, 5.0]]]
+    y = [[[5.4, 5.6, 0.0, 5.0, 4.6, 9.0]]]
+    result = in_bins(y, t, n_t=100, tolerance_bins=3.0)
+    assert [result[f"true_positives_{name}"] for name in ("xy", "tof", "tof_near")] == [4, 2, 3]
+    assert result["true_positive_tof_near_percent"] == pytest.approx(60)
+    assert in_bins(y, t, n_t=100, tolerance_bins=4.0)["true_positives_tof_near"] == 4
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5])
 def test_empty_and_flat_images_give_finite_numbers(level):
-    flat = jnp.full((2, 4, 4), level)
-    result = m.compute_images(m.to_host(m.image_sums(flat, flat, jnp.ones(2, bool), n_t=10)), 2)
+    flat = np.full((2, 4, 4), 10 * level)
+    result = in_bins(flat, flat, n_t=10)
     assert result["psnr_db"] == pytest.approx(100, rel=1e-4)
-    assert result["correlation"] == 0
+    assert (result["correlation"], result["nmi"], result["true_positive_xy_percent"]) == (0, 1, 100)
     assert result["power_snr_db"] == pytest.approx(0 if level == 0 else 94, abs=0.1)
     assert all(np.isfinite(value) for value in result.values())
+
+
+def test_no_prediction_and_no_target_are_defined():
+    lit, dark = np.full((1, 3, 3), 4.0), np.zeros((1, 3, 3))
+    missed, invented = in_bins(dark, lit), in_bins(lit, dark)
+    assert (missed["true_positive_xy_percent"], missed["true_positive_tof_percent"]) == (0, 0)
+    assert (invented["true_positive_xy_percent"], invented["true_positives_xy"]) == (100, 0)  # nothing was missed
+    for result in (missed, invented):
+        assert all(np.isfinite(value) for value in result.values())
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 1000), st.integers(0, 40))
+def test_sparse_images_may_be_compared_by_their_hits_alone(seed, k):
+    rng = np.random.default_rng([seed, 3])
+    event = jnp.asarray(rng.integers(0, [6, 5, 9], (2, k, 3)))  # empty slots, shared pixels, equal hits
+    image = hits.embed(event, n_x=6, n_y=5)
+    output = hits.mask(image, jnp.asarray(rng.integers(0, 2, image.shape)))
+    is_event = jnp.asarray(rng.random(2) < 0.8)
+    sums = m.pixel_sums(
+        hits.at_hits(output, event),
+        hits.at_hits(image, event),
+        is_event,
+        counts=hits.is_one_at_pixel(event, image),
+        n_t=9,
+        n_pixels=30,
+    )
+    whole = m.image_sums(output, image, is_event, n_t=9)._replace(ssim=None)
+    n = int(is_event.sum())
+    assert_same(m.compute_images(m.to_host(sums), n), m.compute_images(m.to_host(whole), n))
+
+
+@pytest.mark.backlog("B12")
+def test_output_counts_are_python_ints_and_add_up():
+    output = jnp.array([[[0.0, 0.019, 0.02, 0.49]], [[0.51, 1.0, 1.7, -3.0]], [[0.9, 0.9, 0.9, 0.9]]])
+    sums = m.output_sums(output, output > 0.5, jnp.array([True, True, False]))
+    result = m.compute_outputs(m.to_host(sums), 0.5)
+    assert (result["threshold"], result["above"], result["below"]) == (0.5, 3, 5)
+    assert [i for i, n in enumerate(result["histogram"]) for _ in range(n)] == [0, 0, 0, 1, 24, 25, 49, 49]
+    assert all(type(n) is int for n in [result["above"], result["below"], *result["histogram"]])
+
+
+def test_output_counts_survive_nan():
+    output = jnp.full((70, 1, 2), jnp.nan, jnp.float16)
+    result = m.compute_outputs(m.to_host(m.output_sums(output, output > 0.5, jnp.ones(70, bool))), 0.5)
+    assert (result["above"], result["below"], sum(result["histogram"])) == (0, 140, 140)
 
 
 @pytest.mark.backlog("B42", "B32")
@@ -93,6 +187,10 @@ def test_detection_snr_is_finite_without_false_positives():
     only_wrong = m.compute_confusion(m.Confusion(0, 9, 0, 9, 9), 1)
     assert only_right["detection_snr_db"] == pytest.approx(10 * np.log10(19))
     assert only_wrong["detection_snr_db"] == pytest.approx(-10 * np.log10(19))
+
+
+def computed(sums, **options):
+    return m.compute(sums, threshold=0.5, **options)
 
 
 def random_metrics(seed, n, is_event=None):
@@ -106,11 +204,13 @@ def random_metrics(seed, n, is_event=None):
 
 def batch_metrics(kept, is_signal, is_hit, y, t, noise, is_event=None):
     is_event = jnp.ones(len(kept), bool) if is_event is None else is_event
-    image = m.image_sums(y, t, is_event, n_t=1000)
+    image = m.image_sums(y * 1000, t * 1000, is_event, n_t=1000)
     by_hits = m.OutputMetrics(m.hit_confusion(kept, is_signal, is_hit, is_event), image)
     by_pixels = m.OutputMetrics(m.pixel_confusion(y > 0, t > 0, noise, is_event), image)
     count = jnp.sum(is_event, dtype=jnp.int32)
-    return m.Metrics(m.EventCounts(*[count] * 8), jnp.sum(is_event * 1.5), by_hits, by_pixels, by_hits)
+    outputs = m.output_sums(y, y > 0.5, is_event)
+    untouched = m.OutputMetrics(by_hits.confusion, image._replace(ssim=None))
+    return m.Metrics(m.EventCounts(*[count] * 8), jnp.sum(is_event * 1.5), outputs, untouched, by_pixels, by_hits)
 
 
 @settings(max_examples=10)
@@ -120,7 +220,7 @@ def test_any_cutting_into_batches_gives_the_same(seed, sizes, filling):
     rng = np.random.default_rng([seed, 1])
     hits = [jnp.asarray(rng.random((n, 12)) < p) for p in (0.5, 0.3, 0.8)]
     pictures = [jnp.asarray(images(seed, n)), jnp.asarray(images(seed + 1, n)), jnp.asarray(images(seed + 2, n) > 0)]
-    whole = m.compute(m.to_host(batch_metrics(*hits, *pictures)))
+    whole = computed(m.to_host(batch_metrics(*hits, *pictures)))
     parts, start = [], 0
     for size in sizes:
         cut = [
@@ -132,11 +232,11 @@ def test_any_cutting_into_batches_gives_the_same(seed, sizes, filling):
     merged = parts[0]
     for part in parts[1:]:
         merged = m.merge(merged, part)
-    assert_same(m.compute(m.to_host(merged)), whole)
+    assert_same(computed(m.to_host(merged)), whole)
     on_host = m.to_host(parts[-1])
     for part in parts[-2::-1]:
         on_host = m.merge(on_host, m.to_host(part))
-    assert_same(m.compute(on_host), whole)
+    assert_same(computed(on_host), whole)
 
 
 def assert_same(first, second):
@@ -144,7 +244,7 @@ def assert_same(first, second):
         assert first.keys() == second.keys()
         for key in first:
             assert_same(first[key], second[key])
-    elif isinstance(first, int):
+    elif isinstance(first, int | list):
         assert first == second
     else:
         assert first == pytest.approx(second, rel=1e-5)
@@ -189,10 +289,10 @@ def test_shares_of_nothing_are_defined(kept, signal, is_hit, efficiency, purity,
 
 
 def test_ints_are_ints_and_no_events_are_no_error():
-    nothing = m.compute(m.to_host(random_metrics(0, 2, is_event=jnp.zeros(2, bool))))
+    nothing = computed(m.to_host(random_metrics(0, 2, is_event=jnp.zeros(2, bool))))
     assert nothing["events"] == 0
     assert nothing["masked"]["f1"] == 1
-    result = m.compute(m.to_host(random_metrics(0, 2)))
+    result = computed(m.to_host(random_metrics(0, 2)))
     for name in ("true_positives", "false_positives", "false_negatives", "noise_left", "noise_made"):
         assert type(result["masked"][name]) is int
     assert all(type(count) is int for count in result["counts"].values())
@@ -207,6 +307,8 @@ def test_counts_do_not_overflow_on_the_host():
 
 
 def test_outputs_without_time_have_no_image_metrics():
-    result = m.compute(m.to_host(random_metrics(0, 2)), direct_has_time=False)
+    result = computed(m.to_host(random_metrics(0, 2)), direct_has_time=False)
     assert result["direct"]["mse"] is None
+    assert result["direct"]["true_positive_tof_percent"] is None
+    assert result["direct"]["true_positive_xy_percent"] is not None
     assert result["masked"]["mse"] is not None

@@ -34,6 +34,7 @@ from tofae_jax.datasets.statistics import class_ratio, class_sizes
 from tofae_jax.degradation import NOISE_PROFILES, DegradationSettings, NoiseSettings
 from tofae_jax.detector import Detector
 from tofae_jax.models import MODELS, Model, build_model
+from tofae_jax.precision import Policy, policy_by_name
 from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.steps import StepOptions, StepSettings
 from tofae_jax.train_state import TrainState, build_optimiser, create_train_state
@@ -60,15 +61,28 @@ class Assembly(NamedTuple):
     optimiser: optax.GradientTransformation
     options: StepOptions
 
+    @property
+    def policy(self) -> Policy:
+        """Dtypes of the model."""
+        return policy_by_name(self.config.precision.policy)
+
     def fresh_state(self) -> TrainState:
         """A new training state."""
-        return create_train_state(self.config.seed, self.model, self.optimiser)
+        scale = self.config.precision.initial_loss_scale if self.policy.scales_loss else 1.0
+        return create_train_state(self.config.seed, self.model, self.optimiser, loss_scale=scale)
 
 
 def assemble(config: Config) -> Assembly:
     """Model, optimiser and static options of a run."""
     detector = config.detector
-    model = build_model(config.model.name, n_y=detector.n_y, n_x=detector.n_x, **chosen(config.model))
+    model = build_model(
+        config.model.name,
+        n_y=detector.n_y,
+        n_x=detector.n_x,
+        policy=policy_by_name(config.precision.policy),
+        matmul=config.precision.matmul if config.precision.matmul != "default" else None,
+        **chosen(config.model),
+    )
     return Assembly(
         config=config,
         model=model,
@@ -93,6 +107,7 @@ def step_options(config: Config) -> StepOptions:
         evaluation_loss=config.evaluation_loss.name if config.evaluation_loss.name != SAME else None,
         evaluation_loss_choices=evaluation,
         target=config.train.target,
+        scale_loss=policy_by_name(config.precision.policy).scales_loss,
     )
 
 
@@ -128,6 +143,8 @@ def step_settings(config: Config) -> StepSettings:
         loss_weights=loss_weights(config.loss),
         evaluation_loss_weights=loss_weights(config.evaluation_loss) if config.evaluation_loss.name != SAME else {},
         learning_rate=config.optimiser.learning_rate,
+        tolerance_bins=config.metrics.tof_tolerance_ns / config.detector.bin_ns,
+        scale_growth_steps=config.precision.scale_growth_steps,
     )
     return jax.device_put(jax.tree.map(_typed, settings))
 
@@ -150,6 +167,14 @@ def loss_weights(section: LossConfig | EvaluationLossConfig) -> dict[str, float]
         if settings[name] == AUTO:
             raise ValueError(f"{section.name}.{name} is {AUTO}: it must be resolved by the data first")
     return {name: settings[name] for name in names}
+
+
+def with_precision(config: Config, policy: str | None) -> Config:
+    """The same settings with another precision policy; None keeps what is there."""
+    if policy is None:
+        return config
+    section = msgspec.structs.replace(config.precision, policy=policy_by_name(policy).name)
+    return msgspec.structs.replace(config, precision=section)
 
 
 def check_losses(config: Config) -> None:

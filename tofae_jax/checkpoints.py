@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from tofae_jax.precision import POLICIES
 from tofae_jax.train_state import TrainState
 
 SCHEMA_VERSION = 1
@@ -47,6 +48,8 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
     package_versions: dict[str, str]
     model_name: str
     config: dict[str, Any]
+    precision: str
+    """policy of the weights; not that of `config` if the run fell back"""
     history: list[dict[str, Any]]
     """one record per epoch done"""
     checksums: dict[str, str] = {}
@@ -94,7 +97,8 @@ logging.getLogger("absl").addFilter(_is_worth_a_line)
 
 def _items(state: TrainState) -> dict[str, Any]:
     model = {"params": state.params, "batch_stats": state.batch_stats}
-    return {"model": model, "train": {"step": state.step, "opt_state": state.opt_state, "key": state.key}}
+    rest = {name: getattr(state, name) for name in ("step", "opt_state", "key", "scale", "residual")}
+    return {"model": model, "train": rest}
 
 
 class Checkpoints:
@@ -173,9 +177,9 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}: checkpoint of epoch {epoch}: {error}") from None
 
     def restore(
-        self, template: TrainState, *, best: bool = False, warn: Callable[[str], None]
+        self, template: Callable[[CheckpointMeta], TrainState], *, best: bool = False, warn: Callable[[str], None]
     ) -> tuple[TrainState, CheckpointMeta]:
-        """The newest (or best) good checkpoint, in the shapes and places of `template`.
+        """The newest (or best) good checkpoint, in the shapes and places of the state that `template` gives for it.
 
         A damaged one is passed over, saying so through `warn`, for the newest of the others.
         """
@@ -194,9 +198,14 @@ class Checkpoints:
             return restored
         raise CheckpointError("; ".join(problems) or f"{self.folder}: holds no finished checkpoint")
 
-    def _restore_epoch(self, epoch: int, template: TrainState) -> tuple[TrainState, CheckpointMeta]:
+    def _restore_epoch(
+        self, epoch: int, template_of: Callable[[CheckpointMeta], TrainState]
+    ) -> tuple[TrainState, CheckpointMeta]:
         meta = self.read_meta(epoch)
         where = f"{self.folder}: checkpoint of epoch {epoch}"
+        if meta.precision not in POLICIES:
+            raise CheckpointError(f"{where}: its precision {meta.precision!r} is not known")
+        template = template_of(meta)
 
         def abstract(leaf: Any) -> Any:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

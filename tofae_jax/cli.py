@@ -177,6 +177,7 @@ def evaluate(argv: list[str]) -> None:
         n_noise=settings.noise,
         seed=settings.seed,
         save_hits=settings.save_hits,
+        precision=settings.precision,
         overwrite=settings.overwrite,
     )
     print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())
@@ -197,6 +198,7 @@ def denoise(argv: list[str]) -> None:
         array=settings.array,
         all_hits=settings.all_hits,
         tof_tolerance_ns=settings.tof_tolerance_ns,
+        precision=settings.precision,
         overwrite=settings.overwrite,
     )
     print(msgspec.json.encode(report._asdict()).decode())

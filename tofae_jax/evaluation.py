@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from tofae_jax import metrics
-from tofae_jax.assembly import Assembly, assemble, check_detector, splits_of, step_settings
+from tofae_jax.assembly import Assembly, assemble, check_detector, splits_of, step_settings, with_precision
 from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.config import Config, from_tree
 from tofae_jax.datasets.events import DataError, Events
@@ -21,6 +21,7 @@ from tofae_jax.datasets.pipeline import EvaluationSource, evaluation_batches
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.plots import EventView
+from tofae_jax.precision import cast_variables, prepare
 from tofae_jax.runs import RunPaths, RunRecord, read_record
 from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step
 
@@ -88,7 +89,8 @@ class Evaluator:
     def result(self, sums: metrics.Metrics) -> dict[str, Any]:
         """Numbers for people from merged sums."""
         has_time = NORMALISATIONS[self._assembly.options.normalisation].has_time
-        return metrics.compute(sums, direct_has_time=has_time)
+        threshold = self._assembly.config.normalisation.threshold
+        return metrics.compute(sums, threshold=threshold, direct_has_time=has_time)
 
     def views(
         self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings, *, n_events: int
@@ -138,14 +140,27 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def load_run(folder: str | Path, *, best: bool = True) -> LoadedRun:
-    """The settings and weights of a run, from its best (or newest) good checkpoint."""
+def load_run(folder: str | Path, *, best: bool = True, precision: str | None = None) -> LoadedRun:
+    """The settings and weights of a run, from its best (or newest) good checkpoint.
+
+    Args:
+        folder: the run.
+        best: its best checkpoint by validation F1, else its newest.
+        precision: use the weights in this precision policy; None: in the checkpoint's own. A run in float64, or its
+            use in float64, switches 64-bit numbers on for the whole process.
+    """
     paths, record = read_record(folder)
     config = from_tree(record.config, Config, str(paths.record))
-    assembly = assemble(config)
+    for policy in (config.precision.policy, precision):
+        if policy is not None:
+            prepare(policy)
     with Checkpoints(paths.checkpoints, keep=config.train.keep_checkpoints, read_only=True) as checkpoints:
-        state, meta = checkpoints.restore(assembly.fresh_state(), best=best, warn=warn)
-    return LoadedRun(paths, record, assembly, state.variables, meta.epoch)
+        # a run that fell back has checkpoints in more than one precision
+        state, meta = checkpoints.restore(
+            lambda meta: assemble(with_precision(config, meta.precision)).fresh_state(), best=best, warn=warn
+        )
+    assembly = assemble(with_precision(config, precision or meta.precision))
+    return LoadedRun(paths, record, assembly, cast_variables(state.variables, assembly.policy), meta.epoch)
 
 
 def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = None) -> Config:
@@ -187,6 +202,7 @@ def evaluate_run(
     seed: int = 0,
     save_hits: str | None = None,
     overwrite: bool = False,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run on a dataset of patterns, degraded as in training unless told otherwise.
 
@@ -199,8 +215,9 @@ def evaluate_run(
         seed: of the degradation's draws.
         save_hits: write all degraded hits with `is_signal`, `score` and `kept` to this file.
         overwrite: replace that file if it is there.
+        precision: policy; None: as in training.
     """
-    run = load_run(folder)
+    run = load_run(folder, precision=precision)
     config = with_degradation(run.assembly.config, n_signal=n_signal, n_noise=n_noise)
     assembly = assemble(config)
     source, split = _evaluation_source(run, config, data, split)
@@ -218,6 +235,7 @@ def evaluate_run(
         "data": str(source.dataset.path),
         "split": split,
         "seed": seed,
+        "precision": config.precision.policy,
         "n_signal": config.degradation.n_signal,
         "n_noise": config.degradation.n_noise,
     }

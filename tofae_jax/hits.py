@@ -60,6 +60,19 @@ def is_visible(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]
     return is_hit(hits) & (at_hits(image, hits) == hits[..., 2].astype(image.dtype))
 
 
+def is_one_at_pixel(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]) -> Bool[Array, "*batch k"]:
+    """One visible hit for each pixel that the embedded image of the same events lights: of equal hits the last."""
+    *batch, n_y, n_x = image.shape
+    n_events, k = math.prod(batch), hits.shape[-2]
+    flat = hits.reshape(n_events, k, 3).astype(jnp.int32)
+    pixel = (jnp.arange(n_events, dtype=jnp.int32)[:, None] * n_y + flat[..., 1]) * n_x + flat[..., 0]
+    visible = is_visible(hits, image).reshape(n_events, k)
+    pixel = jnp.where(visible, pixel, n_events * n_y * n_x)
+    slots = jnp.broadcast_to(jnp.arange(1, k + 1, dtype=jnp.int32), pixel.shape)
+    last = jnp.zeros(n_events * n_y * n_x, jnp.int32).at[pixel].max(slots, mode="drop")
+    return (visible & (last.at[pixel].get(mode="fill", fill_value=0) == slots)).reshape(*batch, k)
+
+
 def count_occluded(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]) -> Int[Array, "*batch"]:
     """Hits of each event that its embedded image cannot show: hits less lit pixels."""
     return count_hits(hits) - jnp.sum(image > 0, axis=(-2, -1), dtype=jnp.int32)

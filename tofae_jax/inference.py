@@ -133,6 +133,7 @@ def denoise_run(
     all_hits: bool = False,
     tof_tolerance_ns: float | None = None,
     overwrite: bool = False,
+    precision: str | None = None,
 ) -> DenoiseReport:
     """Denoise a dataset or a file of events into a hit file with columns event, x, y, t, score.
 
@@ -144,10 +145,11 @@ def denoise_run(
         all_hits: write all hits, with a column `kept`, instead of the kept ones.
         tof_tolerance_ns: overrides the run's ToF tolerance of the mask, in ns.
         overwrite: replace the output if it is there.
+        precision: policy; None: as in training.
     """
     if Path(output).exists() and Path(source).resolve() == Path(output).resolve():
         raise DataError(f"{output}: is the input too; give another name")
-    run = load_run(folder)
+    run = load_run(folder, precision=precision)
     denoiser = Denoiser(run.assembly, run.variables, tof_tolerance_ns=tof_tolerance_ns)
     columns: dict[str, np.dtype] = {"score": np.dtype(np.float32)}
     if all_hits:

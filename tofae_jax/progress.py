@@ -50,7 +50,8 @@ class Progress:
 
     def epoch_done(self, record: dict[str, Any]) -> None:
         """A line for an epoch's record."""
-        line = f"epoch {record['epoch']}/{self._n_epochs}: train loss {record['train']['loss']:.4g}"
+        loss = record["train"]["loss"]
+        line = f"epoch {record['epoch']}/{self._n_epochs}: train loss {'-' if loss is None else f'{loss:.4g}'}"
         if (validation := record["validation"]) is not None:
             masked = validation["masked"]
             line += (
@@ -77,7 +78,7 @@ def outputs_table(result: dict[str, Any]) -> str:
     for heading in columns.values():
         table.add_column(heading, justify="right")
     for name in ("input", "direct", "masked"):
-        values = [result[name][key] for key in columns]
+        values = [result[name].get(key) for key in columns]
         table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
     console = Console(width=120, color_system=None, file=io.StringIO(), record=True)
     console.print(table)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from tofae_jax import degradation, hits, losses, metrics
+from tofae_jax import degradation, hits, losses, metrics, precision
 from tofae_jax.models import Model, Variables
 from tofae_jax.normalisation import normalisation_by_name
 from tofae_jax.train_state import TrainState
@@ -52,6 +52,10 @@ class StepSettings(NamedTuple):
     evaluation_loss_weights: dict[str, Any] = {}
     """numbers of the evaluation loss, where that is another one"""
     learning_rate: Any = 1e-3
+    tolerance_bins: Any = 10.0
+    """largest error of a time that the metrics count as near"""
+    scale_growth_steps: Any = 1000
+    """good steps in a row after which the loss scale is doubled"""
 
 
 class StepOptions(NamedTuple):
@@ -70,6 +74,8 @@ class StepOptions(NamedTuple):
     """None: the training loss, with its settings"""
     evaluation_loss_choices: tuple[tuple[str, Any], ...] = ()
     target: Target = "pattern"
+    scale_loss: bool = False
+    """dynamic loss scaling, for float16"""
 
 
 class Views(NamedTuple):
@@ -98,12 +104,19 @@ class Evaluated(NamedTuple):
 
 
 class TrainMetrics(NamedTuple):
-    """Of one training step."""
+    """Of one training step; norms in at least float32."""
 
     loss: Array
     gradient_norm: Array
+    """of the gradient itself, whatever the loss scale"""
     parameter_norm: Array
     update_norm: Array
+    skipped: Array
+    """whether gradients overflowed, so that nothing was changed"""
+    loss_scale: Array
+    """that this step used"""
+    stuck: Array
+    """steps skipped in a row at the smallest loss scale"""
 
 
 def _views(keys: Array, batch: Batch, settings: StepSettings, options: StepOptions) -> Views:
@@ -164,15 +177,41 @@ def train_step(
 
     def objective(params: Any) -> tuple[Array, Any]:
         output, batch_stats = model.apply_train({"params": params, "batch_stats": state.batch_stats}, x)
-        return loss_function(output, target), batch_stats
+        loss = loss_function(output, target)
+        return (loss * state.scale.value if options.scale_loss else loss), (loss, batch_stats)
 
-    (loss, batch_stats), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-    direction, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+    (_, (loss, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    gradients = _all_wide(gradients)
+    if options.scale_loss:
+        gradients = jax.tree.map(lambda g: g / state.scale.value, gradients)
+    direction, opt_state = optimiser.update(gradients, state.opt_state, _all_wide(state.params))
     updates = jax.tree.map(lambda u: -settings.learning_rate * u, direction)
-    params = optax.apply_updates(state.params, updates)
-    new_state = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state)
+    params, residual = precision.apply_compensated(state.params, updates, state.residual)
+    changes = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state, "residual": residual}
+    scale, skipped = state.scale, jnp.zeros((), bool)
+    if options.scale_loss:
+        skipped = ~precision.all_finite((loss, gradients))
+        changes = {
+            name: jax.tree.map(lambda old, new: jnp.where(skipped, old, new), getattr(state, name), change)
+            for name, change in changes.items()
+        }
+        updates = jax.tree.map(lambda u: jnp.where(skipped, 0, u), updates)
+        scale = precision.next_scale(scale, ~skipped, growth_steps=settings.scale_growth_steps)
     norm = optax.tree.norm
-    return new_state, TrainMetrics(loss, norm(gradients), norm(params), norm(updates))
+    metrics = TrainMetrics(
+        loss=loss,
+        gradient_norm=norm(gradients),
+        parameter_norm=norm(_all_wide(changes["params"])),
+        update_norm=norm(updates),
+        skipped=skipped,
+        loss_scale=state.scale.value,
+        stuck=scale.stuck,
+    )
+    return state.replace(step=state.step + 1, scale=scale, **changes), metrics
+
+
+def _all_wide(tree: Any) -> Any:
+    return jax.tree.map(precision.wide, tree)
 
 
 def _read_output(
@@ -210,19 +249,29 @@ def eval_step(
     filled, is_event, n_t = hits.is_hit(event_hits), batch.is_event, options.shape_xyt[2]
     noise_pixels = (views.input > 0) & (views.input != views.signal)
 
+    one = hits.is_one_at_pixel(event_hits, views.input)
+    ranges = {"n_t": n_t, "tolerance_bins": settings.tolerance_bins}
+
     def of_hits(keep: Array, image: Array) -> metrics.OutputMetrics:
-        confusion = metrics.hit_confusion(keep, is_signal, filled, is_event)
-        return metrics.OutputMetrics(confusion, metrics.image_sums(image / n_t, views.signal / n_t, is_event, n_t=n_t))
+        # an output that keeps some of the input's hits lights no other pixels, nor does the signal
+        y, t = (hits.at_hits(picture, event_hits) for picture in (image, views.signal))
+        n_pixels = image.shape[1] * image.shape[2]
+        sums = metrics.pixel_sums(y, t, is_event, counts=one, n_pixels=n_pixels, **ranges)
+        return metrics.OutputMetrics(metrics.hit_confusion(keep, is_signal, filled, is_event), sums)
+
+    of_masked = of_hits(kept, masked)
+    masked_ssim = metrics.ssim_sum(masked, views.signal, is_event, n_t=n_t)
 
     sums = metrics.Metrics(
         events=_event_counts(views, visible, batch.n_dropped, is_event),
         loss=jnp.sum(jnp.where(is_event, loss, 0)),
+        outputs=metrics.output_sums(output, direct > 0, is_event),
         input=of_hits(visible, views.input),
         direct=metrics.OutputMetrics(
             metrics.pixel_confusion(direct > 0, target > 0, noise_pixels, is_event),
-            metrics.image_sums(direct / n_t, target / n_t, is_event, n_t=n_t),
+            metrics.image_sums(direct, target, is_event, **ranges),
         ),
-        masked=of_hits(kept, masked),
+        masked=of_masked._replace(image=of_masked.image._replace(ssim=masked_ssim)),
     )
     return Evaluated(sums, views, output, direct, score, kept)
 

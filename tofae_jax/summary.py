@@ -63,6 +63,11 @@ def write_summary(
             f"  hits_dropped = {results['hits_dropped']} (beyond data.max_hits, summed over epochs)",
         ],
     )
+    text += [f"  precision = {results['precision']}"]
+    if "steps_skipped" in results:
+        text += [f"  steps_skipped = {results['steps_skipped']} (gradients overflowed)"]
+    if results.get("fallback"):
+        text += [f"  fallback = {results['fallback']}"]
     if results["test"]:
         text += _section("held-out events, best epoch", outputs_table(results["test"]).splitlines())
         text += _section("true counts of these events", _lines(results["test"]["counts"]))

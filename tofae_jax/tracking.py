@@ -56,7 +56,8 @@ class Tracker:
         self._file.flush()
         if self._writer is not None:
             for name, value in flatten({k: v for k, v in record.items() if k != "epoch"}).items():
-                self._writer.add_scalar(name, value, record["epoch"])
+                if math.isfinite(value):
+                    self._writer.add_scalar(name, value, record["epoch"])
 
 
 def _finite(tree: Any) -> Any:

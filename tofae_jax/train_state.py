@@ -11,6 +11,7 @@ from flax import struct
 from jaxtyping import Array
 
 from tofae_jax.models import Model
+from tofae_jax.precision import initial_scale, residual_of, wide
 
 
 class TrainState(struct.PyTreeNode):
@@ -23,6 +24,10 @@ class TrainState(struct.PyTreeNode):
     opt_state: Any
     key: Any
     """root key; every draw is a function of it, the epoch and the step, so it never changes"""
+    scale: Any
+    """`LossScale`; its value stays 1 where nothing is scaled"""
+    residual: Any
+    """what rounding took from parameters below float32"""
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -38,7 +43,9 @@ def build_optimiser(*, weight_decay: float, b1: float = 0.9, b2: float = 0.999) 
     return optax.chain(optax.scale_by_adam(b1=b1, b2=b2), optax.add_decayed_weights(weight_decay))
 
 
-def create_train_state(seed: int, model: Model, optimiser: optax.GradientTransformation) -> TrainState:
+def create_train_state(
+    seed: int, model: Model, optimiser: optax.GradientTransformation, *, loss_scale: float = 1.0
+) -> TrainState:
     """Fresh state. Compiled as one program: compiled draw by draw it would take several seconds longer."""
 
     def create(key: Array) -> TrainState:
@@ -47,8 +54,10 @@ def create_train_state(seed: int, model: Model, optimiser: optax.GradientTransfo
             step=jnp.zeros((), jnp.int32),
             params=variables["params"],
             batch_stats=variables["batch_stats"],
-            opt_state=optimiser.init(variables["params"]),
+            opt_state=optimiser.init(jax.tree.map(wide, variables["params"])),
             key=key,
+            scale=initial_scale(loss_scale),
+            residual=residual_of(variables["params"]),
         )
 
     return jax.jit(create)(jax.random.key(seed))

@@ -23,12 +23,14 @@ from tofae_jax.assembly import (
     resolved_losses,
     splits_of,
     step_settings,
+    with_precision,
 )
 from tofae_jax.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.config import Config, to_tree
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import EvaluationSource, Splits, TrainSource, batches
 from tofae_jax.evaluation import Evaluator, evaluation_key
+from tofae_jax.precision import FALLBACKS, initial_scale, policy_by_name, prepare, recast
 from tofae_jax.progress import Progress
 from tofae_jax.runs import RunPaths, RunRecord
 from tofae_jax.steps import Batch, StepSettings, TrainMetrics, train_step
@@ -68,6 +70,7 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
     Returns the folder's paths and its final record. The record says `failed`, with the reason, if anything raises.
     """
     say = _say
+    prepare(config.precision.policy)
     check_losses(config)
     dataset = open_training_data(config, say)
     splits = splits_of(dataset, config.data)
@@ -146,12 +149,17 @@ class _Training:
     ) -> None:
         self.config, self.paths, self.record = config, paths, record
         self.dataset, self.splits, self.source = dataset, splits, train_source
-        self.assembly = assemble(config)
-        self.evaluator = Evaluator(self.assembly)
-        self.step = compiled_train_step(self.assembly)
+        self._use(config.precision.policy)
         self.settings = step_settings(config)
         self.history: list[dict[str, Any]] = []
         self.n_dropped = 0
+        self.fallback = ""
+
+    def _use(self, policy: str) -> None:
+        """Compute in another precision from now on."""
+        self.assembly = assemble(with_precision(self.config, policy))
+        self.evaluator = Evaluator(self.assembly)
+        self.step = compiled_train_step(self.assembly)
 
     def run(self) -> dict[str, Any]:
         """Train all epochs, then evaluate, summarise and draw."""
@@ -219,9 +227,36 @@ class _Training:
                 progress.step(epoch, step, float(looked[-1].loss))
                 seen += looked
                 waiting = []
-        means = {name: float(np.mean([getattr(m, name) for m in seen])) for name in TrainMetrics._fields}
-        means["relative_update"] = means["update_norm"] / max(means["parameter_norm"], 1e-12)
-        return EpochOutcome(state, means, n_dropped)
+                if looked[-1].stuck >= self.config.precision.fallback_after:
+                    state = self._fall_back(state, f"epoch {epoch}, step {step}")
+        return EpochOutcome(state, self._train_record(seen), n_dropped)
+
+    def _train_record(self, seen: list[TrainMetrics]) -> dict[str, Any]:
+        """Means over the steps of an epoch that were not skipped."""
+        done = [metrics for metrics in seen if not metrics.skipped]
+        names = ("loss", "gradient_norm", "parameter_norm", "update_norm")
+        record: dict[str, Any] = dict.fromkeys((*names, "relative_update"))
+        if done:
+            record |= {name: float(np.mean([getattr(m, name) for m in done])) for name in names}
+            record["relative_update"] = record["update_norm"] / max(record["parameter_norm"], 1e-12)
+        record["precision"] = self.assembly.policy.name
+        if policy_by_name(self.config.precision.policy).scales_loss:
+            record |= {"steps_skipped": len(seen) - len(done), "loss_scale": float(seen[-1].loss_scale)}
+        return record
+
+    def _fall_back(self, state: TrainState, where: str) -> TrainState:
+        """The same state in a precision that overflows less, which the run uses from here on."""
+        failed = self.assembly.policy
+        policy = prepare(FALLBACKS[failed.name, self.config.precision.fallback])
+        self.fallback = (
+            f"{where}: {failed.name} gave no finite gradients in {int(state.scale.stuck)} steps in a row at the "
+            f"smallest loss scale; goes on in {policy.name}"
+        )
+        _say(self.fallback)
+        params, residual = recast(state.params, state.residual, policy)
+        scale = initial_scale(1.0).replace(skipped=state.scale.skipped)
+        self._use(policy.name)
+        return state.replace(params=params, residual=residual, scale=scale)
 
     def _learning_rate(self, epoch: int, step: int) -> float:
         steps = self.source.steps_per_epoch
@@ -230,7 +265,7 @@ class _Training:
 
     def _check_finite(self, looked: list[TrainMetrics], epoch: int, first_step: int) -> None:
         for i, metrics in enumerate(looked):
-            if not np.isfinite(metrics.loss) or not np.isfinite(metrics.gradient_norm):
+            if not metrics.skipped and not (np.isfinite(metrics.loss) and np.isfinite(metrics.gradient_norm)):
                 step = first_step + i
                 total = (epoch - 1) * self.source.steps_per_epoch + step
                 raise TrainingError(
@@ -252,8 +287,10 @@ class _Training:
 
     def _score(self) -> float:
         """What makes one checkpoint better than another: F1 of the masked output on validation events."""
-        validation = self.history[-1]["validation"]
-        return validation["masked"]["f1"] if validation else -self.history[-1]["train"]["loss"]
+        validation, train = (self.history[-1][name] for name in ("validation", "train"))
+        if validation:
+            return validation["masked"]["f1"]
+        return -float("inf") if train["loss"] is None else -train["loss"]
 
     def _meta(self, epoch: int, state: TrainState) -> CheckpointMeta:
         return CheckpointMeta(
@@ -266,13 +303,16 @@ class _Training:
             package_versions=self.record.versions,
             model_name=self.assembly.model.name,
             config=self.record.config,
+            precision=self.assembly.policy.name,
             history=self.history,
         )
 
     def _finish(self, state: TrainState) -> dict[str, Any]:
         """Evaluate the best epoch on events that nothing has seen, write the summary, draw."""
         with Checkpoints(self.paths.checkpoints, keep=self.config.train.keep_checkpoints, read_only=True) as saved:
-            state, meta = saved.restore(state, best=True, warn=_say)
+            state, meta = saved.restore(lambda meta: self._template(state, meta), best=True, warn=_say)
+        if meta.precision != self.assembly.policy.name:
+            self._use(meta.precision)
         test = self._evaluate(state, self.splits.test)
         results = {
             "best_epoch": meta.epoch,
@@ -280,11 +320,20 @@ class _Training:
             "hits_dropped": self.n_dropped,
             "training_s": sum(record["time"]["epoch_s"] for record in self.history),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            "precision": meta.precision,
         }
+        if policy_by_name(self.config.precision.policy).scales_loss:
+            results["steps_skipped"] = sum(record["train"]["steps_skipped"] for record in self.history)
+            results["fallback"] = self.fallback
         write_summary(self.paths, self.record, results, self.history, parameters=state.params)
         if self.config.train.plots != "none":
             self._draw(state, self.splits.test, test)
         return results
+
+    def _template(self, state: TrainState, meta: CheckpointMeta) -> TrainState:
+        if meta.precision == self.assembly.policy.name:
+            return state
+        return assemble(with_precision(self.config, meta.precision)).fresh_state()
 
     def _draw(self, state: TrainState, events: np.ndarray, test: dict[str, Any] | None) -> None:
         mode, folder, detector = self.config.train.plots, self.paths.plots, self.config.detector

@@ -12,6 +12,7 @@ from tofae_jax.config.sections import (
     NonNegative,
     PlotMode,
     PositiveCount,
+    PrecisionName,
     Section,
     Seed,
     check_range,
@@ -87,6 +88,8 @@ class EvaluateCommand(Section, frozen=True):
     """noise hits added per event, a number or a range; None: as in training"""
     seed: Seed = 0
     """seed of the degradation"""
+    precision: PrecisionName | None = None
+    """dtypes of the network; None: as in training"""
     save_hits: str | None = None
     """write all hits with is_signal, score and kept to this .npz or .csv file"""
     overwrite: bool = False
@@ -114,5 +117,7 @@ class DenoiseCommand(Section, frozen=True):
     """write all hits, with a column kept, instead of the kept ones"""
     tof_tolerance_ns: NonNegative | None = None
     """keep a hit only where the direct output's ToF agrees within this, in ns; None: as in training"""
+    precision: PrecisionName | None = None
+    """dtypes of the network; None: as in training"""
     overwrite: bool = False
     """replace the output if it is there"""

@@ -233,6 +233,33 @@ class TrainConfig(Section, frozen=True):
     """compile the steps; without it they run operation by operation, slowly, for debugging"""
 
 
+PrecisionName = Literal["float32", "bfloat16", "float16", "float64", "mixed_bfloat16", "mixed_float16"]
+
+
+class PrecisionConfig(Section, frozen=True):
+    """dtypes of the network; losses, metrics and statistics are never below float32"""
+
+    policy: PrecisionName = "float32"
+    """dtype of parameters, computation and outputs; mixed: parameters and outputs are float32"""
+    matmul: Literal["default", "high", "highest"] = "default"
+    """matrix products of float32 on accelerators: default is the quickest (TF32, bfloat16), highest is full float32"""
+    fallback: Literal["bfloat16", "float32"] = "bfloat16"
+    """what to go on with where float16 fails for good"""
+    initial_loss_scale: Annotated[float, msgspec.Meta(ge=1, le=2**24)] = 2.0**15
+    """float16: first factor of the loss"""
+    scale_growth_steps: PositiveCount = 1000
+    """float16: good steps in a row after which the factor is doubled"""
+    fallback_after: PositiveCount = 10
+    """float16: steps skipped in a row at the smallest factor (1) after which to fall back"""
+
+
+class MetricsConfig(Section, frozen=True):
+    """what the metrics count as right"""
+
+    tof_tolerance_ns: NonNegative = 0.25
+    """true positives near in time: ToF within this, in ns"""
+
+
 class RunsConfig(Section, frozen=True):
     """where runs are kept"""
 
@@ -263,6 +290,8 @@ class Config(Section, frozen=True):
     loss: LossConfig = LossConfig()
     evaluation_loss: EvaluationLossConfig = EvaluationLossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    precision: PrecisionConfig = PrecisionConfig()
+    metrics: MetricsConfig = MetricsConfig()
     train: TrainConfig = TrainConfig()
     runs: RunsConfig = RunsConfig()
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tofae_jax.array_types import Number
-from tofae_jax.losses.reductions import mean, wide
+from tofae_jax.losses.reductions import mean
+from tofae_jax.precision import wide
 
 SCORE_EPSILON = 1e-6
 

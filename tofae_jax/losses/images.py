@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tofae_jax.array_types import Number
-from tofae_jax.losses.reductions import is_present, mean, total, wide
+from tofae_jax.losses.reductions import is_present, mean, total
+from tofae_jax.precision import wide
 
 BCE_EPSILON = 1e-6  # the least that float32 can tell from 1 with room to spare
 

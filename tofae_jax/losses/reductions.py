@@ -8,11 +8,6 @@ from jaxtyping import Array, Bool, Float
 REDUCTIONS = ("batch", "event")
 
 
-def wide(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The same values in at least float32: a float16 sum overflows at 65504, and bfloat16 counts to 256 only."""
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
-
-
 def axes_of(reduce: str, event_axes: int) -> tuple[int, ...] | None:
     """The axes to sum over: all for `"batch"`, the last `event_axes` for `"event"`; ValueError for other words."""
     if reduce not in REDUCTIONS:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from tofae_jax.models.autoencoder import Autoencoder
+from tofae_jax.precision import Policy, cast_variables, policy_by_name
 
 Variables = dict[str, Any]
 
@@ -41,30 +42,56 @@ class Model(NamedTuple):
     module: nn.Module
     n_y: int
     n_x: int
+    policy: Policy
+    matmul: str | None = None
+    """precision of its matrix products, as `jax.default_matmul_precision`; None: the device's own choice"""
 
     def init(self, key: Array) -> Variables:
-        """Fresh `{"params": …, "batch_stats": …}`."""
-        variables = self.module.init(key, jnp.zeros((1, self.n_y, self.n_x), jnp.float32), train=False)
-        return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+        """Fresh `{"params": …, "batch_stats": …}`; all policies draw the same numbers and round them."""
+        module = self.module.clone(param_dtype=jnp.float32)
+        variables = module.init(key, jnp.zeros((1, self.n_y, self.n_x), jnp.float32), train=False)
+        return cast_variables({"batch_stats": {}, **variables}, self.policy)
 
     def apply(self, variables: Variables, x: Array) -> Array:
         """Output for inference: running batch statistics, nothing changed."""
-        output = self.module.apply(variables, x, train=False)
+        with jax.default_matmul_precision(self.matmul):
+            output = self.module.apply(variables, x, train=False)
         assert isinstance(output, jax.Array)
         return output
 
     def apply_train(self, variables: Variables, x: Array) -> tuple[Array, Any]:
         """Output for training, by the batch's own statistics, and the new running statistics."""
-        output, updated = self.module.apply(variables, x, train=True, mutable=["batch_stats"])
+        with jax.default_matmul_precision(self.matmul):
+            output, updated = self.module.apply(variables, x, train=True, mutable=["batch_stats"])
         return output, updated.get("batch_stats", {})
 
 
 def build_model(
-    name: str, *, n_y: int, n_x: int, dtype: Any = jnp.float32, param_dtype: Any = jnp.float32, **settings: Any
+    name: str,
+    *,
+    n_y: int,
+    n_x: int,
+    policy: Policy | None = None,
+    matmul: str | None = None,
+    **settings: Any,
 ) -> Model:
-    """The model called `name` for a detector of `n_y` rows and `n_x` columns; an unknown name lists the known ones."""
+    """The model called `name` for a detector of `n_y` rows and `n_x` columns; an unknown name lists the known ones.
+
+    Args:
+        name: a key of `MODELS`.
+        n_y: rows of the detector.
+        n_x: columns.
+        policy: its dtypes; None: float32.
+        matmul: precision of its matrix products: `default`, `high`, `highest`; None: the device's own choice.
+        settings: the model's own.
+    """
     if name not in MODELS:
         raise ValueError(f"model {name!r} is not known; known: {', '.join(MODELS)}")
     kind = MODELS[name]
-    module = kind.build(dtype=dtype, param_dtype=param_dtype, **settings)
-    return Model(name, kind.takes, kind.gives, module, n_y, n_x)
+    policy = policy or policy_by_name("float32")
+    dtypes = {
+        "dtype": jnp.dtype(policy.compute),
+        "param_dtype": jnp.dtype(policy.param),
+        "output_dtype": jnp.dtype(policy.output),
+    }
+    return Model(name, kind.takes, kind.gives, kind.build(**dtypes, **settings), n_y, n_x, policy, matmul)

@@ -98,6 +98,7 @@ class Autoencoder(nn.Module):
     fc: int = 128
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    output_dtype: Any = jnp.float32
 
     @nn.nowrap
     def _dense(self, features: int, name: str) -> nn.Dense:
@@ -124,4 +125,4 @@ class Autoencoder(nn.Module):
             last = i == len(CHANNELS) - 1
             x = _Block(features, sizes.decoder[i + 1], last, name=f"up_{i}", **precision)(x, train)
         (top, bottom), (left, right) = sizes.pad
-        return nn.sigmoid(x[:, top : x.shape[1] - bottom, left : x.shape[2] - right, 0])
+        return nn.sigmoid(x[:, top : x.shape[1] - bottom, left : x.shape[2] - right, 0].astype(self.output_dtype))

@@ -47,8 +47,9 @@ def _patches(x: Images, n_y: int, n_x: int) -> Float[Array, "batch _y _x _patch"
 def _kernel_gradient(large: Images, small: Images) -> Kernel:
     """Sum over places of (3x3 neighbourhood in `large`) x (value in `small`), as one matrix product."""
     patches = _patches(large, small.shape[1], small.shape[2])
-    product = jax.lax.dot_general(patches, small, (((0, 1, 2), (0, 1, 2)), ((), ())))
-    return product.reshape(KERNEL, KERNEL, large.shape[-1], small.shape[-1])
+    wide = jnp.promote_types(large.dtype, jnp.float32)  # a sum over hundreds of thousands of places
+    product = jax.lax.dot_general(patches, small, (((0, 1, 2), (0, 1, 2)), ((), ())), preferred_element_type=wide)
+    return product.reshape(KERNEL, KERNEL, large.shape[-1], small.shape[-1]).astype(large.dtype)
 
 
 def _down_by_convolution(x: Images, kernel: Kernel) -> Images:

@@ -1,0 +1,123 @@
+"""Counts of events, hits and pixels: what an output found, missed and made up."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Real
+
+from tofae_jax.metrics.parts import by_events
+
+_EVENTS_AT_A_TIME = 5
+
+
+class Confusion(NamedTuple):
+    """Counts over hits or pixels."""
+
+    n_true_positives: Any
+    n_false_positives: Any
+    n_false_negatives: Any
+    n_noise: Any
+    """noise that the input offered"""
+    n_noise_left: Any
+    """of it, what the output still has; the other false positives were made by the model"""
+
+
+class EventCounts(NamedTuple):
+    """True counts of the degraded events, summed."""
+
+    n_events: Any
+    n_pattern_hits: Any
+    n_kept_hits: Any
+    n_signal_hits: Any
+    n_visible_signal_hits: Any
+    n_noise_hits: Any
+    n_occluded_hits: Any
+    n_dropped_hits: Any
+    """hits of patterns with more hits than slots, left out before anything else"""
+
+
+def count(flags: Bool[Array, "batch *rest"], is_event: Bool[Array, " batch"]) -> Real[Array, ""]:
+    """How many are set in the events that are not filling, int32."""
+    return _counts((flags,), is_event)[0]
+
+
+def _counts(flags: tuple[Array, ...], is_event: Array) -> list[Array]:
+    """Of each of the flags `[batch, ...]`, how many are set."""
+
+    def of_event(*flags: Array) -> tuple[Array, ...]:
+        ones = jnp.ones(flags[0].size, jnp.float32)  # exact up to 2**24 pixels, and quicker than a reduction
+        return tuple(jnp.dot(flag.reshape(-1).astype(jnp.float32), ones, precision="highest") for flag in flags)
+
+    def total(per_event: Array) -> Array:
+        return jnp.sum(jnp.where(is_event, per_event.astype(jnp.int32), 0), dtype=jnp.int32)
+
+    return [total(per_event) for per_event in by_events(of_event, *flags, at_a_time=_EVENTS_AT_A_TIME)]
+
+
+def hit_confusion(
+    kept: Bool[Array, "batch k"],
+    is_signal: Bool[Array, "batch k"],
+    is_hit: Bool[Array, "batch k"],
+    is_event: Bool[Array, " batch"],
+) -> Confusion:
+    """Counts over hit lists: which hits an output keeps, against which are signal."""
+    kept, signal, noise = kept & is_hit, is_signal & is_hit, is_hit & ~is_signal
+    n_noise_left = count(kept & noise, is_event)
+    return Confusion(
+        n_true_positives=count(kept & signal, is_event),
+        n_false_positives=n_noise_left,
+        n_false_negatives=count(signal & ~kept, is_event),
+        n_noise=count(noise, is_event),
+        n_noise_left=n_noise_left,
+    )
+
+
+def pixel_confusion(
+    lit: Bool[Array, "batch y x"],
+    target: Bool[Array, "batch y x"],
+    is_noise: Bool[Array, "batch y x"],
+    is_event: Bool[Array, " batch"],
+) -> Confusion:
+    """Counts over pixels: which ones an output lights, against which the target lights.
+
+    `is_noise` marks pixels whose hit in the input is noise. Those that the target does not light count as noise.
+    """
+    noise = is_noise & ~target
+    n_lit, n_target, n_both, n_noise, n_left = _counts((lit, target, lit & target, noise, noise & lit), is_event)
+    return Confusion(
+        n_true_positives=n_both,
+        n_false_positives=n_lit - n_both,
+        n_false_negatives=n_target - n_both,
+        n_noise=n_noise,
+        n_noise_left=n_left,
+    )
+
+
+def share(part: Any, whole: Any) -> float:
+    """Part of a whole; 1 of nothing, as nothing was left undone."""
+    return float(part) / float(whole) if whole else 1.0
+
+
+def compute_confusion(counts: Confusion, n_events: int) -> dict[str, float | int]:
+    """Efficiency, purity, F1, noise rejection, detection SNR, and the counts behind them as ints.
+
+    The detection SNR is `10 log10((TP + ½) / (FP + ½))` dB: finite without false positives, and without true ones.
+    """
+    tp, fp, fn, noise, left = (int(count) for count in counts)
+    return {
+        "efficiency": share(tp, tp + fn),
+        "purity": share(tp, tp + fp),
+        "f1": share(2 * tp, 2 * tp + fp + fn),
+        "noise_rejection": share(noise - left, noise),
+        "detection_snr_db": 10 * math.log10((tp + 0.5) / (fp + 0.5)),
+        "true_positives": tp,
+        "false_positives": fp,
+        "false_negatives": fn,
+        "false_positives_per_event": fp / max(n_events, 1),
+        "false_negatives_per_event": fn / max(n_events, 1),
+        "noise_left": left,
+        "noise_made": fp - left,
+    }

@@ -1,0 +1,196 @@
+"""Sums that compare an output's image with its target, pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from tofae_jax.array_types import Number
+from tofae_jax.metrics.counts import share
+from tofae_jax.metrics.information import joint_histogram, normalised_mutual_information, time_cells
+from tofae_jax.metrics.parts import by_events
+from tofae_jax.metrics.similarity import ssim
+from tofae_jax.precision import wide
+
+LEAST_POWER = 1e-10  # keeps decibels finite; an error of one bin in one of ten thousand pixels has as much
+HALF_A_BIN = 0.5
+_EVENTS_AT_A_TIME = 5
+DEFAULT_TOLERANCE_BINS = 10.0
+
+
+class ImageSums(NamedTuple):
+    """Sums over events, of images in units of the full time range, t/T."""
+
+    squared_error: Any
+    """of each event's mean squared error over its pixels (a count of all pixels would overflow)"""
+    absolute_error: Any
+    """of each event's mean absolute error"""
+    psnr_db: Any
+    power_snr_db: Any
+    moments: Any
+    """[5]: of each event's mean of y, t, y², t² and y t"""
+    joint: Any
+    """[100, 100]: pixels by the time of y and of t"""
+    n_target_pixels: Any
+    n_pixels_right: Any
+    """of the target's lit pixels, those that the output lights"""
+    n_pixels_in_time: Any
+    """of those, the ones with the same time bin"""
+    n_pixels_near_in_time: Any
+    """of those, the ones whose time differs by at most the tolerance"""
+    ssim: Any = None
+    """of each event's mean SSIM; None: not asked for"""
+
+
+def _decibel(ratio: Any) -> Any:
+    return 10 * jnp.log10(ratio)
+
+
+def pixel_sums(
+    prediction: Float[Array, "batch n"],
+    target: Float[Array, "batch n"],
+    is_event: Bool[Array, " batch"],
+    *,
+    n_t: int,
+    n_pixels: int,
+    counts: Bool[Array, "batch n"] | None = None,
+    tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
+) -> ImageSums:
+    """`image_sums` without SSIM, from those pixels alone that either image may light.
+
+    So two sparse images are compared by a few hundred values instead of all their pixels.
+
+    Args:
+        prediction: time bins, 0 where unlit.
+        target: time bins at the same pixels.
+        is_event: False for filling.
+        n_t: time bins of the detector.
+        n_pixels: pixels of an image; the ones left out are unlit in both.
+        counts: which of the values are pixels of their own; None: all. Their places may hold anything.
+        tolerance_bins: the largest difference that counts as near in time.
+    """
+    y, t = (wide(values) if counts is None else jnp.where(counts, wide(values), 0) for values in (prediction, target))
+    of_event = partial(_pixel_totals, n_t=n_t)
+    tolerances = jnp.broadcast_to(jnp.asarray(tolerance_bins, y.dtype), y.shape[:1])
+    totals = by_events(of_event, y, t, tolerances, at_a_time=_EVENTS_AT_A_TIME)
+
+    def total(per_event: Array) -> Array:
+        return jnp.sum(jnp.where(is_event, per_event, 0))
+
+    def number(per_event: Array) -> Array:
+        return jnp.sum(jnp.where(is_event, per_event.astype(jnp.int32), 0), dtype=jnp.int32)
+
+    mean = {name: values / n_pixels for name, values in totals.sums.items()}
+    squared, power = mean["squared_error"], mean["tt"]
+    joint = joint_histogram(totals.cell, is_event)
+    n_unlit = n_pixels * jnp.sum(is_event, dtype=jnp.int32) - jnp.sum(joint, dtype=jnp.int32)
+    return ImageSums(
+        squared_error=total(squared),
+        absolute_error=total(mean["absolute_error"]),
+        psnr_db=total(-_decibel(squared + LEAST_POWER)),
+        power_snr_db=total(_decibel((power + LEAST_POWER) / (squared + LEAST_POWER))),
+        moments=jnp.stack([total(mean[name]) for name in ("y", "t", "yy", "tt", "yt")]),
+        joint=joint.at[0, 0].add(n_unlit),  # they are most of all; counted one by one they would wait for each other
+        n_target_pixels=number(totals.sums["target"]),
+        n_pixels_right=number(totals.sums["right"]),
+        n_pixels_in_time=number(totals.sums["in_time"]),
+        n_pixels_near_in_time=number(totals.sums["near"]),
+    )
+
+
+class _PixelTotals(NamedTuple):
+    sums: dict[str, Array]
+    """over the pixels of an event, of times in units of the full range, and of flags"""
+    cell: Array
+    """of each pixel, in the joint histogram"""
+
+
+def _pixel_totals(
+    y: Float[Array, " n"], t: Float[Array, " n"], tolerance: Float[Array, ""], *, n_t: int
+) -> _PixelTotals:
+    """Times in bins, of one event."""
+    late, right = jnp.abs(y - t), (y > 0) & (t > 0)
+    a, b, error = y / n_t, t / n_t, late / n_t
+    terms = {
+        "y": a,
+        "t": b,
+        "yy": a * a,
+        "tt": b * b,
+        "yt": a * b,
+        "absolute_error": error,
+        "squared_error": error * error,
+        "target": t > 0,
+        "right": right,
+        "in_time": right & (late < HALF_A_BIN),
+        "near": right & (late <= tolerance),
+    }
+    ones = jnp.ones(len(y), y.dtype)  # sums as products with it: on a CPU several times quicker than a reduction
+    sums = {name: jnp.dot(term.astype(y.dtype), ones, precision="highest") for name, term in terms.items()}
+    return _PixelTotals(sums, time_cells(y, t, (y > 0) | (t > 0), n_t=n_t))
+
+
+def image_sums(
+    prediction: Float[Array, "batch y x"],
+    target: Float[Array, "batch y x"],
+    is_event: Bool[Array, " batch"],
+    *,
+    n_t: int,
+    tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
+) -> ImageSums:
+    """Sums over a batch of images in time bins of a detector with `n_t` of them.
+
+    Per event, with y the prediction and t the target in units of the full range, and means over its pixels:
+
+    - PSNR `10 log10(1 / mean (y - t)²)` dB: the peak is the full time range;
+    - power SNR `10 log10(mean t² / mean (y - t)²)` dB.
+
+    1e-10 is added to each of these means, so both stay finite: a perfect image has a PSNR of 100 dB, and two empty
+    images a power SNR of 0 dB.
+    """
+    n_y, n_x = target.shape[1:]
+    y, t = (image.reshape(-1, n_y * n_x) for image in (prediction, target))
+    sums = pixel_sums(y, t, is_event, n_t=n_t, n_pixels=n_y * n_x, tolerance_bins=tolerance_bins)
+    return sums._replace(ssim=ssim_sum(prediction, target, is_event, n_t=n_t))
+
+
+def ssim_sum(
+    prediction: Float[Array, "batch y x"],
+    target: Float[Array, "batch y x"],
+    is_event: Bool[Array, " batch"],
+    *,
+    n_t: int,
+) -> Float[Array, ""]:
+    """Sum over events of the SSIM of images in time bins, whose range is `n_t`."""
+    similarity = ssim(wide(prediction) / n_t, wide(target) / n_t)
+    return jnp.sum(jnp.where(is_event, similarity, 0))
+
+
+def compute_images(sums: ImageSums, n_events: int) -> dict[str, float | int]:
+    """Errors, PSNR, power SNR and SSIM as means over events; all else over all pixels together.
+
+    - `nmi`: normalised mutual information of the times in 100 bins, less 1 (`normalised_mutual_information`);
+    - `correlation`: Pearson's; 0 where one of the images is the same everywhere;
+    - `true_positive_xy_percent`: of the target's lit pixels, those that the output lights; `..._tof_percent`: in the
+      same time bin; `..._tof_near_percent`: within the tolerance. 100 where the target lights none.
+    """
+    y, t, yy, tt, yt = (float(moment) / max(n_events, 1) for moment in np.asarray(sums.moments, np.float64))
+    spread = math.sqrt(max(yy - y * y, 0.0) * max(tt - t * t, 0.0))
+    means = {
+        "mse": sums.squared_error,
+        "mae": sums.absolute_error,
+        "psnr_db": sums.psnr_db,
+        "power_snr_db": sums.power_snr_db,
+    } | ({} if sums.ssim is None else {"ssim": sums.ssim})
+    result: dict[str, float | int] = {name: float(total) / max(n_events, 1) for name, total in means.items()}
+    result["nmi"] = normalised_mutual_information(sums.joint)
+    result["correlation"] = (yt - y * t) / spread if spread > 0 else 0.0
+    right = {"xy": sums.n_pixels_right, "tof": sums.n_pixels_in_time, "tof_near": sums.n_pixels_near_in_time}
+    for name, n in right.items():
+        result[f"true_positives_{name}"] = int(n)
+        result[f"true_positive_{name}_percent"] = 100 * share(n, sums.n_target_pixels)
+    return result

@@ -1,0 +1,51 @@
+"""How a network's raw outputs lie about the threshold that tells hits from none."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from tofae_jax.metrics.counts import count
+
+OUTPUT_BINS = 50  # over [0, 1]
+_ROWS = 64
+
+
+class OutputSums(NamedTuple):
+    """Raw outputs, counted over pixels."""
+
+    histogram: Any
+    """[50] over [0, 1]; what lies outside is counted in the first or last bin, NaN anywhere"""
+    n_above: Any
+    """lit: above the threshold"""
+    n_below: Any
+    """at or below it"""
+
+
+def output_sums(
+    output: Float[Array, "batch *pixels"], lit: Bool[Array, "batch *pixels"], is_event: Bool[Array, " batch"]
+) -> OutputSums:
+    """Distribution of the outputs in [0, 1] of a batch; `lit` is what the threshold makes of them."""
+    flat = output.reshape(len(output), -1)
+    place = jnp.clip((flat * OUTPUT_BINS).astype(jnp.int32), 0, OUTPUT_BINS - 1)
+    # most outputs share a bin, and on a GPU would wait for each other: neighbouring events have bins of their own
+    row = jnp.arange(len(flat), dtype=jnp.int32) % _ROWS
+    row = jnp.where(is_event, row, _ROWS)  # filling counts in a row that is dropped
+    place = (row[:, None] * OUTPUT_BINS + place).reshape(-1)
+    rows = jnp.zeros((_ROWS + 1) * OUTPUT_BINS, jnp.int32).at[place].add(1, mode="promise_in_bounds")
+    histogram = jnp.sum(rows.reshape(_ROWS + 1, OUTPUT_BINS)[:_ROWS], axis=0, dtype=jnp.int32)
+    n_above = count(lit, is_event)
+    n_pixels = jnp.sum(is_event, dtype=jnp.int32) * flat.shape[1]
+    return OutputSums(histogram, n_above, n_pixels - n_above)
+
+
+def compute_outputs(sums: OutputSums, threshold: float) -> dict[str, Any]:
+    """Threshold, Python counts above it and not, and the histogram over [0, 1] as Python ints."""
+    return {
+        "threshold": float(threshold),
+        "above": int(sums.n_above),
+        "below": int(sums.n_below),
+        "histogram": [int(n) for n in sums.histogram],
+    }
