@@ -345,6 +345,8 @@ class _Training:
         _say("plotting: training curves")
         deliver(plots.training_curves(self.history, against="epoch"), "curves")
         deliver(plots.training_curves(self.history, against="time"), "curves_time")
+        _say("plotting: outputs about the threshold")
+        deliver(plots.threshold_telemetry(self.history), "threshold")
         if test is None:
             return
         _say("plotting: comparison of outputs")

@@ -10,6 +10,7 @@ from tofae_jax.plots.delivery import deliver
 from tofae_jax.plots.distributions import dataset_distributions
 from tofae_jax.plots.events import event_3d, stage_panels
 from tofae_jax.plots.frame import Units
+from tofae_jax.plots.telemetry import threshold_telemetry
 from tofae_jax.plots.views import EventView, check_view, load_views, save_views
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "save_views",
     "stage_panels",
     "style",
+    "threshold_telemetry",
     "training_curves",
 ]

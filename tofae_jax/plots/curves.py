@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tofae_jax.plots import style as look
-from tofae_jax.plots.frame import check_choice
+from tofae_jax.plots.frame import check_choice, number
 
 Against = Literal["epoch", "time"]
 _SHARES = {"efficiency": "efficiency", "purity": "purity", "f1": "F1"}
@@ -21,25 +21,13 @@ _MARKERS_UP_TO = 40  # points of a curve
 _LINES = {"direct": "--", "masked": "-", "train": "-", "validation": "--"}
 
 
-def _number(record: Mapping[str, Any], *names: str) -> float:
-    """A number inside nested dicts; NaN where it is missing, None or infinite."""
-    value: Any = record
-    for name in names:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    try:
-        number = math.nan if value is None else float(value)
-    except (TypeError, ValueError):
-        return math.nan
-    return number if math.isfinite(number) else math.nan
-
-
 def _abscissa(history: Sequence[Mapping[str, Any]], against: str) -> tuple[np.ndarray, str]:
     if against == "epoch":
-        epochs = np.array([_number(record, "epoch") for record in history], np.float64)
+        epochs = np.array([number(record, "epoch") for record in history], np.float64)
         if np.isnan(epochs).any():
             raise ValueError(f"record {int(np.argmax(np.isnan(epochs)))} of the history has no number 'epoch'")
         return epochs, "epoch"
-    seconds = np.array([_number(record, "time", "epoch_s") for record in history], np.float64)
+    seconds = np.array([number(record, "time", "epoch_s") for record in history], np.float64)
     elapsed = np.where(np.isnan(seconds), np.nan, np.nancumsum(seconds))
     longest = np.max(elapsed, initial=0, where=~np.isnan(elapsed))
     for unit, length_s in (("h", 3600), ("min", 60)):
@@ -86,14 +74,14 @@ def training_curves(
     x, label = _abscissa(history, against)
     figure = look.new_figure(8.6, 5.8, name=f"training curves against {against}", title=title)
     panels = figure.subplots(2, 2)
-    losses = {part: np.array([_number(record, part, "loss") for record in history]) for part in look.PARTS}
+    losses = {part: np.array([number(record, part, "loss") for record in history]) for part in look.PARTS}
     panels[0, 0].set_title("loss")
     if _curves(panels[0, 0], x, losses, look.PARTS):
         _loss_scale(panels[0, 0], losses)
     for axes, (name, heading) in zip(panels.flat[1:], _SHARES.items(), strict=True):
         axes.set_title(f"{heading}, validation")
         outputs = {
-            output: np.array([_number(record, "validation", output, name) for record in history])
+            output: np.array([number(record, "validation", output, name) for record in history])
             for output in ("direct", "masked")
         }
         if _curves(axes, x, outputs, look.OUTPUTS):
@@ -121,7 +109,7 @@ def output_comparison(result: Mapping[str, Any], *, title: str = "") -> Figure:
         return figure
     width = 0.8 / len(look.OUTPUTS)
     for index, (output, colour) in enumerate(look.OUTPUTS.items()):
-        heights = np.array([_number(result, output, name) for name in names])
+        heights = np.array([number(result, output, name) for name in names])
         places = np.arange(len(names)) + (index - (len(look.OUTPUTS) - 1) / 2) * width
         bars = axes.bar(places, np.nan_to_num(heights), 0.94 * width, color=colour, label=output)
         axes.bar_label(

@@ -1,7 +1,9 @@
-"""Axes of the detector: pixels and time bins, or mm and ns."""
+"""Axes of the detector, in pixels and time bins or in mm and ns; and numbers of a record, for any axis."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -93,3 +95,15 @@ def detector_frame(detector: Detector, units: Units | str) -> Frame:
         Coordinate("time (bin)", 1.0, 0.0, (0.5, n_t + 0.5), is_whole=True),
         "equal" if max(n_x, n_y) <= _LONGEST_EQUAL * min(n_x, n_y) else "auto",
     )
+
+
+def number(record: Mapping[str, Any], *names: str) -> float:
+    """A number inside nested dicts; NaN where it is missing, None or infinite."""
+    value: Any = record
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    try:
+        number = math.nan if value is None else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
