@@ -32,9 +32,9 @@ from tofae_jax.datasets.pipeline import EvaluationSource, TrainSource, batches
 from tofae_jax.degradation import degrade
 from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.inference import Denoiser
+from tofae_jax.loop import compiled_train_step
 from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.steps import Batch, StepSettings, eval_step
-from tofae_jax.training import compiled_train_step
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,10 +71,29 @@ def test_state_and_meta_come_back_exactly(tmp_path, state):
 def test_newest_and_best_are_kept(tmp_path, state):
     save(tmp_path / "c", state, [0.1, 0.9, 0.2, float("nan"), 0.3])
     with Checkpoints(tmp_path / "c", keep=2, read_only=True) as checkpoints:
-        assert checkpoints.epochs() == [2, 4, 5]
-        assert checkpoints.best_epoch() == 2
+        assert checkpoints.numbers() == [20, 40, 50]
+        assert checkpoints.best() == 20
     assert restore(tmp_path / "c", state)[1].epoch == 5
     assert restore(tmp_path / "c", state, best=True)[1].epoch == 2
+
+
+def test_scores_may_be_missing_and_several_best_kept(tmp_path, state):
+    with Checkpoints(tmp_path / "c", keep=1, keep_best=2) as checkpoints:
+        for epoch, score in enumerate([0.8, 0.9, 0.1, 0.2, None, None], start=1):
+            checkpoints.save(at(state, epoch), meta(epoch), score=score)
+    with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
+        assert checkpoints.numbers() == [10, 20, 60]
+        assert checkpoints.best() == 20
+
+
+def test_a_writer_deletes_what_is_damaged_and_saves_it_anew(tmp_path, state):
+    save(tmp_path / "c", state, [0.5, 0.6])
+    cut(tmp_path / "c" / "step_000000020")
+    with Checkpoints(tmp_path / "c", keep=2) as checkpoints:
+        _, found = checkpoints.restore(lambda _: state, warn=lambda _: None)
+        assert (found.epoch, checkpoints.numbers()) == (1, [10])
+        checkpoints.save(at(state, 2), meta(2), score=0.6)
+    assert restore(tmp_path / "c", state)[1].epoch == 2
 
 
 def flip_a_bit(folder):
@@ -92,19 +111,19 @@ def cut(folder):
 @pytest.mark.parametrize("damage", [flip_a_bit, cut])
 def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, state, damage):
     save(tmp_path / "c", state, [0.5, 0.6, 0.7])
-    damage(tmp_path / "c" / "epoch_000003")
+    damage(tmp_path / "c" / "step_000000030")
     got, found, said = restore(tmp_path / "c", state)
     assert found.epoch == 2
     assert_same_state(got, at(state, 2))
     assert len(said) == 1
-    assert "epoch 3" in said[0]
-    assert "using the one of epoch 2 instead" in said[0]
+    assert "checkpoint 30" in said[0]
+    assert "using checkpoint 20 (epoch 2) instead" in said[0]
 
 
 def test_if_all_are_damaged_that_is_the_error(tmp_path, state):
     save(tmp_path / "c", state, [0.5])
-    cut(tmp_path / "c" / "epoch_000001")
-    with pytest.raises(CheckpointError, match="checkpoint of epoch 1"):
+    cut(tmp_path / "c" / "step_000000010")
+    with pytest.raises(CheckpointError, match="checkpoint 10"):
         restore(tmp_path / "c", state)
 
 
@@ -122,8 +141,8 @@ def test_missing_fields_and_newer_schemas_are_named(tmp_path, state):
         checkpoints.save(state, meta(1, schema_version=SCHEMA_VERSION + 1), score=0)
     with pytest.raises(CheckpointError, match="newer than this package"):
         restore(tmp_path / "c", state)
-    found = tmp_path / "c" / "epoch_000001" / "meta" / "metadata"
-    found.write_text('{"schema_version": 1, "run_id": "r"}')
+    found = tmp_path / "c" / "step_000000010" / "meta" / "metadata"
+    found.write_text('{"schema_version": 2, "run_id": "r"}')
     with pytest.raises(CheckpointError, match="missing required field"):
         restore(tmp_path / "c", state)
     found.write_text("{}")
@@ -136,7 +155,7 @@ def test_another_model_does_not_fit(tmp_path, state):
     larger = from_tree(to_tree(SMALL) | {"model": {"autoencoder": {"latent": 3, "fc": 4}}}, Config, "test")
     with pytest.raises(
         CheckpointError,
-        match=r"epoch 1: \['model'\]\['params'\].* is float32\[2, 4\], the settings need float32\[3, 4\]",
+        match=r"checkpoint 10: \['model'\]\['params'\].* is float32\[2, 4\], the settings need float32\[3, 4\]",
     ):
         restore(tmp_path / "c", assemble(larger).fresh_state())
 

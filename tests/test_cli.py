@@ -66,7 +66,7 @@ def elsewhere(tmp_path, monkeypatch):
         (["--loss.name", "hit_bce"], ["loss.name", "'hit_bce' takes hits", "losses that fit: acb_mse, mse"]),
         (["--data.simulate.pattern", "v=x"], ["pattern", "'v=x'"]),
         (["--data.train-share", "0.9", "--data.test-share", "0.9"], ["train_share", "at most 1"]),
-        (["--config"], ["--config needs a file"]),
+        (["--config"], ["--config needs a value"]),
         (["--config", "none.toml"], ["none.toml", "no such file"]),
         (["stray"], ["stray"]),
     ],
@@ -111,9 +111,29 @@ def test_good_options_are_typed():
 
 def test_options_override_the_recipe():
     Path("r.toml").write_text("seed = 4\n[train]\nepochs = 3\nbatch = 7")
-    recipe, rest = cli._take_recipe(["--train.batch", "8", "--config=r.toml"])
-    config = cli.parse(Config, rest, command="train", default=read_toml(recipe, Config))
-    assert (config.seed, config.train.epochs, config.train.batch) == (4, 3, 8)
+    for given in (["--config=r.toml"], ["--config", "r.toml"]):
+        rest = ["--train.batch", "8", *given]
+        recipe = cli._take(rest, "--config")
+        assert recipe == "r.toml"
+        config = cli.parse(Config, rest, command="train", default=read_toml(recipe, Config))
+        assert (config.seed, config.train.epochs, config.train.batch) == (4, 3, 8)
+    assert cli._take(["--train.batch", "8"], "--config") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--resume"], ["--resume needs a value"]),
+        (["--resume", "none"], ["none", "no such run"]),
+        (["--from", "none"], ["none", "no such run"]),
+        (["--resume", "a", "--config", "b.toml"], ["neither --config nor --from"]),
+        (["--train.time-limit", "soon"], ["time_limit", "30m", "'soon'"]),
+    ],
+)
+def test_bad_starts_of_a_training(capsys, words, parts):
+    line = fails(capsys, "train", *words)
+    for part in parts:
+        assert part in line
 
 
 def test_unknown_commands_and_help(capsys):

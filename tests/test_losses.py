@@ -117,13 +117,43 @@ def test_empty_classes_give_zero_and_zero_gradient_at_every_precision(name, dtyp
                 assert not np.any(np.asarray(gradient, np.float64))
 
 
-@pytest.mark.parametrize("name", ["acb_mse", "split"])
-def test_the_weight_of_an_absent_class_has_no_effect(name):
-    y, t = jnp.full((1, 2, 2), 0.5), jnp.zeros((1, 2, 2))
-    function = losses.LOSSES[name].function
-    few, many = (jax.value_and_grad(lambda y, w=w: function(y, t, hit_weight=w))(y) for w in (0.0, 1e30))
-    np.testing.assert_array_equal(few[0], many[0])
-    np.testing.assert_array_equal(few[1], many[1])
+OF_CLASSES = {
+    "acb_mse": ("hit_weight", "zero_weight"),
+    "acb_mse_mean": ("hit_weight", "zero_weight"),
+    "ff_acb_mse": ("hit_weight", "zero_weight"),
+    "split": ("hit_weight", "zero_weight"),
+    "class_mse": ("true_positive_weight", "false_positive_weight"),
+}  # weights of hit and zero pixels
+
+
+@pytest.mark.backlog("B03")
+@pytest.mark.parametrize("absent", [0, 1], ids=["no hits", "no zeros"])
+@pytest.mark.parametrize("reduce", losses.REDUCTIONS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_the_weight_of_an_absent_class_has_no_effect(name, dtype, reduce, absent):
+    with jax.enable_x64(dtype == "float64"):
+        y, t = jnp.full((2, 2, 2), 0.5, dtype), jnp.full((2, 2, 2), 0.75 * absent, dtype)
+        function, weight = losses.LOSSES[name].function, OF_CLASSES[name][absent]
+
+        def total(y, number):
+            return jnp.sum(function(y, t, reduce=reduce, **{weight: number}))
+
+        few, many = (jax.value_and_grad(total)(y, number) for number in (0.0, 1e30))
+        np.testing.assert_array_equal(few[0], many[0])
+        np.testing.assert_array_equal(few[1], many[1])
+        assert float(few[0]) > 0  # the other class counts
+        assert np.all(np.asarray(few[1], np.float64) != 0)
+
+
+def test_bce_refuses_an_epsilon_that_float32_cannot_take_off():
+    y = jnp.array([[[1.0, 0.0]]])
+    for dtype in ("float32", "float16", "bfloat16"):
+        value, gradient = jax.value_and_grad(lambda y: losses.bce(y, y, epsilon=1e-7))(y.astype(dtype))
+        assert np.isfinite(value)
+        assert np.all(np.isfinite(np.asarray(gradient, np.float32)))
+    with pytest.raises(ValueError, match=r"epsilon must be from 1e-07 to below 0.5, got 1e-08"):
+        losses.bce(y, y, epsilon=1e-8)
 
 
 @pytest.mark.backlog("B03")

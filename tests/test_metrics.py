@@ -100,11 +100,27 @@ def test_mutual_information_agrees_with_scikit_image(seed):
     assert in_bins(y, t)["nmi"] == pytest.approx(normalized_mutual_information(y, t) - 1, rel=1e-5)
 
 
-def test_every_whole_bin_falls_where_numpy_puts_it():
-    times = np.arange(1001, dtype=np.float32)
-    cells = jax.jit(lambda t: m.time_cells(t, jnp.zeros_like(t), t >= 0, n_t=1000))(times)
-    counts, _ = np.histogram(times, bins=100, range=(0, 1000))
-    np.testing.assert_array_equal(np.bincount(cells // 100, minlength=100), counts)
+@pytest.mark.parametrize("n_t", [7, 115, 230, 700, 1000])
+def test_every_whole_bin_falls_where_it_belongs(n_t):
+    times = np.arange(n_t + 1)
+    cells = jax.jit(lambda t: m.time_cells(t, jnp.zeros_like(t), t >= 0, n_t=n_t))(times.astype(np.float32))
+    np.testing.assert_array_equal(cells // 100, np.minimum(times * 100 // n_t, 99))
+
+
+@pytest.mark.parametrize("level", [300.0, 1000 / 3, 700.0])
+def test_correlation_of_flat_and_nearly_flat_images(level):
+    rng = np.random.default_rng(0)
+    flat = np.full((8, 128, 88), level)
+    sparse = np.where(rng.random(flat.shape) < 0.01, 500.0, 0)
+    for y, t in ((flat, flat), (flat, sparse), (sparse, flat)):
+        assert in_bins(y, t)["correlation"] == 0
+    grainy = (flat + 0.05 * rng.standard_normal(flat.shape)).astype(np.float32)
+    assert in_bins(grainy, grainy)["correlation"] == pytest.approx(1)
+    expected = np.corrcoef(grainy.ravel().astype(np.float64), sparse.ravel())[0, 1]
+    assert in_bins(grainy, sparse)["correlation"] == pytest.approx(expected, rel=0.01)
+    steps = flat * np.arange(1, 9)[:, None, None] / 8  # each event flat, but not the same
+    assert in_bins(steps, steps)["correlation"] == pytest.approx(1)
+    assert in_bins(steps, steps[::-1])["correlation"] == pytest.approx(-1)
 
 
 def test_mutual_information_of_independent_constant_and_equal_images():
@@ -178,7 +194,16 @@ def test_output_counts_are_python_ints_and_add_up():
 def test_output_counts_survive_nan():
     output = jnp.full((70, 1, 2), jnp.nan, jnp.float16)
     result = m.compute_outputs(m.to_host(m.output_sums(output, output > 0.5, jnp.ones(70, bool))), 0.5)
-    assert (result["above"], result["below"], sum(result["histogram"])) == (0, 140, 140)
+    assert (result["above"], result["below"], result["not_finite"]) == (0, 0, 140)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_outputs_fall_into_the_right_bins(dtype):
+    every = jnp.asarray(np.arange(2**16, dtype=np.uint16)).view(dtype)
+    every = every[(every >= 0) & (every <= 1)][None, None]
+    sums = m.output_sums(every, every > 0.9, jnp.ones(1, bool))
+    expected = np.minimum(np.asarray(every, np.float32).ravel() * np.float32(50), 49).astype(int)
+    np.testing.assert_array_equal(sums.histogram, np.bincount(expected, minlength=50))
 
 
 @pytest.mark.backlog("B42", "B32")
@@ -291,7 +316,9 @@ def test_shares_of_nothing_are_defined(kept, signal, is_hit, efficiency, purity,
 def test_ints_are_ints_and_no_events_are_no_error():
     nothing = computed(m.to_host(random_metrics(0, 2, is_event=jnp.zeros(2, bool))))
     assert nothing["events"] == 0
-    assert nothing["masked"]["f1"] == 1
+    assert nothing["masked"]["f1"] == nothing["masked"]["nmi"] == 1
+    assert nothing["masked"]["true_positive_tof_percent"] == 100
+    assert nothing["masked"]["correlation"] == nothing["masked"]["mse"] == nothing["loss"] == 0
     result = computed(m.to_host(random_metrics(0, 2)))
     for name in ("true_positives", "false_positives", "false_negatives", "noise_left", "noise_made"):
         assert type(result["masked"][name]) is int

@@ -1,10 +1,8 @@
-import json
 import multiprocessing
 
 import pytest
 
 from tofae_jax import runs
-from tofae_jax.tracking import Tracker, flatten, read_history
 
 
 def make_folder(parent):
@@ -52,34 +50,3 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(runs.RunError, match="cannot make a run folder"):
         runs.create_run_folder(tmp_path / "file" / "runs")
-
-
-@pytest.mark.backlog("B50", "B40", "B38")
-def test_metrics_reach_the_file_and_tensorboard_and_survive_an_error(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    def fail(tracker):
-        tracker.epoch({"epoch": 1, "validation": {"masked": {"f1": 0.5, "ints": 3}}, "bad": float("nan")})
-        tracker.epoch({"epoch": 2, "validation": None, "train": {"loss": 0.25}})
-        raise RuntimeError("on purpose")
-
-    with pytest.raises(RuntimeError), Tracker(tmp_path / "m.jsonl", tmp_path / "tb") as tracker:
-        fail(tracker)
-    history = read_history(tmp_path / "m.jsonl")
-    assert [record["epoch"] for record in history] == [1, 2]
-    assert history[0]["bad"] is None
-    read = EventAccumulator(str(tmp_path / "tb"), size_guidance={"scalars": 0})
-    read.Reload()
-    assert read.Scalars("validation/masked/f1")[0].value == 0.5
-    assert read.Scalars("train/loss")[0].step == 2
-
-
-def test_a_torn_last_line_is_left_out(tmp_path):
-    path = tmp_path / "m.jsonl"
-    path.write_text(json.dumps({"epoch": 1}) + "\n" + '{"epoch": 2, "tr')
-    assert read_history(path) == [{"epoch": 1}]
-    assert read_history(tmp_path / "none") == []
-
-
-def test_flatten_keeps_numbers_only():
-    assert flatten({"a": {"b": 1, "c": "text", "d": None, "e": True}, "f": 2.5}) == {"a/b": 1, "f": 2.5}

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tofae_jax import cli, training
+from tofae_jax import cli, loop, training
 from tofae_jax.assembly import assemble, resolved_losses, splits_of, step_settings
 from tofae_jax.checkpoints import checksums
 from tofae_jax.config import Config, from_tree, to_tree
@@ -76,7 +76,7 @@ def source(c, n=300):
 def steps(c, n):
     """State and losses after `n` steps."""
     assembly = assemble(c)
-    state, step, batches = assembly.fresh_state(), training.compiled_train_step(assembly), source(c)
+    state, step, batches = assembly.fresh_state(), loop.compiled_train_step(assembly), source(c)
     losses = []
     for i in range(n):
         state, metrics = step(state, jax.device_put(batches[i]), step_settings(c))
@@ -119,7 +119,7 @@ def test_without_learning_it_does_not():
 def test_a_step_compiles_once_whatever_the_numbers():
     c = config()
     assembly = assemble(c)
-    step, batches, state = training.compiled_train_step(assembly), source(c), assembly.fresh_state()
+    step, batches, state = loop.compiled_train_step(assembly), source(c), assembly.fresh_state()
     for i in range(4):
         other = config(
             degradation={"n_signal": [i, 8], "n_noise": [i, 20], "smear_x_mm": float(i), "smear_t_ns": 0.1 * i},
@@ -137,7 +137,7 @@ def test_a_step_changes_no_shape_or_type():
     assembly = assemble(c)
     before = assembly.fresh_state()
     described = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), getattr(leaf, "weak_type", False)), before)
-    after, _ = training.compiled_train_step(assembly)(before, jax.device_put(source(c)[0]), step_settings(c))
+    after, _ = loop.compiled_train_step(assembly)(before, jax.device_put(source(c)[0]), step_settings(c))
     assert (
         jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), getattr(leaf, "weak_type", False)), after) == described
     )
@@ -466,7 +466,7 @@ def test_a_bad_input_to_denoise_leaves_nothing(trained, capsys, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_naming_the_step(monkeypatch):
-    real = training.compiled_train_step
+    real = loop.compiled_train_step
 
     def spoilt(assembly):
         step = real(assembly)
@@ -478,7 +478,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_naming_the_step(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(training, "compiled_train_step", spoilt)
+    monkeypatch.setattr(loop, "compiled_train_step", spoilt)
     with pytest.raises(training.TrainingError, match=r"epoch 1, step 6 \(step 6 of the run\): loss nan"):
         training.train(config(runs={"name": "spoilt"}))
     (folder,) = Path("runs").glob("spoilt-*")
@@ -499,11 +499,11 @@ def test_an_unfit_dataset_makes_no_run():
 def test_compilation_can_be_switched_off(monkeypatch, jit):
     seen = []
 
-    def look(self):
+    def look(_):
         seen.append(jax.config.jax_disable_jit)
         return {"test": None}
 
-    monkeypatch.setattr(training._Training, "run", look)
+    monkeypatch.setattr(training, "_run", look)
     training.train(config(train={"jit": jit}))
     assert seen == [not jit]
     assert not jax.config.jax_disable_jit

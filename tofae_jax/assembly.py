@@ -18,12 +18,14 @@ from tofae_jax import losses
 from tofae_jax.config import (
     AUTO,
     Config,
+    ConfigError,
     DataConfig,
     DegradationConfig,
     EvaluationLossConfig,
     LossConfig,
     OptimiserConfig,
     as_range,
+    at_epoch,
     chosen,
     parse_mixture,
 )
@@ -92,13 +94,14 @@ def assemble(config: Config) -> Assembly:
 
 
 def step_options(config: Config) -> StepOptions:
-    """Static choices of the steps."""
+    """Static choices of the steps, the same in all epochs."""
     degradation = config.degradation
+    epochs = [config, *every_epoch(config)]
     evaluation = loss_choices(config.evaluation_loss) if config.evaluation_loss.name != SAME else ()
     return StepOptions(
         shape_xyt=config.detector.shape,
-        max_signal=as_range(degradation.n_signal)[1],
-        max_noise=as_range(degradation.n_noise)[1],
+        max_signal=max(as_range(now.degradation.n_signal)[1] for now in epochs),
+        max_noise=max(as_range(now.degradation.n_noise)[1] for now in epochs),
         overflow=degradation.overflow,
         selection=degradation.selection,
         normalisation=config.normalisation.name,
@@ -169,6 +172,33 @@ def loss_weights(section: LossConfig | EvaluationLossConfig) -> dict[str, float]
     return {name: settings[name] for name in names}
 
 
+def every_epoch(config: Config) -> list[Config]:
+    """The settings in force in each epoch; ConfigError names a schedule that leads to what is not allowed."""
+    return [at_epoch(config, epoch) for epoch in range(1, config.train.epochs + 1)] if config.schedules else [config]
+
+
+def check_schedules(config: Config) -> None:
+    """ConfigError where a schedule would change what is compiled: a choice, not a number."""
+    compiled = step_options(config)
+    for key in config.schedules:
+        alone = msgspec.structs.replace(config, schedules={key: config.schedules[key]})
+        for now in every_epoch(alone):
+            options = step_options(msgspec.structs.replace(now, schedules={}))
+            if options._replace(max_signal=compiled.max_signal, max_noise=compiled.max_noise) != compiled:
+                raise ConfigError(f"schedules: {key!r} is a choice, not a number: it cannot change from epoch to epoch")
+
+
+def seeds_of(config: Config) -> dict[str, int]:
+    """Every seed that a run draws from, by setting."""
+    return {
+        "seed": config.seed,
+        "data.split_seed": config.data.split_seed,
+        "data.simulate.seed": config.data.simulate.seed,
+        "degradation.noise.hot_pixel_seed": config.degradation.noise.hot_pixel_seed,
+        "train.repeat_every": config.train.repeat_every,
+    }
+
+
 def with_precision(config: Config, policy: str | None) -> Config:
     """The same settings with another precision policy; None keeps what is there."""
     if policy is None:
@@ -185,6 +215,10 @@ def check_losses(config: Config) -> None:
             loss = losses.loss_by_name(section.name, gives=gives)
         except ValueError as error:
             raise ValueError(f"{key}.name: {error}") from None
+        components = chosen(section)
+        has_bce = "bce" in (section.name, components.get("zero_loss"), components.get("hit_loss"))
+        if has_bce and config.normalisation.name == "none":
+            raise ValueError(f"{key}.name: bce needs targets in [0, 1], which normalisation.name none does not give")
         if loss.reads_time and config.normalisation.name != "gapped":
             raise ValueError(
                 f"{key}.name: loss {section.name!r} reads times, which need normalisation.name gapped, "
@@ -215,6 +249,7 @@ def resolved_losses(config: Config, dataset: Dataset, events: np.ndarray) -> tup
         target=config.train.target,
         n_signal=as_range(config.degradation.n_signal),
         n_noise=as_range(config.degradation.n_noise),
+        max_hits=config.data.max_hits,
     )
     for key, names in automatic.items():
         section = getattr(config, key)

@@ -1,7 +1,8 @@
 """Checkpoints with Orbax: written in the background, newest and best kept, checked when read.
 
 A checkpoint holds arrays and plain JSON, no code: the model's name and settings rebuild it. Items: `model`
-(parameters and batch statistics, enough to evaluate and denoise), `train` (all the rest of the state), `meta`.
+(parameters and batch statistics, enough to evaluate and denoise), `train` (all the rest of the state), `meta`. It is
+numbered by the training batches delivered, which is the position in the Grain stream too.
 Orbax does not notice a flipped bit in array data, and casts dtypes silently when reading: `meta` holds a checksum per
 leaf, with its dtype and shape, and a checkpoint that differs is passed over for the one before it.
 """
@@ -21,14 +22,33 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from tofae_jax.migrations import migrated_meta
 from tofae_jax.precision import POLICIES
 from tofae_jax.train_state import TrainState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+WORST = -1e30  # score of an epoch without one: NaN has no place in an order
 
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged or does not fit; the message names it and what is wrong."""
+
+
+class SaveError(OSError):
+    """A checkpoint could not be written, e.g. as the disk is full; the message names the folder."""
+
+
+class EpochSums(msgspec.Struct):
+    """What the steps done of an epoch add up to, in float64, so that a resumed epoch ends with the very same means."""
+
+    steps: int = 0
+    skipped: int = 0
+    totals: dict[str, float] = {}
+    """over the steps that were not skipped"""
+    loss_scale: float = 1.0
+    """of the last step"""
+    hits_dropped: int = 0
+    train_s: float = 0.0
 
 
 class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +72,12 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
     """policy of the weights; not that of `config` if the run fell back"""
     history: list[dict[str, Any]]
     """one record per epoch done"""
+    under_way: EpochSums | None = None
+    """of the epoch under way, if the checkpoint was made within one"""
+    fallback: str = ""
+    """why the precision is not that of `config`"""
+    git_revision: str | None = None
+    """of the source tree the package ran from"""
     checksums: dict[str, str] = {}
 
 
@@ -87,11 +113,17 @@ def _misfit(stored: dict[str, str], template: Any) -> str | None:
     return f"it holds {surplus[0]}, which the settings do not know" if surplus else None
 
 
+def misfit(there: Any, wanted: Any) -> str | None:
+    """The first array in which two trees differ by name, dtype or shape; None if they fit."""
+    return _misfit(_kinds(there), wanted)
+
+
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    return "read_only" not in record.getMessage() and "read only" not in record.getMessage()
+    message = record.getMessage()
+    return not any(words in message for words in ("read_only", "read only", "did not provide metrics"))
 
 
-# opening to read only makes Orbax warn, at length, that it will only read
+# opening to read only makes Orbax warn, at length, that it will only read; saves within an epoch have no score
 logging.getLogger("absl").addFilter(_is_worth_a_line)
 
 
@@ -104,125 +136,165 @@ def _items(state: TrainState) -> dict[str, Any]:
 class Checkpoints:
     """The checkpoints of one run; a context manager, as a save that still runs when the program ends would be lost."""
 
-    def __init__(self, folder: Path, *, keep: int, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, keep: int = 1, keep_best: int = 1, read_only: bool = False) -> None:
         """Open the folder.
 
         Args:
             folder: made if missing, unless `read_only`.
-            keep: newest checkpoints kept beside the best one (highest score).
+            keep: newest checkpoints kept.
+            keep_best: best checkpoints (highest score) kept beside them.
             read_only: only read; nothing is cleaned up.
         """
         if read_only and not folder.is_dir():
             raise CheckpointError(f"{folder}: no checkpoints here")
         score: Callable[[Any], float] = lambda metrics: metrics["score"]  # noqa: E731
         policies = checkpoint_managers
-        best = policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
+        best = policies.BestN(get_metric_fn=score, n=keep_best, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             save_decision_policy=policies.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
             best_fn=score,
             best_mode="max",
-            step_prefix="epoch",
-            step_format_fixed_length=6,
+            step_prefix=_prefix(folder),
+            step_format_fixed_length=9,
             cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
         )
-        self.folder = folder
-        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+        self.folder, self._read_only = folder, read_only
+        try:
+            self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+        except OSError as error:
+            raise SaveError(f"{folder}: cannot keep checkpoints here: {error.strerror or error}") from None
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._manager.close()
+        except Exception as error:
+            if kind is None:  # else there is a first failure to tell of
+                raise self._not_written(error) from None
 
-    def save(self, state: TrainState, meta: CheckpointMeta, *, score: float) -> None:
-        """Save in the background, as the checkpoint of `meta.epoch`; higher scores are better.
+    def save(self, state: TrainState, meta: CheckpointMeta, *, score: float | None) -> None:
+        """Save in the background, as the checkpoint numbered `meta.batches_delivered`.
 
-        A failure of an earlier save in the background is raised here.
+        Args:
+            state: saved.
+            meta: saved; its checksums are filled in.
+            score: higher is better, not finite is worst; None: not to be compared, as within an epoch.
+
+        Raises:
+            SaveError: this save, or the one before in the background, failed.
         """
         items = _items(state)
         meta = msgspec.structs.replace(meta, checksums=checksums(items))
         items = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(msgspec.to_builtins(meta)))
-        score = score if np.isfinite(score) else -1e30  # NaN has no place in an order
-        self._manager.save(meta.epoch, args=args, metrics={"score": float(score)})
+        metrics = None if score is None else {"score": float(score) if np.isfinite(score) else WORST}
+        try:
+            if meta.batches_delivered in self._manager.all_steps():
+                # made within the epoch's last step, before its validation: the same state, but no score
+                self._manager.delete(meta.batches_delivered)
+            self._manager.save(meta.batches_delivered, args=args, metrics=metrics)
+        except Exception as error:
+            raise self._not_written(error) from None
 
-    def epochs(self) -> list[int]:
-        """Epochs that have a checkpoint."""
+    def wait(self) -> None:
+        """Until all is on disk; SaveError if it is not."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._not_written(error) from None
+
+    def _not_written(self, error: Exception) -> SaveError:
+        return SaveError(f"{self.folder}: a checkpoint could not be written: {_one_line(error)}")
+
+    def numbers(self) -> list[int]:
+        """Of all checkpoints, rising."""
         return sorted(self._manager.all_steps())
 
-    def best_epoch(self) -> int | None:
-        """Epoch of the best checkpoint."""
+    def best(self) -> int | None:
+        """Number of the best checkpoint."""
         return self._manager.best_step()
 
-    def read_meta(self, epoch: int) -> CheckpointMeta:
-        """What the checkpoint of an epoch says of itself; CheckpointError names what is missing or too new."""
+    def _where(self, number: int) -> str:
+        return f"{self.folder}: checkpoint {number}"
+
+    def read_meta(self, number: int) -> CheckpointMeta:
+        """What a checkpoint says of itself; CheckpointError names what is missing or too new."""
         try:
-            tree = self._manager.restore(epoch, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+            tree = self._manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         except Exception as error:  # Orbax raises many kinds, bare Exception among them
-            raise CheckpointError(f"{self.folder}: checkpoint of epoch {epoch}: {_one_line(error)}") from None
+            raise CheckpointError(f"{self._where(number)}: {_one_line(error)}") from None
         version = tree.get("schema_version") if isinstance(tree, dict) else None
         if not isinstance(version, int):
-            raise CheckpointError(f"{self.folder}: checkpoint of epoch {epoch} lacks its schema_version")
+            raise CheckpointError(f"{self._where(number)} lacks its schema_version")
         if version > SCHEMA_VERSION:
             raise CheckpointError(
-                f"{self.folder}: checkpoint of epoch {epoch} has schema version {version}, "
-                f"newer than this package's {SCHEMA_VERSION}"
+                f"{self._where(number)} has schema version {version}, newer than this package's {SCHEMA_VERSION}"
             )
         try:
-            return msgspec.convert(tree, CheckpointMeta)
+            return msgspec.convert(migrated_meta(tree), CheckpointMeta)
         except msgspec.ValidationError as error:
-            raise CheckpointError(f"{self.folder}: checkpoint of epoch {epoch}: {error}") from None
+            raise CheckpointError(f"{self._where(number)}: {error}") from None
 
     def restore(
         self, template: Callable[[CheckpointMeta], TrainState], *, best: bool = False, warn: Callable[[str], None]
     ) -> tuple[TrainState, CheckpointMeta]:
         """The newest (or best) good checkpoint, in the shapes and places of the state that `template` gives for it.
 
-        A damaged one is passed over, saying so through `warn`, for the newest of the others.
+        A damaged one is passed over, saying so through `warn`, for the newest of the others; unless opened to read
+        only, the damaged ones are then deleted, as the run will save them anew.
         """
-        epochs = self.epochs()[::-1]
-        if best and (chosen := self.best_epoch()) is not None:
-            epochs = [chosen, *(epoch for epoch in epochs if epoch != chosen)]
-        problems = []
-        for epoch in epochs:
+        numbers = self.numbers()[::-1]
+        if best and (chosen := self.best()) is not None:
+            numbers = [chosen, *(number for number in numbers if number != chosen)]
+        problems: dict[int, str] = {}
+        for number in numbers:
             try:
-                restored = self._restore_epoch(epoch, template)
+                restored = self._restore(number, template)
             except CheckpointError as error:
-                problems.append(str(error))
+                problems[number] = str(error)
                 continue
-            for problem in problems:
-                warn(f"{problem}; using the one of epoch {epoch} instead")
+            for damaged, problem in problems.items():
+                warn(f"{problem}; using checkpoint {number} (epoch {restored[1].epoch}) instead")
+                if not self._read_only:
+                    self._manager.delete(damaged)
             return restored
-        raise CheckpointError("; ".join(problems) or f"{self.folder}: holds no finished checkpoint")
+        raise CheckpointError("; ".join(problems.values()) or f"{self.folder}: holds no finished checkpoint")
 
-    def _restore_epoch(
-        self, epoch: int, template_of: Callable[[CheckpointMeta], TrainState]
+    def _restore(
+        self, number: int, template_of: Callable[[CheckpointMeta], TrainState]
     ) -> tuple[TrainState, CheckpointMeta]:
-        meta = self.read_meta(epoch)
-        where = f"{self.folder}: checkpoint of epoch {epoch}"
+        meta = self.read_meta(number)
         if meta.precision not in POLICIES:
-            raise CheckpointError(f"{where}: its precision {meta.precision!r} is not known")
+            raise CheckpointError(f"{self._where(number)}: its precision {meta.precision!r} is not known")
         template = template_of(meta)
-
-        def abstract(leaf: Any) -> Any:
-            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-        if (misfit := _misfit(meta.checksums, _items(template))) is not None:
-            raise CheckpointError(f"{where}: {misfit}")
-        wanted = jax.tree.map(abstract, _items(template))
-        args = ocp.args.Composite(**{name: ocp.args.StandardRestore(item) for name, item in wanted.items()})
+        wanted = _items(template)
+        if meta.schema_version < SCHEMA_VERSION:  # it knew neither loss scale nor residual: those of a fresh state do
+            wanted["train"] = {name: wanted["train"][name] for name in ("step", "opt_state", "key")}
+        if (misfit := _misfit(meta.checksums, wanted)) is not None:
+            raise CheckpointError(f"{self._where(number)}: {misfit}")
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), wanted
+        )
+        args = ocp.args.Composite(**{name: ocp.args.StandardRestore(item) for name, item in abstract.items()})
         try:
-            items = self._manager.restore(epoch, args=args)
+            items = self._manager.restore(number, args=args)
         except Exception as error:
-            raise CheckpointError(f"{where}: {_one_line(error)}") from None
+            raise CheckpointError(f"{self._where(number)}: {_one_line(error)}") from None
         found = checksums({name: items[name] for name in wanted})
         different = [name for name, checksum in found.items() if meta.checksums.get(name) != checksum]
         if different:
-            raise CheckpointError(f"{where}: damaged: checksum mismatch in {different[0]}")
+            raise CheckpointError(f"{self._where(number)}: damaged: checksum mismatch in {different[0]}")
         return template.replace(**items["model"], **items["train"]), meta
+
+
+def _prefix(folder: Path) -> str:
+    """Of the names of checkpoints; before schema version 2 they were numbered by epoch."""
+    return "epoch" if any(folder.glob("epoch_*")) else "step"
 
 
 def _one_line(error: Exception) -> str:

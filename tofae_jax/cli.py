@@ -14,16 +14,20 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from tofae_jax.config import Config, ConfigError, checked, read_toml
 from tofae_jax.config import commands as c
 
+if TYPE_CHECKING:
+    from tofae_jax.datasets.predecessor_checkpoint import PredecessorCheckpoint
+
 PROGRAM = "tofae_jax"
 DEFAULT_RECIPE = "demo.toml"
 DEBUG_VARIABLE = "TOFAE_JAX_DEBUG"
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}  # of runs that a signal stopped, as shells have it
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -68,14 +72,25 @@ def one_line(box: str) -> str:
     return f"{message}; perhaps you meant {hint.group(1)}" if hint else message
 
 
-def train(argv: list[str]) -> None:
+def train(argv: list[str]) -> int:
     """train a denoiser, evaluate it on unseen events, draw; without arguments: the demo"""
-    recipe, rest = _take_recipe(argv)
-    default = read_toml(recipe, Config)
+    rest = list(argv)
+    recipe, resumed, parent = (_take(rest, option) for option in ("--config", "--resume", "--from"))
+    if resumed and (recipe or parent):
+        raise ConfigError("train: --resume goes on with a run's own settings; it takes neither --config nor --from")
     about = (
         "Train a denoiser, evaluate it on unseen events, draw. --config FILE takes settings from a TOML recipe; "
-        f"without it configs/{DEFAULT_RECIPE} is used. Options override the recipe."
+        f"without it configs/{DEFAULT_RECIPE} is used. --resume RUN goes on with an interrupted run. --from RUN "
+        "starts another run from its weights, with its settings unless --config gives others. Options override all."
     )
+    if recipe is None and (resumed or parent):
+        from tofae_jax.runs import settings_of
+
+        default = settings_of(resumed or parent or "")
+    else:
+        default = read_toml(recipe or recipes_folder() / DEFAULT_RECIPE, Config)
+    if parent:
+        default = msgspec.structs.replace(default, start=msgspec.structs.replace(default.start, run=parent))
     config = parse(Config, rest, command="train", default=default, about=about)
     from tofae_jax import assembly
 
@@ -83,24 +98,30 @@ def train(argv: list[str]) -> None:
     from tofae_jax import training
     from tofae_jax.progress import outputs_table
 
-    paths, record = training.train(config, command=[PROGRAM, "train", *argv])
+    command = [PROGRAM, "train", *argv]
+    paths, record = (
+        training.resume(resumed, config, command=command) if resumed else training.train(config, command=command)
+    )
     if record.results["test"]:
         print(outputs_table(record.results["test"]))
+    if record.status == "stopped":
+        print(f"stopped ({record.reason}) after {record.results['steps']} steps; train --resume {paths.folder} goes on")
     print(f"run folder, with plots/ and {paths.summary.name}:")
     print(paths.folder)
+    return EXIT_CODES.get(record.reason, 0)
 
 
-def _take_recipe(argv: Sequence[str]) -> tuple[Path, list[str]]:
-    """The file that --config names, and the other arguments."""
-    rest = list(argv)
-    for i, word in enumerate(rest):
-        if word == "--config":
-            if i + 1 == len(rest):
-                raise ConfigError("train: --config needs a file")
-            return Path(rest[i + 1]), rest[:i] + rest[i + 2 :]
-        if word.startswith("--config="):
-            return Path(word.partition("=")[2]), rest[:i] + rest[i + 1 :]
-    return recipes_folder() / DEFAULT_RECIPE, rest
+def _take(words: list[str], option: str) -> str | None:
+    """The value of an option, which is taken out of the words; None where it is not given."""
+    for i, word in enumerate(words):
+        if word == option:
+            if i + 1 == len(words) or words[i + 1].startswith("--"):
+                raise ConfigError(f"train: {option} needs a value")
+            del words[i]
+            return words.pop(i)
+        if word.startswith(f"{option}="):
+            return words.pop(i).partition("=")[2]
+    return None
 
 
 def simulate(argv: list[str]) -> None:
@@ -123,12 +144,16 @@ def simulate(argv: list[str]) -> None:
 
 
 def convert(argv: list[str]) -> None:
-    """make a dataset from images or hit lists of other programs"""
+    """make a dataset from images or hit lists of other programs, or a run from the predecessor's checkpoint"""
     settings = parse(c.ConvertCommand, argv, command="convert")
     from tofae_jax.datasets.events import DataError
     from tofae_jax.datasets.format import DatasetWriter
+    from tofae_jax.datasets.predecessor_checkpoint import read_predecessor_checkpoint
     from tofae_jax.datasets.readers import read_events
 
+    if (checkpoint := read_predecessor_checkpoint(Path(settings.src))) is not None:
+        _convert_checkpoint(settings, checkpoint, [PROGRAM, "convert", *argv])
+        return
     provenance = {"source": Path(settings.src).name, "array": settings.array}
     with DatasetWriter(
         settings.out, detector=settings.detector, provenance=provenance, overwrite=settings.overwrite
@@ -138,6 +163,23 @@ def convert(argv: list[str]) -> None:
         if not writer.n_appended:
             raise DataError(f"{settings.src}: holds no events")
     print(f"{writer.n_events} events, {writer.n_hits} hits: {settings.out}")
+
+
+def _convert_checkpoint(settings: c.ConvertCommand, checkpoint: PredecessorCheckpoint, command: list[str]) -> None:
+    if settings.array is not None:
+        raise ConfigError(f"convert: --array {settings.array}: {settings.src} is a checkpoint and has no named arrays")
+    from tofae_jax import assembly
+
+    assembly.use_compilation_cache()
+    from tofae_jax.predecessor_run import predecessor_run
+
+    _, record = predecessor_run(
+        checkpoint, settings.out, detector=settings.detector, overwrite=settings.overwrite, command=command
+    )
+    n_parameters, epoch = record.results["parameters"], record.results["epochs"]
+    print(
+        f"autoencoder of {n_parameters} parameters after epoch {epoch}, {record.results['precision']}: {settings.out}"
+    )
 
 
 def inspect(argv: list[str]) -> int:
@@ -204,6 +246,14 @@ def denoise(argv: list[str]) -> None:
     print(msgspec.json.encode(report._asdict()).decode())
 
 
+def lineage(argv: list[str]) -> None:
+    """show which run started from which, with training time and metrics along each line"""
+    settings = parse(c.LineageCommand, argv, command="lineage")
+    from tofae_jax.lineage import family_tree, read_family
+
+    print(family_tree(read_family(settings.runs), metric=settings.metric))
+
+
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "simulate": simulate,
     "convert": convert,
@@ -211,6 +261,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train,
     "evaluate": evaluate,
     "denoise": denoise,
+    "lineage": lineage,
 }
 
 

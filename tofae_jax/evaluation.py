@@ -13,7 +13,7 @@ import numpy as np
 
 from tofae_jax import metrics
 from tofae_jax.assembly import Assembly, assemble, check_detector, splits_of, step_settings, with_precision
-from tofae_jax.checkpoints import Checkpoints
+from tofae_jax.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.config import Config, from_tree
 from tofae_jax.datasets.events import DataError, Events
 from tofae_jax.datasets.format import Dataset
@@ -21,9 +21,10 @@ from tofae_jax.datasets.pipeline import EvaluationSource, evaluation_batches
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.plots import EventView
-from tofae_jax.precision import cast_variables, prepare
+from tofae_jax.precision import allow_64_bit, cast_variables, policy_by_name, prepare
 from tofae_jax.runs import RunPaths, RunRecord, read_record
-from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step
+from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step, model_input
+from tofae_jax.train_state import TrainState
 
 BATCHES_ON_DEVICE = 16  # most partial sums merged there before they move to the host's wider numbers
 MOST_PIXELS_ON_DEVICE = 2**30  # counts there are int32
@@ -88,9 +89,9 @@ class Evaluator:
 
     def result(self, sums: metrics.Metrics) -> dict[str, Any]:
         """Numbers for people from merged sums."""
-        has_time = NORMALISATIONS[self._assembly.options.normalisation].has_time
-        threshold = self._assembly.config.normalisation.threshold
-        return metrics.compute(sums, threshold=threshold, direct_has_time=has_time)
+        normalisation = NORMALISATIONS[self._assembly.options.normalisation]
+        threshold = normalisation.lit_above(self._assembly.config.normalisation.threshold)
+        return metrics.compute(sums, threshold=threshold, direct_has_time=normalisation.has_time)
 
     def views(
         self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings, *, n_events: int
@@ -103,6 +104,13 @@ class Evaluator:
             self._view(batch.hits[i], jax.tree.map(lambda leaf: leaf[i], evaluated._replace(metrics=None)))  # noqa: B023
             for i in range(n)
         ]
+
+    def inputs(self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings) -> np.ndarray:
+        """What the model is given for the first batch of a source, without filling."""
+        batch = source[0]
+        evaluated = self._all(variables, jax.device_put(batch), key, settings)
+        images = model_input(evaluated.views.input, settings, self._assembly.options)
+        return np.asarray(images)[batch.is_event]
 
     def _view(self, pattern: np.ndarray, event: Evaluated) -> EventView:
         degraded = event.views.degraded
@@ -151,16 +159,31 @@ def load_run(folder: str | Path, *, best: bool = True, precision: str | None = N
     """
     paths, record = read_record(folder)
     config = from_tree(record.config, Config, str(paths.record))
-    for policy in (config.precision.policy, precision):
-        if policy is not None:
-            prepare(policy)
-    with Checkpoints(paths.checkpoints, keep=config.train.keep_checkpoints, read_only=True) as checkpoints:
-        # a run that fell back has checkpoints in more than one precision
-        state, meta = checkpoints.restore(
-            lambda meta: assemble(with_precision(config, meta.precision)).fresh_state(), best=best, warn=warn
-        )
+    if precision is not None:
+        prepare(precision)
+    with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
+        state, meta = checkpoints.restore(stored_shapes(config), best=best, warn=warn)
+    if precision is None:
+        prepare(meta.precision)
     assembly = assemble(with_precision(config, precision or meta.precision))
     return LoadedRun(paths, record, assembly, cast_variables(state.variables, assembly.policy), meta.epoch)
+
+
+def template_of(config: Config) -> Callable[[CheckpointMeta], TrainState]:
+    """A state like that of a checkpoint: a run that fell back has them in more than one precision."""
+    return lambda meta: assemble(with_precision(config, meta.precision)).fresh_state()
+
+
+def stored_shapes(config: Config) -> Callable[[CheckpointMeta], Any]:
+    """What a checkpoint holds, without making it: to read, not to compute, so the device need not run its precision."""
+
+    def shapes(meta: CheckpointMeta) -> Any:
+        allow_64_bit(policy_by_name(meta.precision))
+        place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        fresh = jax.eval_shape(assemble(with_precision(config, meta.precision)).fresh_state)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), fresh)
+
+    return shapes
 
 
 def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = None) -> Config:

@@ -31,6 +31,8 @@ class DenoiseReport(NamedTuple):
     events: int
     hits: int
     hits_kept: int
+    precision: str
+    """policy that it computed in"""
     hits_occluded: int
     """hits that shared a pixel with a later one, which the model could not see; they are never kept"""
 
@@ -171,5 +173,6 @@ def denoise_run(
         events=n_events,
         hits=n_hits,
         hits_kept=n_kept,
+        precision=run.assembly.policy.name,
         hits_occluded=n_hits - n_visible,
     )

@@ -17,6 +17,8 @@ from jaxtyping import Array, Bool, Float
 
 from tofae_jax.array_types import Number
 
+HALF_A_BIN = 0.5
+
 
 class Normalisation(NamedTuple):
     """Both directions of one normalisation. `r` is the threshold, `n_t` the number of time bins."""
@@ -29,6 +31,8 @@ class Normalisation(NamedTuple):
     """`(output, *, threshold, n_t, whole_bins=False) -> image` in time bins; ValueError where there is no time"""
     has_time: bool
     """whether `renormalise` can give a time"""
+    lit_above: Callable[[float], float] = float
+    """the output above which there is a hit, by the threshold"""
 
 
 def check_threshold(threshold: Number) -> None:
@@ -83,21 +87,21 @@ def _bypass(image: Float[Array, "*batch y x"], *, threshold: Number, n_t: int) -
 
 def _half_a_bin(output: Float[Array, "*batch y x"], *, threshold: Number) -> Bool[Array, "*batch y x"]:
     del threshold
-    return output > 0.5
+    return output > HALF_A_BIN
 
 
 def _bypass_back(
     output: Float[Array, "*batch y x"], *, threshold: Number, n_t: int, whole_bins: bool = False
 ) -> Float[Array, "*batch y x"]:
     del threshold, n_t
-    time = jnp.where(output > 0.5, output, jnp.zeros_like(output))
+    time = jnp.where(output > HALF_A_BIN, output, jnp.zeros_like(output))
     return jnp.round(time) if whole_bins else time
 
 
 NORMALISATIONS: dict[str, Normalisation] = {
     "gapped": Normalisation(gapped, _above, ungapped, has_time=True),
     "binary": Normalisation(binary, _above, _no_time, has_time=False),
-    "none": Normalisation(_bypass, _half_a_bin, _bypass_back, has_time=True),
+    "none": Normalisation(_bypass, _half_a_bin, _bypass_back, has_time=True, lit_above=lambda _: HALF_A_BIN),
 }
 
 

@@ -96,12 +96,24 @@ def prepare(name: str) -> Policy:
     Call it before any array is made: older ones keep their dtype. ValueError lists what the device can run.
     """
     policy = policy_by_name(name)
-    if not _runs(policy):
-        able = ", ".join(known for known, other in POLICIES.items() if _runs(other))
-        raise ValueError(f"precision {name} does not run on this device ({jax.default_backend()}); it can run: {able}")
+    check_device(policy)
+    allow_64_bit(policy)
+    return policy
+
+
+def allow_64_bit(policy: Policy) -> None:
+    """Switch 64-bit numbers on, for the whole process, where the policy needs them."""
     if policy.needs_64_bit:
         jax.config.update("jax_enable_x64", True)
-    return policy
+
+
+def check_device(policy: Policy) -> None:
+    """ValueError, with the list of what the default device can run, if it cannot run this policy."""
+    if not _runs(policy):
+        able = ", ".join(known for known, other in POLICIES.items() if _runs(other))
+        raise ValueError(
+            f"precision {policy.name} does not run on this device ({jax.default_backend()}); it can run: {able}"
+        )
 
 
 def cast_variables(variables: dict[str, Any], policy: Policy) -> dict[str, Any]:

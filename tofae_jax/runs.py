@@ -7,6 +7,10 @@ runs/ID/run.json         id, state, times, versions, system, resolved settings, 
         tensorboard/     event files
         plots/           figures, and the data they were made from
         summary.txt      for people
+        recordings/      activations, weights and biases, if asked for
+        timeline.json    times of its parts, if asked for
+        profile/         traces, if asked for
+        STOP, PAUSE      made by you: ends the run in good order, or lets it wait
 ```
 """
 
@@ -18,20 +22,41 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from tofae_jax.config import Config, from_tree
+from tofae_jax.migrations import migrated_record
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 RunStatus = Literal["running", "finished", "stopped", "failed"]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "msgspec")
 
 
 class RunError(ValueError):
     """A run folder is missing or is not what it should be; the message names it."""
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One process that worked on a run."""
+
+    started: str
+    ended: str = ""
+    command: list[str] = []
+    status: RunStatus = "running"
+    reason: str = ""
+    from_step: int = 0
+    """training steps that were done before it"""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +76,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """dataset path, fingerprint, provenance, split sizes"""
     versions: dict[str, str] = {}
     system: dict[str, Any] = {}
+    seeds: dict[str, int] = {}
+    """every seed that the run draws from"""
+    sessions: list[Session] = []
+    """the processes that worked on it, in order; more than one if it was resumed"""
     results: dict[str, Any] = {}
 
 
@@ -67,6 +96,10 @@ class RunPaths:
         self.plots = self.folder / "plots"
         self.plot_data = self.plots / "data.npz"
         self.summary = self.folder / "summary.txt"
+        self.recordings = self.folder / "recordings"
+        self.timeline = self.folder / "timeline.json"
+        self.profile = self.folder / "profile"
+        self.lock = self.folder / ".lock"
 
 
 def now() -> str:
@@ -114,14 +147,35 @@ def read_record(folder: str | Path) -> tuple[RunPaths, RunRecord]:
     if not paths.record.is_file():
         raise RunError(f"{folder}: not a run folder: it has no {paths.record.name}")
     try:
-        record = msgspec.json.decode(paths.record.read_bytes(), type=RunRecord)
-    except (msgspec.DecodeError, OSError) as error:
+        tree = msgspec.json.decode(paths.record.read_bytes())
+        version = tree.get("schema_version") if isinstance(tree, dict) else None
+        if not isinstance(version, int):
+            raise RunError(f"{paths.record}: damaged: it lacks its schema_version")
+        if version > SCHEMA_VERSION:
+            raise RunError(f"{paths.record}: schema version {version} is newer than this package's {SCHEMA_VERSION}")
+        return paths, msgspec.convert(migrated_record(tree), RunRecord)
+    except (msgspec.MsgspecError, OSError) as error:
         raise RunError(f"{paths.record}: damaged: {error}") from None
-    if record.schema_version > SCHEMA_VERSION:
-        raise RunError(
-            f"{paths.record}: schema version {record.schema_version} is newer than this package's {SCHEMA_VERSION}"
-        )
-    return paths, record
+
+
+def settings_of(folder: str | Path) -> Config:
+    """The settings of a run, to be resumed or to start another one with."""
+    paths, record = read_record(folder)
+    return from_tree(record.config, Config, str(paths.record))
+
+
+@contextmanager
+def locked(paths: RunPaths) -> Iterator[None]:
+    """Only one process works on a run; RunError where another one does. A killed process holds nothing."""
+    with paths.lock.open("a") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"{paths.folder}: another process works on this run") from None
+            except OSError:
+                pass  # a file system without locks, as some network disks are
+        yield
 
 
 def versions() -> dict[str, str]:

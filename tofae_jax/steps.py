@@ -138,7 +138,8 @@ def _target(views: Views, options: StepOptions) -> Array:
     return views.pattern if options.target == "pattern" else views.signal
 
 
-def _normalised(image: Array, settings: StepSettings, options: StepOptions) -> Array:
+def model_input(image: Array, settings: StepSettings, options: StepOptions) -> Array:
+    """An image in time bins as the model takes it."""
     normalise = normalisation_by_name(options.normalisation).normalise
     return normalise(image, threshold=settings.threshold, n_t=options.shape_xyt[2])
 
@@ -171,8 +172,8 @@ def train_step(
     key = jax.random.fold_in(jax.random.fold_in(state.key, batch.epoch), batch.step)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch.hits.shape[0]))
     views = _views(keys, batch, settings, options)
-    x = _normalised(views.input, settings, options)
-    target = _normalised(_target(views, options), settings, options)
+    x = model_input(views.input, settings, options)
+    target = model_input(_target(views, options), settings, options)
     loss_function = _loss(settings, options, evaluation=False)
 
     def objective(params: Any) -> tuple[Array, Any]:
@@ -239,9 +240,9 @@ def eval_step(
     """
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch.event)
     views = _views(keys, batch, settings, options)
-    output = model.apply(variables, _normalised(views.input, settings, options))
+    output = model.apply(variables, model_input(views.input, settings, options))
     target = _target(views, options)
-    normalised_target = _normalised(target, settings, options)
+    normalised_target = model_input(target, settings, options)
     loss = _loss(settings, options, evaluation=True)(output, normalised_target, reduce="event")
     event_hits, is_signal = views.degraded.hits, views.degraded.is_signal
     direct, masked, score, kept = _read_output(views.input, event_hits, output, settings, options)
@@ -315,6 +316,6 @@ def denoise_step(
     """Score measured hits and decide which to keep."""
     n_x, n_y, _ = options.shape_xyt
     image = hits.embed(event_hits, n_x=n_x, n_y=n_y)
-    output = model.apply(variables, _normalised(image, settings, options))
+    output = model.apply(variables, model_input(image, settings, options))
     _, _, score, kept = _read_output(image, event_hits, output, settings, options)
     return Denoised(score, kept, hits.is_visible(event_hits, image))

@@ -54,11 +54,13 @@ def write_summary(
         text.append(f"parent {record.parent_run_id}")
     text += _section("settings", _lines(_only_chosen(record.config)))
     text += _section("data", _lines(record.data))
+    text += _section("seeds", _lines(record.seeds))
     text += _section(
         "training",
         [
             f"  epochs = {len(history)}",
             f"  best_epoch = {results['best_epoch']}",
+            f"  steps = {results['steps']}, in {len(record.sessions)} session(s)",
             f"  time_s = {sum(times):.1f}, per epoch {sum(times) / max(len(times), 1):.2f}",
             f"  hits_dropped = {results['hits_dropped']} (beyond data.max_hits, summed over epochs)",
         ],

@@ -2,6 +2,8 @@
 
 from tofae_jax.config.losses import AUTO, EvaluationLossConfig, LossConfig
 from tofae_jax.config.reading import ConfigError, checked, from_tree, read_toml, to_tree
+from tofae_jax.config.running import InstrumentsConfig, PlotMode, parse_duration
+from tofae_jax.config.schedules import ScheduleConfig, at_epoch, in_force
 from tofae_jax.config.sections import (
     Config,
     DataConfig,
@@ -9,7 +11,6 @@ from tofae_jax.config.sections import (
     ModelConfig,
     NoiseConfig,
     OptimiserConfig,
-    PlotMode,
     PrecisionName,
     SimulateConfig,
     as_range,
@@ -24,17 +25,22 @@ __all__ = [
     "DataConfig",
     "DegradationConfig",
     "EvaluationLossConfig",
+    "InstrumentsConfig",
     "LossConfig",
     "ModelConfig",
     "NoiseConfig",
     "OptimiserConfig",
     "PlotMode",
     "PrecisionName",
+    "ScheduleConfig",
     "SimulateConfig",
     "as_range",
+    "at_epoch",
     "checked",
     "chosen",
     "from_tree",
+    "in_force",
+    "parse_duration",
     "parse_mixture",
     "read_toml",
     "to_tree",

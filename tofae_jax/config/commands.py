@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from tofae_jax.config.running import PlotMode
 from tofae_jax.config.sections import (
     MOST_TRACKS,
     CountOrRange,
     NonNegative,
-    PlotMode,
     PositiveCount,
     PrecisionName,
     Section,
@@ -49,16 +49,16 @@ class SimulateCommand(Section, frozen=True):
 
 
 class ConvertCommand(Section, frozen=True):
-    """make a dataset from images or hit lists of other programs"""
+    """make a dataset from images or hit lists of other programs, or a run from the predecessor's checkpoint"""
 
     src: Annotated[Positional[str], arg(metavar="SRC")]
-    """.npy images, .npz or .csv hit lists with columns event, x, y, t, or a .pt bundle"""
+    """.npy images, .npz or .csv hit lists with columns event, x, y, t, a .pt bundle, or a .pth checkpoint"""
     out: Annotated[Positional[str], arg(metavar="OUT")]
-    """dataset folder to make"""
+    """folder to make: a dataset folder from data, a run folder from a checkpoint"""
     array: str | None = None
     """which array of an .npz file"""
     overwrite: bool = False
-    """replace a dataset that is there"""
+    """replace a dataset (from a checkpoint: a run) that is there"""
     detector: Detector = Detector()
 
 
@@ -100,6 +100,15 @@ class EvaluateCommand(Section, frozen=True):
         for name in ("signal", "noise"):
             if (value := getattr(self, name)) is not None:
                 check_range(name, value)
+
+
+class LineageCommand(Section, frozen=True):
+    """show which run started from which, with training time and metrics along each line"""
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS")] = ("runs",)
+    """run folders, or folders of runs"""
+    metric: str = "masked.f1"
+    """number of the test events to show, e.g. loss or direct.ssim"""
 
 
 class DenoiseCommand(Section, frozen=True):

@@ -33,7 +33,7 @@ class MaeConfig(Section, frozen=True):
 class BceConfig(Section, frozen=True):
     """settings of bce"""
 
-    epsilon: Annotated[float, msgspec.Meta(gt=0, lt=0.5)] = 1e-6
+    epsilon: Annotated[float, msgspec.Meta(ge=1e-7, lt=0.5)] = 1e-6
     """predictions are clipped this far from 0 and 1"""
 
 

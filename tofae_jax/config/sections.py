@@ -8,16 +8,24 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
+from tyro.conf import Suppress
 
 from tofae_jax.config.base import BelowOne, Count, NonNegative, Positive, PositiveCount, Section, Seed, Share
 from tofae_jax.config.losses import EvaluationLossConfig, LossConfig
+from tofae_jax.config.running import (
+    CheckpointsConfig,
+    InstrumentsConfig,
+    RunsConfig,
+    StartConfig,
+    TrackingConfig,
+    TrainConfig,
+)
+from tofae_jax.config.schedules import ScheduleConfig
 from tofae_jax.detector import Detector
 
 MOST_HITS = 100_000  # per event; images hold a tenth of it, and a batch of more would fill any memory
 MOST_TRACKS = 1000
 CountOrRange = int | tuple[int, int]  # checked by check_range: msgspec misreads limits inside such a union
-
-PlotMode = Literal["show", "save", "both", "none"]
 
 
 def as_range(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -212,28 +220,10 @@ class OptimiserConfig(Section, frozen=True):
     """decoupled weight decay"""
 
 
-class TrainConfig(Section, frozen=True):
-    """the training loop"""
-
-    epochs: PositiveCount = 10
-    """passes over the training events"""
-    batch: PositiveCount = 250
-    """events per step"""
-    target: Literal["pattern", "signal"] = "pattern"
-    """what the network is to give: the whole pattern, or only the kept signal"""
-    repeat_every: Count = 0
-    """replay the same draws every so many epochs; 0: new draws in every epoch"""
-    log_every: PositiveCount = 20
-    """steps between looks at the losses"""
-    keep_checkpoints: PositiveCount = 2
-    """newest checkpoints kept beside the best"""
-    plots: PlotMode = "save"
-    """figures at the end of the run"""
-    jit: bool = True
-    """compile the steps; without it they run operation by operation, slowly, for debugging"""
-
-
 PrecisionName = Literal["float32", "bfloat16", "float16", "float64", "mixed_bfloat16", "mixed_float16"]
+
+
+Steps = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class PrecisionConfig(Section, frozen=True):
@@ -247,10 +237,10 @@ class PrecisionConfig(Section, frozen=True):
     """what to go on with where float16 fails for good"""
     initial_loss_scale: Annotated[float, msgspec.Meta(ge=1, le=2**24)] = 2.0**15
     """float16: first factor of the loss"""
-    scale_growth_steps: PositiveCount = 1000
+    scale_growth_steps: Steps = 1000
     """float16: good steps in a row after which the factor is doubled"""
-    fallback_after: PositiveCount = 10
-    """float16: steps skipped in a row at the smallest factor (1) after which to fall back"""
+    fallback_after: Steps = 10
+    """float16: steps skipped in a row at the smallest factor (1) after which to fall back, at the next look"""
 
 
 class MetricsConfig(Section, frozen=True):
@@ -258,22 +248,6 @@ class MetricsConfig(Section, frozen=True):
 
     tof_tolerance_ns: NonNegative = 0.25
     """true positives near in time: ToF within this, in ns"""
-
-
-class RunsConfig(Section, frozen=True):
-    """where runs are kept"""
-
-    folder: str = "runs"
-    """parent of all run folders"""
-    name: str = ""
-    """put at the front of the run id"""
-    tensorboard: bool = True
-    """write TensorBoard files"""
-
-    def __post_init__(self) -> None:
-        """Refuse what the types cannot."""
-        if not all(c.isalnum() or c in "-_." for c in self.name) or self.name.startswith("."):
-            raise ValueError(f"name may hold letters, digits, '-', '_' and '.', got {self.name!r}")
 
 
 class Config(Section, frozen=True):
@@ -293,7 +267,13 @@ class Config(Section, frozen=True):
     precision: PrecisionConfig = PrecisionConfig()
     metrics: MetricsConfig = MetricsConfig()
     train: TrainConfig = TrainConfig()
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    instruments: InstrumentsConfig = InstrumentsConfig()
+    start: StartConfig = StartConfig()
     runs: RunsConfig = RunsConfig()
+    schedules: Annotated[dict[str, ScheduleConfig], Suppress] = {}
+    """settings of the training that change from epoch to epoch, by key; in recipes only"""
 
     def __post_init__(self) -> None:
         """Refuse choices that do not fit each other."""

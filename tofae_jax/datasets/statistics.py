@@ -32,15 +32,23 @@ def kept_hits(available: np.ndarray, n_kept: tuple[int, int]) -> float:
 
 
 def class_sizes(
-    dataset: Dataset, events: np.ndarray, *, target: str, n_signal: tuple[int, int], n_noise: tuple[int, int]
+    dataset: Dataset,
+    events: np.ndarray,
+    *,
+    target: str,
+    n_signal: tuple[int, int],
+    n_noise: tuple[int, int],
+    max_hits: int,
 ) -> dict[str, float]:
     """Mean number per event of `zero` and `hit` pixels of the target, and of `signal` and `noise` hits of the input.
 
     Counted over the given events of the dataset, before smearing. A `pattern` target lights all pixels of the pattern;
-    a `signal` target those of the kept hits, which are taken to lie on pixels of their own. DataError where a class is
-    empty, as no ratio to it exists.
+    a `signal` target those of the kept hits, which are taken to lie on pixels of their own. Of an event with more than
+    `max_hits` hits a random subset counts, whose share of the pixels is taken to be its share of the hits. DataError
+    where a class is empty, as no ratio to it exists.
     """
     pixels, hits = pixels_and_hits(dataset)
+    pixels, hits = pixels * np.minimum(1, max_hits / np.maximum(hits, 1)), np.minimum(hits, max_hits)
     signal = kept_hits(hits[events], n_signal)
     n_x, n_y, _ = dataset.detector.shape
     hit = float(np.mean(pixels[events])) if target == "pattern" else signal

@@ -12,6 +12,7 @@ from tofae_jax.array_types import Number
 from tofae_jax.losses.reductions import is_present, mean, total
 from tofae_jax.precision import wide
 
+LEAST_EPSILON = 1e-7
 BCE_EPSILON = 1e-6  # the least that float32 can tell from 1 with room to spare
 
 Image = Float[Array, "*batch y x"]
@@ -55,8 +56,12 @@ def bce(prediction: Image, target: Image, *, epsilon: Number = BCE_EPSILON, redu
     """Binary cross-entropy, `-mean [t log y + (1 - t) log(1 - y)]`, of predictions in [0, 1].
 
     Predictions are clipped to `[epsilon, 1 - epsilon]`, so that 0 and 1 stay finite; the gradient beyond is 0. The
-    reference clips the logarithm at -100 instead, and there the gradient reaches 1e12.
+    reference clips the logarithm at -100 instead, and there the gradient reaches 1e12. ValueError for a plain
+    epsilon below 1e-7, which float32 cannot take off from 1. (The outputs of a network that ends in bfloat16 are
+    exactly 1 from a logit of 6.2 on, where this has no gradient: let it end in float32, as the mixed policies do.)
     """
+    if isinstance(epsilon, int | float) and not LEAST_EPSILON <= epsilon < 0.5:
+        raise ValueError(f"epsilon must be from {LEAST_EPSILON} to below 0.5, got {epsilon}")
     return mean(_cross_entropy(wide(prediction), wide(target), epsilon), reduce)
 
 

@@ -99,7 +99,7 @@ def compute(metrics: Metrics, *, threshold: float, direct_has_time: bool = True)
     Returns `{"events", "loss", "counts", "outputs", "input", "direct", "masked"}`; `outputs` is `compute_outputs`, the
     last three hold efficiency, purity, F1, noise rejection and counts (`compute_confusion`) and what `compute_images`
     gives, in units of the full time range (`mse` in (t/T)²). The input has no SSIM. Without events all of it is 0 or,
-    for shares, 1.
+    for shares and nmi, 1 (percentages: 100).
 
     Args:
         metrics: sums of all batches.

@@ -19,8 +19,15 @@ def time_cells(
 
     What lies above is counted as latest, what lies below as earliest; pairs that `counts` does not mark get -1.
     """
-    # the product is exact for whole bins, and so is the quotient where an edge is met
-    place = [jnp.clip((times * TIME_BINS / n_t).astype(jnp.int32), 0, TIME_BINS - 1) for times in (prediction, target)]
+
+    def place_of(times: Array) -> Array:
+        scaled = times * TIME_BINS
+        place = (scaled / n_t).astype(jnp.int32)
+        # a quotient that should be whole may come out less; the products are exact
+        place += jnp.where((place + 1) * n_t <= scaled, 1, 0) - jnp.where(place * n_t > scaled, 1, 0)
+        return jnp.clip(place, 0, TIME_BINS - 1)
+
+    place = [place_of(times) for times in (prediction, target)]
     return jnp.where(counts, place[0] * TIME_BINS + place[1], -1)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tofae_jax.metrics.counts import count
+from tofae_jax.precision import wide
 
 OUTPUT_BINS = 50  # over [0, 1]
 _ROWS = 64
@@ -22,13 +23,15 @@ class OutputSums(NamedTuple):
     """lit: above the threshold"""
     n_below: Any
     """at or below it"""
+    n_not_finite: Any
+    """NaN or infinite: a network that is out of order"""
 
 
 def output_sums(
     output: Float[Array, "batch *pixels"], lit: Bool[Array, "batch *pixels"], is_event: Bool[Array, " batch"]
 ) -> OutputSums:
     """Distribution of the outputs in [0, 1] of a batch; `lit` is what the threshold makes of them."""
-    flat = output.reshape(len(output), -1)
+    flat = wide(output).reshape(len(output), -1)
     place = jnp.clip((flat * OUTPUT_BINS).astype(jnp.int32), 0, OUTPUT_BINS - 1)
     # most outputs share a bin, and on a GPU would wait for each other: neighbouring events have bins of their own
     row = jnp.arange(len(flat), dtype=jnp.int32) % _ROWS
@@ -36,9 +39,10 @@ def output_sums(
     place = (row[:, None] * OUTPUT_BINS + place).reshape(-1)
     rows = jnp.zeros((_ROWS + 1) * OUTPUT_BINS, jnp.int32).at[place].add(1, mode="promise_in_bounds")
     histogram = jnp.sum(rows.reshape(_ROWS + 1, OUTPUT_BINS)[:_ROWS], axis=0, dtype=jnp.int32)
-    n_above = count(lit, is_event)
+    finite = jnp.isfinite(flat)
+    n_above, n_finite = count(lit.reshape(flat.shape) & finite, is_event), count(finite, is_event)
     n_pixels = jnp.sum(is_event, dtype=jnp.int32) * flat.shape[1]
-    return OutputSums(histogram, n_above, n_pixels - n_above)
+    return OutputSums(histogram, n_above, n_finite - n_above, n_pixels - n_finite)
 
 
 def compute_outputs(sums: OutputSums, threshold: float) -> dict[str, Any]:
@@ -47,5 +51,6 @@ def compute_outputs(sums: OutputSums, threshold: float) -> dict[str, Any]:
         "threshold": float(threshold),
         "above": int(sums.n_above),
         "below": int(sums.n_below),
+        "not_finite": int(sums.n_not_finite),
         "histogram": [int(n) for n in sums.histogram],
     }

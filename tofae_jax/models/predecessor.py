@@ -7,6 +7,7 @@ names by position in a sequence. Here: `[y, x, in, out]` kernels, `[batch, y, x,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,34 @@ _DENSE = {
     "decode_1": ("dec.decoder_lin.3", "dec.decoder_lin.4", "BatchNorm_3"),
     "decode_2": ("dec.decoder_lin.6", "dec.decoder_lin.7", "BatchNorm_4"),
 }
+
+
+_NORMALISATION = ("weight", "bias", "running_mean", "running_var")
+
+
+def predecessor_shapes(*, n_y: int, n_x: int, latent: int, fc: int) -> dict[str, tuple[int, ...]]:
+    """Shape of every array that `variables_from_predecessor` needs, by the predecessor's name.
+
+    Args:
+        n_y: pixel rows of the detector.
+        n_x: pixel columns of the detector.
+        latent: length of the latent vector.
+        fc: length of the dense layers around it.
+    """
+    along = (1, *CHANNELS, *CHANNELS[-2::-1], 1)
+    channels = dict(zip(_CONVOLUTIONS, pairwise(along), strict=True))
+    flat = layer_sizes(n_y, n_x).flat
+    dense = dict(zip(_DENSE, [(flat, fc), (fc, fc), (fc, latent), (latent, fc), (fc, fc), (fc, flat)], strict=True))
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (layer, norm) in _CONVOLUTIONS.items():
+        n_in, n_out = channels[name]
+        shapes[f"{layer}.weight"] = (*((n_out, n_in) if name.startswith("down") else (n_in, n_out)), 3, 3)
+        shapes |= {f"{norm}.{part}": (n_out,) for part in _NORMALISATION} if norm else {f"{layer}.bias": (n_out,)}
+    for name, (layer, norm, _) in _DENSE.items():
+        n_in, n_out = dense[name]
+        shapes |= {f"{layer}.weight": (n_out, n_in), f"{layer}.bias": (n_out,)}
+        shapes |= {f"{norm}.{part}": (n_out,) for part in _NORMALISATION} if norm else {}
+    return shapes
 
 
 def _flat_order(n_y: int, n_x: int) -> np.ndarray:

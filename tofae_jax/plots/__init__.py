@@ -11,6 +11,7 @@ from tofae_jax.plots.distributions import dataset_distributions
 from tofae_jax.plots.events import event_3d, stage_panels
 from tofae_jax.plots.frame import Units
 from tofae_jax.plots.telemetry import threshold_telemetry
+from tofae_jax.plots.timeline import timer_timeline
 from tofae_jax.plots.views import EventView, check_view, load_views, save_views
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "stage_panels",
     "style",
     "threshold_telemetry",
+    "timer_timeline",
     "training_curves",
 ]

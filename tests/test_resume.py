@@ -1,0 +1,339 @@
+"""Runs that end early and go on: the same numbers as if nothing had happened, and clear words where that cannot be."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import msgspec
+import numpy as np
+import pytest
+
+from tofae_jax import cli, loop, observers, runs, training
+from tofae_jax.checkpoints import CheckpointError, Checkpoints, checksums
+from tofae_jax.config import Config, ConfigError, from_tree
+from tofae_jax.control import Control
+from tofae_jax.datasets.events import Events
+from tofae_jax.datasets.format import write_dataset
+from tofae_jax.detector import Detector
+from tofae_jax.evaluation import load_run
+from tofae_jax.instruments import read_recording
+from tofae_jax.runs import RunError, RunPaths, read_record, settings_of
+from tofae_jax.simulation.dataset import simulated_dataset
+from tofae_jax.tracking import read_history
+
+ROOT = Path(__file__).resolve().parent.parent
+DETECTOR = {"n_x": 12, "n_y": 16, "n_t": 40}
+STEPS = 7  # of an epoch
+TREE = {
+    "detector": DETECTOR,
+    "data": {"path": "d", "max_hits": 24, "train_share": 0.7, "validation_share": 0.15, "test_share": 0.15},
+    "degradation": {"n_signal": 8, "n_noise": [10, 20]},
+    "model": {"autoencoder": {"latent": 4, "fc": 16}},
+    "optimiser": {"learning_rate": 3e-3},
+    "train": {"epochs": 3, "batch": 16, "log_every": 3, "plots": "none"},
+    "tracking": {"tensorboard": False},
+}
+NOISE = {"degradation.n_noise": {"kind": "linear", "start": 2, "end": [10, 20]}}
+OVERFLOWING = {  # a loss scale that first falls and then rises
+    "precision": {"policy": "mixed_float16", "initial_loss_scale": 2.0**24, "scale_growth_steps": 3},
+    "loss": {"acb_mse": {"zero_weight": 1e3}},
+}
+FALLING_BACK = {
+    "precision": {"policy": "mixed_float16", "fallback_after": 2, "initial_loss_scale": 1},
+    "loss": {"acb_mse": {"zero_weight": 1e11}},
+}
+VARIANTS = {
+    "plain": {},
+    "no_threads": {"data": {"threads": 0}},
+    "float16": OVERFLOWING,
+    "fallback": FALLING_BACK,
+    "schedule": {"schedules": NOISE, "optimiser": {"schedule": "cosine", "warmup_steps": 4}},
+    "repeat": {"train": {"repeat_every": 2}},
+    "no_validation": {"data": {"validation_share": 0}},
+}
+
+
+def config(**sections):
+    tree = {name: dict(section) for name, section in TREE.items()}
+    for name, section in sections.items():
+        tree[name] = tree.get(name, {}) | section if isinstance(section, dict) else section
+    return from_tree(tree, Config, "test")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("resume")
+    simulated_dataset(path / "d", detector=Detector(**DETECTOR), weights={"v": 1}, n_events=160, seed=1)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def inside(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    """A run of a variant of the settings that nothing interrupted, trained when first asked for."""
+    known = {}
+
+    def get(variant):
+        if variant not in known:
+            known[variant] = training.train(config(runs={"name": variant}, **VARIANTS[variant]))[0]
+        return known[variant]
+
+    return get
+
+
+def stopping_after(steps, patch, asks=0):
+    """Have every control ask to stop after the look that follows this many steps; it is asked after epochs too."""
+
+    def reason(self):
+        nonlocal asks
+        asks += 1
+        return "test" if asks >= steps + (steps - 1) // STEPS else ""
+
+    patch.setattr(Control, "reason_to_stop", reason)
+
+
+def stopped(c, steps):
+    """A new run that was asked to stop after so many steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        stopping_after(steps, patch)
+        paths, record = training.train(c)
+    assert (record.status, record.reason, record.results["steps"]) == ("stopped", "test", steps)
+    return paths
+
+
+def resumed(paths, **sections):
+    c = settings_of(paths.folder)
+    for name, changes in sections.items():
+        c = msgspec.structs.replace(c, **{name: msgspec.structs.replace(getattr(c, name), **changes)})
+    return training.resume(str(paths.folder), c)[1]
+
+
+def newest(paths):
+    with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
+        return checkpoints.read_meta(checkpoints.numbers()[-1])
+
+
+def timeless(history):
+    return [{k: v for k, v in record.items() if k != "time"} for record in history]
+
+
+def assert_same(paths, other):
+    """Parameters, statistics, optimiser, key, loss scale; history; metrics; results."""
+    one, two = newest(paths), newest(other)
+    assert one.batches_delivered == two.batches_delivered
+    assert one.checksums == two.checksums
+    assert timeless(one.history) == timeless(two.history)
+    assert timeless(read_history(paths.metrics)) == timeless(read_history(other.metrics)) == timeless(one.history)
+    results = [
+        {k: v for k, v in read_record(p.folder)[1].results.items() if k != "training_s"} for p in (paths, other)
+    ]
+    assert results[0] == results[1]
+
+
+@pytest.mark.backlog("B19", "B55", "B63")
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("steps", [STEPS + 2])
+def test_a_run_stopped_within_an_epoch_and_resumed_is_the_same(whole, variant, steps, capsys):
+    paths = stopped(config(runs={"name": "halves"}, **VARIANTS[variant]), steps)
+    meta = newest(paths)
+    assert (meta.epoch, meta.step, meta.under_way.steps) == (1, steps, steps - STEPS)
+    capsys.readouterr()
+    record = resumed(paths)
+    assert f"resuming after step {steps} (epoch 1, step 2 of the next)" in capsys.readouterr().err
+    assert record.status == "finished"
+    assert_same(paths, whole(variant))
+    assert [(s.status, s.from_step) for s in record.sessions] == [("stopped", 0), ("finished", steps)]
+    if variant == "float16":
+        scales = [epoch["train"]["loss_scale"] for epoch in meta.history]
+        assert scales[0] < 2.0**24
+        assert record.results["steps_skipped"] > 0
+    if variant == "fallback":
+        assert record.results["precision"] == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize("variant", ["plain", "fallback"])
+@pytest.mark.parametrize("steps", [[1], [2, STEPS], [STEPS, STEPS + 1, 2 * STEPS]])
+def test_a_run_may_be_stopped_anywhere_and_often(whole, variant, steps):
+    """Between looks at the losses, after the first step, at the end of an epoch; each stop counts from the start."""
+    paths = stopped(config(runs={"name": "often"}, **VARIANTS[variant]), steps[0])
+    for before, now in zip(steps, steps[1:], strict=False):
+        with pytest.MonkeyPatch.context() as patch:
+            stopping_after(now, patch, asks=before + before // STEPS)
+            record = resumed(paths)
+        assert (record.status, record.results["steps"]) == ("stopped", now)
+    record = resumed(paths)
+    assert_same(paths, whole(variant))
+    assert [session.from_step for session in record.sessions] == [0, *steps]
+
+
+def test_resumed_otherwise_it_differs(whole):
+    """The negative control: with fewer epochs, or another seed, the comparison fails."""
+    other, _ = training.train(config(seed=1))
+    with pytest.raises(AssertionError):
+        assert_same(other, whole("plain"))
+    with pytest.raises(AssertionError):
+        assert_same(stopped(config(), STEPS), whole("plain"))
+
+
+def test_saving_within_epochs_changes_nothing(whole):
+    for variant in ("plain", "fallback"):
+        c = config(checkpoints={"every_minutes": 1e-9}, runs={"name": "saves"}, **VARIANTS[variant])
+        assert_same(training.train(c)[0], whole(variant))
+
+
+def test_a_run_killed_at_random_moments_is_the_same(tmp_path):
+    spec = importlib.util.spec_from_file_location("stress_resume", ROOT / "benchmarks" / "stress_resume.py")
+    stress = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stress)
+    result = stress.stress(tmp_path, stress.Options(kills=2, epochs=8, spread_s=6.0, seed=4))
+    assert result["problems"] == []
+    assert result["kills"] >= 1
+
+
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def checkpoint_folder(paths):
+    return max(path for path in paths.checkpoints.iterdir() if path.name.startswith("step_"))
+
+
+@pytest.mark.backlog("B21")
+@pytest.mark.parametrize("damage", [flip_a_bit, cut])
+def test_a_damaged_newest_checkpoint_costs_only_its_own_steps(whole, damage, capsys):
+    paths = stopped(config(runs={"name": "damaged"}), STEPS + 2)
+    files = [p for p in (checkpoint_folder(paths) / "model").rglob("*") if p.is_file() and "d" in p.parts]
+    damage(max(files, key=lambda file: file.stat().st_size))
+    capsys.readouterr()
+    resumed(paths)
+    said = capsys.readouterr().err
+    assert f"checkpoint {STEPS + 2}" in said
+    assert f"using checkpoint {STEPS} (epoch 1) instead" in said
+    assert_same(paths, whole("plain"))
+
+
+def test_a_checkpoint_of_a_newer_package_is_not_deleted():
+    """It is not damaged: the newer package could still read it."""
+    paths = stopped(config(runs={"name": "newer"}), STEPS + 2)
+    file = checkpoint_folder(paths) / "meta" / "metadata"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 99}))
+    with pytest.raises(CheckpointError, match="schema version 99, newer than this package"):
+        resumed(paths)
+    assert file.is_file()
+
+
+def run_folders():
+    return set(Path("runs").iterdir()) if Path("runs").exists() else set()
+
+
+@pytest.mark.backlog("B54")
+def test_a_finished_run_has_nothing_left_to_do(whole, capsys):
+    run, before = str(whole("plain").folder), whole("plain").record.read_text()
+    assert cli.main(["train", "--resume", run]) == 2
+    assert "finished after 3 epochs; a larger --train.epochs goes on" in capsys.readouterr().err
+    assert whole("plain").record.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--optimiser.learning-rate", "0.1"], ("optimiser.learning_rate = 0.1", "its own, 0.003", "--from")),
+        (["--train.batch", "8"], ("train.batch = 8", "its own, 16", "--from")),
+        (["--data.max-hits", "8"], ("data.max_hits = 8", "--from")),
+        (["--checkpoints.metric", "loss"], ("checkpoints.metric",)),
+        (["--checkpoints.better", "lower"], ("checkpoints.better",)),
+        (["--config", "x.toml"], ("--resume goes on with a run's own settings",)),
+        (["--from", "x"], ("--resume goes on with a run's own settings",)),
+    ],
+)
+def test_a_resumed_run_keeps_its_settings(whole, words, said, capsys):
+    """Also how its epochs are compared: scores of two metrics have no common order."""
+    paths, before = whole("plain"), whole("plain").record.read_text()
+    assert cli.main(["train", "--resume", str(paths.folder), "--train.epochs", "4", *words]) == 2
+    line = capsys.readouterr().err
+    assert all(part in line for part in said), line
+    assert line.count("\n") == 1
+    assert paths.record.read_text() == before
+
+
+@pytest.mark.parametrize("option", ["--resume=", "--from="])
+def test_an_empty_run_is_no_demo(option, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("a new run was started"))
+    assert cli.main(["train", option]) == 2
+    assert f"{option[:-1]} needs a value" in capsys.readouterr().err
+
+
+def test_other_data_are_refused_and_none_are_made(whole, tmp_path, monkeypatch):
+    paths = stopped(config(runs={"name": "moved"}), 2)
+    simulated_dataset(tmp_path / "e", detector=Detector(**DETECTOR), weights={"v": 1}, n_events=160, seed=2)
+    with pytest.raises(RunError, match="not the dataset that run moved-.* was trained on"):
+        resumed(paths, data={"path": str(tmp_path / "e")})
+    monkeypatch.chdir(tmp_path)  # where there is no d: the run knows where its data are
+    record = resumed(paths)
+    assert record.status == "finished"
+    assert not (tmp_path / "d").exists()
+    assert_same(paths, whole("plain"))
+
+
+def test_data_that_are_gone_are_named_and_none_are_made(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d").symlink_to(folder / "d")
+    paths = stopped(config(runs={"name": "gone"}), 2)
+    (tmp_path / "d").unlink()
+    record = json.loads(paths.record.read_text())
+    record["data"]["path"] = str(tmp_path / "d")
+    paths.record.write_text(json.dumps(record))
+    assert cli.main(["train", "--resume", str(paths.folder)]) == 2
+    said = capsys.readouterr().err
+    assert "--data.path" in said
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_run_that_another_process_works_on_is_refused(whole):
+    paths, before = stopped(config(runs={"name": "locked"}), 2), None
+    code = "import sys; from tofae_jax.runs import RunPaths, locked\n"
+    code += "with locked(RunPaths(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(paths.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    with process:
+        assert process.stdout.readline() == b"held\n"
+        before = paths.record.read_text()
+        with pytest.raises(RunError, match=r"locked-.*: another process works on this run"):
+            resumed(paths)
+        assert paths.record.read_text() == before
+        process.send_signal(signal.SIGKILL)
+    assert resumed(paths).status == "finished"  # a killed process holds nothing
+    assert_same(paths, whole("plain"))
+
+
+def test_more_epochs_go_on_where_the_learning_rate_is_constant(whole):
+    paths, _ = training.train(config(train={"epochs": 1}))
+    with pytest.raises(ConfigError, match="optimiser.schedule and schedules run over all epochs"):
+        resumed(stopped(config(optimiser={"schedule": "cosine"}), 2), train={"epochs": 4} | as_is())
+    record = resumed(paths, train={"epochs": 3})
+    assert record.results["epochs"] == 3
+    assert_same(paths, whole("plain"))
+
+
+def as_is():
+    return {}

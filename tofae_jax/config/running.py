@@ -1,0 +1,127 @@
+"""Settings of how a run goes on, is kept and is watched; none of them changes what it computes but `epochs`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+
+from tofae_jax.config.base import Count, Positive, PositiveCount, Section
+
+PlotMode = Literal["show", "save", "both", "none"]
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds from e.g. `30m`, `1h30m`, `90s`; None from an empty text; ValueError from any other."""
+    if not text:
+        return None
+    if not re.fullmatch(r"(\d+(\.\d+)?[hms])+", text):
+        raise ValueError(f"time_limit must look like 30m, 2h, 1h30m or 90s, got {text!r}")
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([hms])", text))
+
+
+class TrainConfig(Section, frozen=True):
+    """the training loop"""
+
+    epochs: PositiveCount = 10
+    """passes over the training events"""
+    batch: PositiveCount = 250
+    """events per step"""
+    target: Literal["pattern", "signal"] = "pattern"
+    """what the network is to give: the whole pattern, or only the kept signal"""
+    repeat_every: Count = 0
+    """replay the same draws every so many epochs; 0: new draws in every epoch"""
+    log_every: PositiveCount = 20
+    """steps between looks at the losses"""
+    time_limit: str = ""
+    """stop, save and write everything after this time, e.g. 30m, 2h, 1h30m, 90s; empty: none"""
+    plots: PlotMode = "save"
+    """figures at the end of the run"""
+    jit: bool = True
+    """compile the steps; without it they run operation by operation, slowly, for debugging"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        parse_duration(self.time_limit)
+
+
+class CheckpointsConfig(Section, frozen=True):
+    """when the state of a run is saved, and what is kept"""
+
+    every_epochs: PositiveCount = 1
+    """epochs between checkpoints; the last epoch has one always"""
+    every_minutes: Positive | None = None
+    """also within an epoch, after this time; None: only between epochs"""
+    keep: PositiveCount = 2
+    """newest checkpoints kept"""
+    keep_best: PositiveCount = 1
+    """best checkpoints kept beside them"""
+    metric: str = "masked.f1"
+    """number of the validation that makes one epoch better than another, e.g. loss or direct.ssim"""
+    better: Literal["higher", "lower"] = "higher"
+    """which values of it are better"""
+
+
+class TrackingConfig(Section, frozen=True):
+    """TensorBoard"""
+
+    tensorboard: bool = True
+    """write TensorBoard files"""
+    images_every: Count = 5
+    """epochs between pictures of a validation event; 0: none"""
+    histograms_every: Count = 5
+    """epochs between histograms of the weights; 0: none"""
+    dashboard: bool = False
+    """start a TensorBoard server for the runs, where it is installed and there is a display"""
+    dashboard_headless: bool = False
+    """start it on a machine without a display too"""
+    dashboard_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 6006
+    """its port on 127.0.0.1; 0: any free one"""
+
+
+class InstrumentsConfig(Section, frozen=True):
+    """what may be measured and recorded beside; all off by default"""
+
+    record_every: Count = 0
+    """epochs between recordings of activations, weights and biases; 0: none"""
+    record_flush_every: PositiveCount = 5
+    """recorded epochs between writes"""
+    record_memory_mib: Positive = 256.0
+    """memory that recordings may take before they are written"""
+    timer: bool = False
+    """time the parts of the run, with a timeline plot"""
+    profile_steps: Count = 0
+    """training steps traced with JAX's profiler; 0: none"""
+    profile_first_step: PositiveCount = 10
+    """first of them, counted from 1, after the ones that compile"""
+    profile_folder: str = ""
+    """where the trace goes; empty: profile/ in the run folder"""
+    python_profile: bool = False
+    """profile the Python code of the whole run"""
+    python_profile_viewer: bool = False
+    """and open it in snakeviz, where that is installed"""
+
+
+class StartConfig(Section, frozen=True):
+    """what a run starts from, if not from scratch"""
+
+    run: str = ""
+    """another run, whose best weights this one starts from; also: --from RUN"""
+    optimiser: bool = False
+    """take over its optimiser's state too"""
+
+
+class RunsConfig(Section, frozen=True):
+    """where runs are kept"""
+
+    folder: str = "runs"
+    """parent of all run folders"""
+    name: str = ""
+    """put at the front of the run id"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        if not all(c.isalnum() or c in "-_." for c in self.name) or self.name.startswith("."):
+            raise ValueError(f"name may hold letters, digits, '-', '_' and '.', got {self.name!r}")

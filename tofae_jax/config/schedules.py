@@ -1,0 +1,149 @@
+"""Settings that change from epoch to epoch: degradation, loss weights, learning rate, by key, in a recipe.
+
+```toml
+[schedules."degradation.n_noise"]
+kind = "linear"
+start = 20
+end = 200
+last_epoch = 10
+```
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from tofae_jax.config.base import PositiveCount, Section
+from tofae_jax.config.reading import ConfigError, from_tree, to_tree
+
+Amount = float | tuple[float, float]
+C = TypeVar("C", bound=msgspec.Struct)
+
+_NEEDS = {
+    "constant": ("value",),
+    "linear": ("start", "end"),
+    "cosine": ("start", "end"),
+    "steps": ("value", "factor", "every"),
+    "table": ("points",),
+}
+_OPTIONAL = {"linear": ("first_epoch", "last_epoch"), "cosine": ("first_epoch", "last_epoch"), "table": ("hold",)}
+SCHEDULABLE = ("degradation.", "loss.", "optimiser.learning_rate")  # beginnings of keys
+
+
+class ScheduleConfig(Section, frozen=True, omit_defaults=True):
+    """how one setting changes; a value may be a range [low, high] where the setting may"""
+
+    kind: Literal["constant", "linear", "cosine", "steps", "table"]
+    """constant: value; linear, cosine: start to end; steps: value times factor every so many epochs; table: points"""
+    value: Amount | None = None
+    """the value, or the first one of steps"""
+    start: Amount | None = None
+    """up to and in first_epoch"""
+    end: Amount | None = None
+    """from last_epoch on"""
+    first_epoch: PositiveCount | None = None
+    """None: 1"""
+    last_epoch: PositiveCount | None = None
+    """None: the last of the run"""
+    factor: float | None = None
+    """of each step"""
+    every: PositiveCount | None = None
+    """epochs per step"""
+    points: tuple[tuple[int, Amount], ...] = ()
+    """[epoch, value] pairs in rising order, with straight lines between them"""
+    hold: bool = False
+    """keep each point's value until the next instead"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        for name in _NEEDS[self.kind]:
+            if getattr(self, name) in (None, ()):
+                raise ValueError(f"{name} is missing: a {self.kind} schedule needs {', '.join(_NEEDS[self.kind])}")
+        known = {"kind", *_NEEDS[self.kind], *_OPTIONAL.get(self.kind, ())}
+        for name in set(self.__struct_fields__) - known:
+            if getattr(self, name) not in (None, (), False):
+                raise ValueError(f"{name} has no meaning for a {self.kind} schedule")
+        epochs = [epoch for epoch, _ in self.points]
+        if epochs != sorted(set(epochs)) or (epochs and epochs[0] < 1):
+            raise ValueError(f"points must have rising epochs from 1, got {epochs}")
+        if self.last_epoch is not None and self.last_epoch <= (self.first_epoch or 1):
+            raise ValueError(f"last_epoch must be after first_epoch {self.first_epoch or 1}, got {self.last_epoch}")
+
+
+def _between(start: Amount, end: Amount, share: float) -> Amount:
+    """Part of the way from `start` to `end`, a number taking part as the range that holds only it."""
+    if not isinstance(start, tuple) and not isinstance(end, tuple):
+        return start + share * (end - start)
+    (a, b), (c, d) = (amount if isinstance(amount, tuple) else (amount, amount) for amount in (start, end))
+    return a + share * (c - a), b + share * (d - b)
+
+
+def _times(amount: Amount, factor: float) -> Amount:
+    return (amount[0] * factor, amount[1] * factor) if isinstance(amount, tuple) else amount * factor
+
+
+def value_at(schedule: ScheduleConfig, epoch: int, n_epochs: int) -> Amount:
+    """The value in an epoch, counted from 1, of a run of `n_epochs`."""
+    s: Any = schedule
+    if s.kind == "constant":
+        return s.value
+    if s.kind == "steps":
+        return _times(s.value, s.factor ** ((epoch - 1) // s.every))
+    if s.kind == "table":
+        place = bisect.bisect_right([point for point, _ in s.points], epoch)
+        if place in (0, len(s.points)) or s.hold:
+            return s.points[max(place - 1, 0)][1]
+        (before, low), (after, high) = s.points[place - 1 : place + 1]
+        return _between(low, high, (epoch - before) / (after - before))
+    first, last = s.first_epoch or 1, s.last_epoch or n_epochs
+    share = min(max((epoch - first) / (last - first), 0.0), 1.0) if last > first else 1.0
+    return _between(s.start, s.end, share if s.kind == "linear" else 0.5 * (1 - math.cos(math.pi * share)))
+
+
+def _numbers_like(amount: Amount, there: Any) -> Any:
+    """The amount as whole numbers where the setting has them."""
+    whole = isinstance(there[0] if isinstance(there, list | tuple) else there, int)
+    numbers = list(amount) if isinstance(amount, tuple) else [amount]
+    numbers = [round(number) for number in numbers] if whole else numbers
+    return numbers if isinstance(amount, tuple) else numbers[0]
+
+
+def _place(tree: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The section that holds a setting, and the setting's name in it."""
+    *sections, name = key.split(".")
+    section: Any = tree
+    for part in sections:
+        section = section.get(part) if isinstance(section, dict) else None
+    there = section.get(name) if isinstance(section, dict) else None
+    if not key.startswith(SCHEDULABLE) or there is None or isinstance(there, dict | bool):
+        raise ConfigError(
+            f"schedules: {key!r} cannot be scheduled; degradation settings, weights of the loss and "
+            "optimiser.learning_rate can"
+        )
+    if key.startswith("loss.") and sections[-1] != tree["loss"]["name"]:
+        raise ConfigError(f"schedules: {key!r} has no effect, as loss.name is {tree['loss']['name']}")
+    if isinstance(there, str) and not (key.startswith("loss.") and there == "auto"):
+        raise ConfigError(f"schedules: {key!r} is not a number")
+    return section, name
+
+
+def at_epoch(config: C, epoch: int) -> C:
+    """The settings in force in an epoch, counted from 1; ConfigError names a key or value that is not allowed."""
+    schedules: dict[str, ScheduleConfig] = getattr(config, "schedules")  # noqa: B009
+    if not schedules:
+        return config
+    tree = to_tree(config)
+    for key, schedule in schedules.items():
+        section, name = _place(tree, key)
+        section[name] = _numbers_like(value_at(schedule, epoch, tree["train"]["epochs"]), section[name])
+    return from_tree(tree, type(config), f"schedules, epoch {epoch}")
+
+
+def in_force(config: msgspec.Struct, epoch: int) -> dict[str, Any]:
+    """The scheduled settings by key, with their values in an epoch."""
+    tree, schedules = to_tree(at_epoch(config, epoch)), getattr(config, "schedules")  # noqa: B009
+    return {key: section[name] for key in schedules for section, name in [_place(tree, key)]}

@@ -1,0 +1,90 @@
+"""Which run started from which."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.tree import Tree
+
+from tofae_jax.runs import RunError, RunRecord, read_record
+
+
+def read_family(places: Sequence[str | Path]) -> list[RunRecord]:
+    """Records of all runs at the places, each a run folder or a folder of runs, by start; RunError where none is."""
+    found: dict[str, RunRecord] = {}
+    for place in map(Path, places):
+        if not place.is_dir():
+            raise RunError(f"{place}: no such folder")
+        folders = [place] if (place / "run.json").is_file() else sorted(p for p in place.iterdir() if p.is_dir())
+        for folder in folders:
+            if (folder / "run.json").is_file():
+                record = read_record(folder)[1]
+                found[record.run_id] = record
+    if not found:
+        raise RunError(f"{', '.join(map(str, places))}: no runs here")
+    return sorted(found.values(), key=lambda record: (record.started, record.run_id))
+
+
+def _number(tree: Any, path: str) -> float | None:
+    for name in path.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return float(tree) if isinstance(tree, int | float) else None
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _line(record: RunRecord, inherited_s: float, metric: str) -> str:
+    results = record.results
+    own_s = results.get("training_s", 0.0)
+    parts = [record.status]
+    if "epochs" in results:
+        parts.append(f"{results['epochs']} epochs, best {results.get('best_epoch')}")
+    parts.append(_duration(own_s) + (f", {_duration(own_s + inherited_s)} in all" if inherited_s else ""))
+    value = _number(results.get("test"), metric)
+    parts.append(f"{metric} {'-' if value is None else f'{value:.4g}'}")
+    return f"{record.run_id}: {'; '.join(parts)}"
+
+
+def family_tree(records: Iterable[RunRecord], *, metric: str = "masked.f1") -> str:
+    """The records as trees of text: each run under its parent, with its own training time and that of its whole line.
+
+    A parent that is not among them is named with `(not here)`. A run that claims to descend from itself is a root.
+    """
+    known = {record.run_id: record for record in records}
+    children: dict[str | None, list[RunRecord]] = {}
+    for record in known.values():
+        children.setdefault(None if _is_own_ancestor(record, known) else record.parent_run_id, []).append(record)
+    forest = Tree("", hide_root=True)
+
+    def grow(branch: Tree, record: RunRecord, inherited_s: float) -> None:
+        twig = branch.add(_line(record, inherited_s, metric))
+        for child in children.get(record.run_id, []):
+            grow(twig, child, inherited_s + record.results.get("training_s", 0.0))
+
+    for root in children.get(None, []):
+        grow(forest, root, 0.0)
+    for missing in [parent for parent in children if parent is not None and parent not in known]:
+        branch = forest.add(f"{missing} (not here)")
+        for child in children[missing]:
+            grow(branch, child, 0.0)
+    console = Console(width=200, color_system=None, file=io.StringIO(), record=True, highlight=False, markup=False)
+    console.print(forest)
+    return "\n".join(line.rstrip() for line in console.export_text().splitlines())
+
+
+def _is_own_ancestor(record: RunRecord, known: dict[str, RunRecord]) -> bool:
+    seen: set[str] = set()
+    current = known.get(record.parent_run_id or "")
+    while current is not None and current.run_id not in seen and current is not record:
+        seen.add(current.run_id)
+        current = known.get(current.parent_run_id or "")
+    return current is record

@@ -1,0 +1,149 @@
+"""All that watches a run: metrics file, TensorBoard, recorder, timer, profilers. Closed on every path out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import msgspec
+import numpy as np
+
+from tofae_jax import plots
+from tofae_jax.config import Config
+from tofae_jax.dashboard import start_dashboard
+from tofae_jax.instruments import Recorder, StepProfiler, Timer, activations_of, python_profile, split_parameters
+from tofae_jax.runs import RunPaths
+from tofae_jax.tracking import Tracker, stage_image
+from tofae_jax.train_state import TrainState
+
+if TYPE_CHECKING:
+    from tofae_jax.loop import Loop
+
+MIB = 2**20
+
+
+class Observers:
+    """A context manager; without instruments it costs a few microseconds per step."""
+
+    def __init__(
+        self, config: Config, paths: RunPaths, *, resumed_after: int | None, say: Callable[[str], None]
+    ) -> None:
+        """Nothing is opened before the context is entered; `resumed_after` epochs were logged before."""
+        self._config, self._paths, self._resumed_after, self._say = config, paths, resumed_after, say
+        self._stack = ExitStack()
+        self._profiler: StepProfiler | None = None
+        self._recorder: Recorder | None = None
+
+    def __enter__(self) -> Observers:
+        with ExitStack() as stack:
+            self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+        if self._config.instruments.timer:
+            self.timer.save(self._paths.timeline)
+            figure = plots.timer_timeline(self.timer.spans)
+            mode = self._config.train.plots
+            if mode != "none":
+                plots.deliver(figure, self._paths.plots / "timeline.png", mode)
+
+    def _open(self, stack: ExitStack) -> None:
+        wanted, tracking = self._config.instruments, self._config.tracking
+        folder = self._paths.tensorboard if tracking.tensorboard else None
+        self.tracker = stack.enter_context(Tracker(self._paths.metrics, folder, resumed_after=self._resumed_after))
+        self.tracker.text("settings", msgspec.json.format(msgspec.json.encode(self._config), indent=1).decode())
+        if tracking.dashboard:
+            dashboard = start_dashboard(
+                self._paths.folder.parent,
+                port=tracking.dashboard_port,
+                headless_too=tracking.dashboard_headless,
+                say=self._say,
+            )
+            if dashboard is not None:
+                stack.enter_context(dashboard)
+        self.timer = stack.enter_context(Timer(enabled=wanted.timer))
+        if wanted.record_every:
+            self._recorder = stack.enter_context(
+                Recorder(
+                    self._paths.recordings,
+                    flush_every=wanted.record_flush_every,
+                    memory_cap_bytes=int(wanted.record_memory_mib * MIB),
+                )
+            )
+        if wanted.profile_steps:
+            place = Path(wanted.profile_folder) if wanted.profile_folder else self._paths.profile
+            self._profiler = stack.enter_context(
+                StepProfiler(place, first_step=wanted.profile_first_step, n_steps=wanted.profile_steps, say=self._say)
+            )
+        if wanted.python_profile:
+            path = self._paths.profile / "python.pstats"
+            stack.enter_context(python_profile(path, viewer=wanted.python_profile_viewer, say=self._say))
+
+    def span(self, name: str) -> AbstractContextManager[Any]:
+        """Time a part of the run, if that is wanted."""
+        return self.timer.span(name)
+
+    @contextmanager
+    def step(self, number: int, state: TrainState) -> Iterator[None]:
+        """Around the training step of this number, counted from 1 over the whole run, that begins with `state`."""
+        if self._profiler is None:
+            yield
+            return
+        self._profiler.at_step(number, wait_for=state)
+        with self._profiler.step_annotation(number):
+            yield
+
+    def epoch(self, record: dict[str, Any], loop: Loop, state: TrainState) -> None:
+        """An epoch is done."""
+        epoch, tracking = record["epoch"], self._config.tracking
+        with self.span("tracking"):
+            if tracking.tensorboard and _is_due(epoch, tracking.images_every):
+                self.tracker.images(epoch, _pictures(loop, state))
+            if tracking.tensorboard and _is_due(epoch, tracking.histograms_every):
+                self.tracker.histograms(epoch, _named(state.params))
+            if self._recorder is not None and _is_due(epoch, self._config.instruments.record_every):
+                self._record(self._recorder, epoch, loop, state)
+            self.tracker.epoch(record)
+
+    def _record(self, recorder: Recorder, epoch: int, loop: Loop, state: TrainState) -> None:
+        weights, biases = split_parameters(state.params)
+        recorder.record(epoch, "weights", weights)
+        recorder.record(epoch, "biases", biases)
+        events = loop.work.splits.validation if len(loop.work.splits.validation) else loop.work.splits.train[:1]
+        images = loop.evaluator.inputs(state.variables, loop.evaluation_source(events[:1]), loop.key, loop.settings)
+        recorder.record(
+            epoch, "activations", activations_of(loop.assembly.model, state.variables, jax.device_put(images))
+        )
+
+
+def _is_due(epoch: int, every: int) -> bool:
+    return every > 0 and epoch % every == 0
+
+
+def _named(params: Any) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(params))
+    return {"/".join(str(getattr(key, "key", key)) for key in path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _pictures(loop: Loop, state: TrainState) -> dict[str, np.ndarray]:
+    """Stages of the first validation event."""
+    if not len(loop.work.splits.validation):
+        return {}
+    source = loop.evaluation_source(loop.work.splits.validation)
+    [view] = loop.evaluator.views(state.variables, source, loop.key, loop.settings, n_events=1)
+    detector = loop.config.detector
+    images = {name: _image(getattr(view, name), detector.n_y, detector.n_x) for name in ("pattern", "smeared", "hits")}
+    images["masked"] = _image(view.hits[view.kept], detector.n_y, detector.n_x)
+    images["direct"] = view.direct if view.has_time else view.direct * detector.n_t
+    return {f"stage/{name}": stage_image(image, detector.n_t) for name, image in images.items()}
+
+
+def _image(hits: np.ndarray, n_y: int, n_x: int) -> np.ndarray:
+    image = np.zeros((n_y, n_x), np.float32)
+    np.maximum.at(image, (hits[:, 1], hits[:, 0]), hits[:, 2])
+    return image

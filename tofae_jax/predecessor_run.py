@@ -1,0 +1,213 @@
+"""A run folder from the predecessor's checkpoint, for evaluation, denoising, and as the start of other runs.
+
+Weights and batch statistics are taken over number by number, in the precision that the file names. The optimiser's
+state is not: a run that starts from this one has a fresh one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tofae_jax import runs
+from tofae_jax.assembly import Assembly, assemble, describe_devices, seeds_of
+from tofae_jax.checkpoints import CheckpointMeta, Checkpoints
+from tofae_jax.config import Config, from_tree, to_tree
+from tofae_jax.datasets.events import DataError
+from tofae_jax.datasets.predecessor_checkpoint import PredecessorCheckpoint
+from tofae_jax.datasets.readers_lists import one_line
+from tofae_jax.detector import Detector
+from tofae_jax.models.predecessor import predecessor_shapes, variables_from_predecessor
+from tofae_jax.precision import cast_variables, prepare
+from tofae_jax.runs import RunError, RunPaths, RunRecord, Session
+from tofae_jax.train_state import TrainState
+
+
+def predecessor_run(
+    checkpoint: PredecessorCheckpoint,
+    out: str | Path,
+    *,
+    detector: Detector,
+    overwrite: bool = False,
+    command: list[str] | None = None,
+) -> tuple[RunPaths, RunRecord]:
+    """Make the run folder `out` of a checkpoint; returns its paths and its record.
+
+    Settings that the file does not know are the defaults. A float64 checkpoint switches 64-bit numbers on for the
+    whole process.
+
+    Args:
+        checkpoint: as read from a file.
+        out: folder to be made, whose name is the run's id; it appears only when complete.
+        detector: that the network was trained for.
+        overwrite: replace a run that is there; anything else there is never replaced.
+        command: for the record.
+
+    Raises:
+        DataError: an array is missing, unknown, or does not fit the detector; the message names it.
+        RunError: something is at `out` already.
+    """
+    started = runs.now()
+    paths = RunPaths(out)
+    _check_free(paths, checkpoint.path, overwrite=overwrite)
+    config = _settings(checkpoint, detector)
+    _check_weights(checkpoint, detector)
+    prepare(config.precision.policy)
+    assembly = assemble(config)
+    state = _state(checkpoint, assembly)
+    record = _record(checkpoint, config, state, run_id=paths.folder.name, started=started, command=command or [])
+    with _appearing(paths) as partial:
+        with Checkpoints(partial.checkpoints) as checkpoints:
+            checkpoints.save(state, _meta(checkpoint, record, config), score=None)
+        runs.write_record(partial, record)
+    return paths, record
+
+
+def _settings(checkpoint: PredecessorCheckpoint, detector: Detector) -> Config:
+    tree = {
+        "detector": to_tree(detector),
+        "model": {"name": "autoencoder", "autoencoder": {"latent": checkpoint.latent, "fc": checkpoint.fc}},
+        "normalisation": {"name": "gapped", "threshold": checkpoint.threshold},
+        "precision": {"policy": checkpoint.policy},
+    }
+    return from_tree(tree, Config, str(checkpoint.path))
+
+
+def _check_weights(checkpoint: PredecessorCheckpoint, detector: Detector) -> None:
+    """DataError that names the first array that is missing, has another shape, or is not known."""
+    sizes = {"n_y": detector.n_y, "n_x": detector.n_x, "latent": checkpoint.latent, "fc": checkpoint.fc}
+    shapes = predecessor_shapes(**sizes)
+    for name, shape in shapes.items():
+        own_name = name.partition(".")[2]
+        if name not in checkpoint.weights:
+            raise DataError(f"{checkpoint.path}: lacks array {own_name!r}")
+        if (found := checkpoint.weights[name].shape) != shape:
+            told = ", ".join(f"{key} = {value}" for key, value in sizes.items())
+            raise DataError(
+                f"{checkpoint.path}: array {own_name!r} has shape {list(found)}; {list(shape)} needed for {told}; "
+                "--detector.n-x and --detector.n-y say what detector it was trained for"
+            )
+    if unknown := sorted(checkpoint.weights.keys() - shapes.keys()):
+        shown = one_line(repr(unknown[0].partition(".")[2]))
+        raise DataError(f"{checkpoint.path}: array {shown} is not one of the autoencoder's")
+
+
+def _state(checkpoint: PredecessorCheckpoint, assembly: Assembly) -> TrainState:
+    """A fresh state with the checkpoint's weights and batch statistics."""
+    detector = assembly.config.detector
+    mapped = variables_from_predecessor(checkpoint.weights, n_y=detector.n_y, n_x=detector.n_x)
+    with np.errstate(over="ignore"):  # found below, by name
+        variables = jax.tree.map(jnp.asarray, cast_variables(mapped, assembly.policy))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        if not bool(jnp.all(jnp.isfinite(leaf))):
+            name = jax.tree_util.keystr(path)
+            raise DataError(f"{checkpoint.path}: {name} has numbers too large for {leaf.dtype}, its precision")
+    state = assembly.fresh_state()
+    return state.replace(params=variables["params"], batch_stats=variables["batch_stats"])
+
+
+def _record(
+    checkpoint: PredecessorCheckpoint,
+    config: Config,
+    state: TrainState,
+    *,
+    run_id: str,
+    started: str,
+    command: list[str],
+) -> RunRecord:
+    reason = f"converted from {checkpoint.path.name}, SHA-256 {checkpoint.sha256}"
+    provenance = {
+        "converted_from": checkpoint.path.name,
+        "sha256": checkpoint.sha256,
+        "epoch": checkpoint.epoch,
+        "left_out": list(checkpoint.left_out),
+    }
+    results: dict[str, Any] = {
+        "best_epoch": checkpoint.epoch,
+        "epochs": checkpoint.epoch,
+        "steps": 0,  # here
+        "test": None,
+        "hits_dropped": 0,
+        "training_s": 0.0,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "precision": config.precision.policy,
+    }
+    ended = runs.now()
+    return RunRecord(
+        run_id=run_id,
+        status="finished",
+        reason=reason,
+        started=started,
+        ended=ended,
+        command=command,
+        config=to_tree(config),
+        data={"provenance": provenance},
+        versions=runs.versions(),
+        system=runs.system_information(describe_devices()),
+        seeds=seeds_of(config),
+        sessions=[Session(started=started, ended=ended, command=command, status="finished", reason=reason)],
+        results=results,
+    )
+
+
+def _meta(checkpoint: PredecessorCheckpoint, record: RunRecord, config: Config) -> CheckpointMeta:
+    return CheckpointMeta(
+        run_id=record.run_id,
+        epoch=checkpoint.epoch,
+        step=0,
+        batches_delivered=0,
+        data_fingerprint="",
+        package_versions=record.versions,
+        model_name=config.model.name,
+        config=record.config,
+        precision=config.precision.policy,
+        history=[],
+        git_revision=record.system.get("git_revision"),
+    )
+
+
+def _check_free(paths: RunPaths, source: Path, *, overwrite: bool) -> None:
+    """RunError where something is that may not be replaced."""
+    if not paths.folder.exists():
+        return
+    is_run = paths.record.is_file()
+    if not (is_run and overwrite):
+        hint = "give another name, or --overwrite" if is_run else "give another name"
+        raise RunError(f"{paths.folder}: exists already; {hint}")
+    if source.resolve().is_relative_to(paths.folder):
+        raise RunError(f"{paths.folder}: holds {source.name}, which would be lost with it; give another name")
+    with runs.locked(paths):
+        pass
+
+
+@contextmanager
+def _appearing(paths: RunPaths) -> Iterator[RunPaths]:
+    """A folder beside the run's place, moved there when complete; leaving by an error leaves nothing behind."""
+    unique = f".{paths.folder.name}.{uuid.uuid4().hex[:8]}"
+    partial, old = (paths.folder.parent / f"{unique}.{state}" for state in ("partial", "old"))
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise RunError(f"{paths.folder}: cannot be made: {error.strerror or error}") from None
+    try:
+        yield RunPaths(partial)
+        if paths.folder.exists():
+            os.rename(paths.folder, old)
+        try:
+            os.rename(partial, paths.folder)
+        except OSError as error:  # somebody else made it meanwhile
+            if old.exists() and not paths.folder.exists():
+                os.rename(old, paths.folder)
+            raise RunError(f"{paths.folder}: cannot be made: {error.strerror or error}") from None
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
