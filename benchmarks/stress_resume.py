@@ -2,10 +2,10 @@
 
     python benchmarks/stress_resume.py [--kills 20] [--epochs 40] [--seed 0] [--folder DIR] [--out FILE.json]
 
-SIGKILL, at times drawn evenly over what a process needs to start and to train some epochs: while it compiles, trains,
-validates, saves. Checkpoints are made after every epoch, and within epochs. At the end, parameters, statistics,
-optimiser state and key of the newest checkpoints must agree bit for bit, every epoch must be logged once, in
-metrics.jsonl and for TensorBoard, with the same numbers but for times. Exit code 1 if anything differs.
+SIGKILL: a quarter of them while a process starts, the others while it compiles, trains, validates, saves. Checkpoints
+are made after every epoch, and within epochs. At the end, parameters, statistics, optimiser state and key of the
+newest checkpoints must agree bit for bit, and every epoch must be logged once, in metrics.jsonl and for TensorBoard,
+with the same numbers but for times. Exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """epochs of the training"""
     seed: int = 0
     """of the moments"""
-    spread_s: float = 8.0
-    """the latest moment, after the first checkpoint could be there"""
+    spread_s: float = 6.0
+    """the latest moment, after a process has started, or after it has loaded all and begins to compile"""
     folder: str = ""
     """where to work; empty: a temporary folder"""
     out: str = ""
@@ -89,6 +89,15 @@ def _start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])}
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def _log_size(folder: Path) -> int:
+    log = folder / "log.txt"
+    return log.stat().st_size if log.exists() else 0
+
+
+def _log_after(folder: Path, size: int) -> bytes:
+    return (folder / "log.txt").read_bytes()[size:]
 
 
 def _only_run(folder: Path, name: str) -> Path | None:
@@ -104,20 +113,26 @@ def _finish(folder: Path, process: subprocess.Popen[bytes]) -> None:
 def killed_and_resumed(folder: Path, options: Options) -> dict[str, Any]:
     """Train `killed` in the folder; returns where it stood at each kill."""
     draw, stood, epoch_at = random.Random(options.seed), [], []
-    for _ in range(options.kills):
+    while len(stood) < options.kills:
         run = _only_run(folder, "killed")
-        process = _start(folder, *(["--resume", str(run)] if run else ["--config", "a.toml", "--runs.name", "killed"]))
+        words = ["--resume", str(run)] if run else ["--config", "a.toml", "--runs.name", "killed"]
+        written = _log_size(folder)
+        process = _start(folder, *words)
+        if draw.random() < 0.75:  # the others die while they start
+            while process.poll() is None and b"model: " not in _log_after(folder, written):
+                time.sleep(0.02)
         try:
-            process.wait(timeout=draw.uniform(0.5, options.spread_s))
+            process.wait(timeout=draw.uniform(0, options.spread_s))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
         run = _only_run(folder, "killed")
-        history = read_history(RunPaths(run).metrics) if run else []
-        epoch_at.append(len(history))
         stood.append(process.returncode)
+        epoch_at.append(len(read_history(RunPaths(run).metrics)) if run else 0)
         if process.returncode == 0:
             break
+        if process.returncode != -signal.SIGKILL:
+            raise SystemExit(f"a training failed:\n{(folder / 'log.txt').read_text()[-2000:]}")
     run = _only_run(folder, "killed")
     assert run is not None
     if read_record(run)[1].status != "finished":

@@ -103,6 +103,11 @@ class InstrumentsConfig(Section, frozen=True):
     python_profile_viewer: bool = False
     """and open it in snakeviz, where that is installed"""
 
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        if self.python_profile and self.profile_steps:
+            raise ValueError("python_profile and profile_steps exclude each other: JAX's profiler takes Python's hook")
+
 
 class StartConfig(Section, frozen=True):
     """what a run starts from, if not from scratch"""
