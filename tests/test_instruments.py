@@ -273,7 +273,11 @@ def test_numbers_of_every_kind_come_back(array, dtype, tmp_path):
     np.testing.assert_array_equal(found, np.asarray(array).astype(dtype))
 
 
-@pytest.mark.parametrize("array", ["text", np.array([None]), np.array(["a"]), jax.random.key(0), object()], ids=str)
+@pytest.mark.parametrize(
+    "array",
+    ["text", np.array([None]), np.array(["a"]), jax.random.key(0), object()],
+    ids=["text", "objects", "words", "key", "object"],
+)
 def test_what_is_no_number_is_refused_by_name(array, tmp_path):
     with recorder_in(tmp_path) as recorder:
         with pytest.raises(ValueError, match=r"^weights 'a/b' of epoch 4 has type .+: only numbers can be recorded$"):

@@ -34,6 +34,10 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, damaged or does not fit; the message names it and what is wrong."""
 
 
+class DamagedError(CheckpointError):
+    """What is on disk is not what was written."""
+
+
 class SaveError(OSError):
     """A checkpoint could not be written, e.g. as the disk is full; the message names the folder."""
 
@@ -209,7 +213,8 @@ class Checkpoints:
             raise self._not_written(error) from None
 
     def _not_written(self, error: Exception) -> SaveError:
-        return SaveError(f"{self.folder}: a checkpoint could not be written: {_one_line(error)}")
+        message = f"{self.folder}: a checkpoint could not be written: {_one_line(error)}"
+        return SaveError(message)
 
     def numbers(self) -> list[int]:
         """Of all checkpoints, rising."""
@@ -227,7 +232,7 @@ class Checkpoints:
         try:
             tree = self._manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         except Exception as error:  # Orbax raises many kinds, bare Exception among them
-            raise CheckpointError(f"{self._where(number)}: {_one_line(error)}") from None
+            raise DamagedError(f"{self._where(number)}: {_one_line(error)}") from None
         version = tree.get("schema_version") if isinstance(tree, dict) else None
         if not isinstance(version, int):
             raise CheckpointError(f"{self._where(number)} lacks its schema_version")
@@ -246,7 +251,8 @@ class Checkpoints:
         """The newest (or best) good checkpoint, in the shapes and places of the state that `template` gives for it.
 
         A damaged one is passed over, saying so through `warn`, for the newest of the others; unless opened to read
-        only, the damaged ones are then deleted, as the run will save them anew.
+        only, the damaged ones are then deleted, as the run will save them anew. CheckpointError where one is whole but
+        does not fit, or is newer than this package.
         """
         numbers = self.numbers()[::-1]
         if best and (chosen := self.best()) is not None:
@@ -255,7 +261,7 @@ class Checkpoints:
         for number in numbers:
             try:
                 restored = self._restore(number, template)
-            except CheckpointError as error:
+            except DamagedError as error:
                 problems[number] = str(error)
                 continue
             for damaged, problem in problems.items():
@@ -284,11 +290,11 @@ class Checkpoints:
         try:
             items = self._manager.restore(number, args=args)
         except Exception as error:
-            raise CheckpointError(f"{self._where(number)}: {_one_line(error)}") from None
+            raise DamagedError(f"{self._where(number)}: {_one_line(error)}") from None
         found = checksums({name: items[name] for name in wanted})
         different = [name for name, checksum in found.items() if meta.checksums.get(name) != checksum]
         if different:
-            raise CheckpointError(f"{self._where(number)}: damaged: checksum mismatch in {different[0]}")
+            raise DamagedError(f"{self._where(number)}: damaged: checksum mismatch in {different[0]}")
         return template.replace(**items["model"], **items["train"]), meta
 
 

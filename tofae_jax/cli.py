@@ -90,7 +90,8 @@ def train(argv: list[str]) -> int:
     else:
         default = read_toml(recipe or recipes_folder() / DEFAULT_RECIPE, Config)
     if parent:
-        default = msgspec.structs.replace(default, start=msgspec.structs.replace(default.start, run=parent))
+        optimiser = default.start.optimiser if recipe else False  # the parent's own start is not inherited
+        default = msgspec.structs.replace(default, start=type(default.start)(run=parent, optimiser=optimiser))
     config = parse(Config, rest, command="train", default=default, about=about)
     from tofae_jax import assembly
 
@@ -115,12 +116,15 @@ def _take(words: list[str], option: str) -> str | None:
     """The value of an option, which is taken out of the words; None where it is not given."""
     for i, word in enumerate(words):
         if word == option:
-            if i + 1 == len(words) or words[i + 1].startswith("--"):
-                raise ConfigError(f"train: {option} needs a value")
-            del words[i]
-            return words.pop(i)
-        if word.startswith(f"{option}="):
-            return words.pop(i).partition("=")[2]
+            value = words[i + 1] if i + 1 < len(words) else ""
+            del words[i : i + 2]
+        elif word.startswith(f"{option}="):
+            value = words.pop(i).partition("=")[2]
+        else:
+            continue
+        if not value or value.startswith("--"):
+            raise ConfigError(f"train: {option} needs a value")
+        return value
     return None
 
 

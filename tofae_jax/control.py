@@ -41,7 +41,8 @@ class Control:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that Python did not install cannot be put back
+                signal.signal(number, handler)
         self._previous = {}
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:

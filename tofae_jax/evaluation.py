@@ -161,6 +161,7 @@ def load_run(folder: str | Path, *, best: bool = True, precision: str | None = N
     config = from_tree(record.config, Config, str(paths.record))
     if precision is not None:
         prepare(precision)
+    allow_64_bit(policy_by_name(config.precision.policy))  # to read; a run in float64 never falls back
     with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
         state, meta = checkpoints.restore(stored_shapes(config), best=best, warn=warn)
     if precision is None:
@@ -175,10 +176,12 @@ def template_of(config: Config) -> Callable[[CheckpointMeta], TrainState]:
 
 
 def stored_shapes(config: Config) -> Callable[[CheckpointMeta], Any]:
-    """What a checkpoint holds, without making it: to read, not to compute, so the device need not run its precision."""
+    """What a checkpoint holds, without making it: to read, not to compute, so the device need not run its precision.
+
+    64-bit numbers must be allowed where it holds such.
+    """
 
     def shapes(meta: CheckpointMeta) -> Any:
-        allow_64_bit(policy_by_name(meta.precision))
         place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         fresh = jax.eval_shape(assemble(with_precision(config, meta.precision)).fresh_state)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), fresh)

@@ -76,7 +76,7 @@ def family_tree(records: Iterable[RunRecord], *, metric: str = "masked.f1") -> s
         branch = forest.add(f"{missing} (not here)")
         for child in children[missing]:
             grow(branch, child, 0.0)
-    console = Console(width=200, color_system=None, file=io.StringIO(), record=True, highlight=False, markup=False)
+    console = Console(width=10_000, color_system=None, file=io.StringIO(), record=True, highlight=False, markup=False)
     console.print(forest)
     return "\n".join(line.rstrip() for line in console.export_text().splitlines())
 

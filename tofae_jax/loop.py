@@ -75,8 +75,6 @@ class Loop:
         self.sums = EpochSums()
         self.fallback = ""
         self.stopped_by = ""
-        self.began_at = 0
-        """steps done when this process took up the run"""
         self.key = evaluation_key(work.config.seed)
         """root of the draws of validation and test"""
 
@@ -145,8 +143,9 @@ class Loop:
         self.sums = EpochSums()
         self.observers.epoch(self.history[-1], self, state)
         progress.epoch_done(self.history[-1])
-        self.stopped_by = self.control.reason_to_stop()
-        last = epoch == self.config.train.epochs or bool(self.stopped_by)
+        last = epoch == self.config.train.epochs
+        self.stopped_by = "" if last else self.control.reason_to_stop()
+        last = last or bool(self.stopped_by)
         if last or epoch % self.config.checkpoints.every_epochs == 0:
             self._save(state, score=self._score())
         return state
@@ -166,9 +165,13 @@ class Loop:
             reason, pause = self.control.reason_to_stop(), self.control.is_to_pause()
             is_last = step == self.steps_per_epoch
             saves = not is_last and (bool(reason) or pause or self._save_is_due())
-            if saves or is_last or step % self._look_every == 0:
-                state = self._look(state, waiting, epoch, progress)
+            is_regular = is_last or step % self._look_every == 0
+            if saves or is_regular:
+                self._look(waiting, epoch, progress)
+                failed = waiting[-1].stuck >= self.config.precision.fallback_after
                 waiting = []
+                if is_regular and failed:  # at no other places, or it would matter where a run was interrupted
+                    state = self._fall_back(state, f"epoch {epoch}, step {step}")
                 now = time.perf_counter()
                 self.sums.train_s, clock = self.sums.train_s + now - clock, now
             if saves:
@@ -187,8 +190,8 @@ class Loop:
         every = self.config.train.log_every
         return min(every, self.config.precision.fallback_after) if self.assembly.options.scale_loss else every
 
-    def _look(self, state: TrainState, waiting: list[TrainMetrics], epoch: int, progress: Progress) -> TrainState:
-        """Fetch and add up what the last steps gave; falls back where float16 fails for good."""
+    def _look(self, waiting: list[TrainMetrics], epoch: int, progress: Progress) -> None:
+        """Fetch and add up what the last steps gave."""
         looked: list[TrainMetrics] = jax.device_get(waiting)
         self._check_finite(looked, epoch)
         for metrics in looked:
@@ -200,9 +203,6 @@ class Loop:
             for name in AVERAGED:
                 self.sums.totals[name] = self.sums.totals.get(name, 0.0) + float(getattr(metrics, name))
         progress.step(epoch, self.sums.steps, float(looked[-1].loss))
-        if max(metrics.stuck for metrics in looked) >= self.config.precision.fallback_after:
-            return self._fall_back(state, f"epoch {epoch}, step {self.sums.steps}")
-        return state
 
     def _train_record(self) -> dict[str, Any]:
         """Means over the steps of an epoch that were not skipped; None where all were."""

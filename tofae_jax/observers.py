@@ -45,15 +45,18 @@ class Observers:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
-        if self._config.instruments.timer:
-            self.timer.save(self._paths.timeline)
-            figure = plots.timer_timeline(self.timer.spans)
-            mode = self._config.train.plots
-            if mode != "none":
-                plots.deliver(figure, self._paths.plots / "timeline.png", mode)
+
+    def _save_timeline(self) -> None:
+        self.timer.save(self._paths.timeline)
+        if (mode := self._config.train.plots) != "none":
+            plots.deliver(plots.timer_timeline(self.timer.spans), self._paths.plots / "timeline.png", mode)
 
     def _open(self, stack: ExitStack) -> None:
         wanted, tracking = self._config.instruments, self._config.tracking
+        self.timer = Timer(enabled=wanted.timer)
+        if wanted.timer:
+            stack.callback(self._save_timeline)  # whatever else fails to close
+        stack.enter_context(self.timer)
         folder = self._paths.tensorboard if tracking.tensorboard else None
         self.tracker = stack.enter_context(Tracker(self._paths.metrics, folder, resumed_after=self._resumed_after))
         self.tracker.text("settings", msgspec.json.format(msgspec.json.encode(self._config), indent=1).decode())
@@ -66,7 +69,6 @@ class Observers:
             )
             if dashboard is not None:
                 stack.enter_context(dashboard)
-        self.timer = stack.enter_context(Timer(enabled=wanted.timer))
         if wanted.record_every:
             self._recorder = stack.enter_context(
                 Recorder(

@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from tofae_jax.assembly import Assembly
 from tofae_jax.checkpoints import Checkpoints, misfit
-from tofae_jax.evaluation import LoadedRun, template_of, warn
-from tofae_jax.precision import cast_variables
-from tofae_jax.runs import RunError
+from tofae_jax.config import Config, from_tree
+from tofae_jax.evaluation import stored_shapes, warn
+from tofae_jax.precision import policy_by_name, wide_dtype
+from tofae_jax.runs import RunError, read_record
 from tofae_jax.train_state import TrainState
 
 
-def start_from(parent: LoadedRun, child: Assembly, state: TrainState, *, optimiser: bool) -> TrainState:
-    """The fresh `state` of a child with its parent's best weights, and if wanted the parent's optimiser's state.
+class Parent(NamedTuple):
+    """What a child takes over, as NumPy arrays in the child's dtypes."""
+
+    run_id: str
+    epoch: int
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    """None: not wanted"""
+
+
+def read_parent(run: str, child: Assembly, *, optimiser: bool) -> Parent:
+    """The best weights of a run, and if wanted its optimiser's state, for a child.
 
     RunError names what does not fit: the detector's shape, the model, or one of its arrays.
     """
-    mine, theirs = child.config, parent.assembly.config
+    paths, record = read_record(run)
+    mine, theirs = child.config, from_tree(record.config, Config, str(paths.record))
     if mine.detector.shape != theirs.detector.shape:
         raise RunError(
-            f"{parent.record.run_id}: its detector has n_x, n_y, n_t = {theirs.detector.shape}, "
+            f"{record.run_id}: its detector has n_x, n_y, n_t = {theirs.detector.shape}, "
             f"the settings say {mine.detector.shape}"
         )
     if mine.model.name != theirs.model.name:
-        raise RunError(f"{parent.record.run_id}: its model is {theirs.model.name}, the settings say {mine.model.name}")
-    variables = cast_variables(parent.variables, child.policy)
-    if (problem := misfit(variables, state.variables)) is not None:
-        raise RunError(f"{parent.record.run_id}: its model does not fit: {problem}")
-    state = state.replace(params=variables["params"], batch_stats=variables["batch_stats"])
-    if not optimiser:
-        return state
-    with Checkpoints(parent.paths.checkpoints, read_only=True) as checkpoints:
-        other, _ = checkpoints.restore(template_of(theirs), best=True, warn=warn)
-    moments = jax.tree.map(lambda own, old: old.astype(own.dtype), state.opt_state, other.opt_state)
-    return state.replace(opt_state=moments)
+        raise RunError(f"{record.run_id}: its model is {theirs.model.name}, the settings say {mine.model.name}")
+    # 64-bit numbers only while a parent in float64 is read: the child may do without
+    with jax.enable_x64(jax.config.jax_enable_x64 or policy_by_name(theirs.precision.policy).needs_64_bit):
+        with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
+            state, meta = checkpoints.restore(stored_shapes(theirs), best=True, warn=warn)
+        state = jax.tree.map(np.asarray, state.replace(key=None, scale=None))
+    param, statistic = jnp.dtype(child.policy.param), wide_dtype(child.policy.param)
+    parent = Parent(
+        run_id=record.run_id,
+        epoch=meta.epoch,
+        params=jax.tree.map(lambda leaf: leaf.astype(param), state.params),
+        batch_stats=jax.tree.map(lambda leaf: leaf.astype(statistic), state.batch_stats),
+        opt_state=jax.tree.map(lambda leaf: _as_moment(leaf, statistic), state.opt_state) if optimiser else None,
+    )
+    fresh = jax.eval_shape(child.fresh_state)
+    if (problem := misfit(parent.params, fresh.params)) is not None:
+        raise RunError(f"{record.run_id}: its model does not fit: {problem}")
+    return parent
+
+
+def _as_moment(leaf: np.ndarray, dtype: Any) -> np.ndarray:
+    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+
+def start_from(parent: Parent, state: TrainState) -> TrainState:
+    """The fresh `state` of a child with what it takes over."""
+    taken = {"params": parent.params, "batch_stats": parent.batch_stats}
+    if parent.opt_state is not None:
+        taken["opt_state"] = parent.opt_state
+    return state.replace(**jax.device_put(taken))

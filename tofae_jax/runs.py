@@ -55,8 +55,6 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     command: list[str] = []
     status: RunStatus = "running"
     reason: str = ""
-    from_step: int = 0
-    """training steps that were done before it"""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import msgspec
 
 from tofae_jax import runs
 from tofae_jax.assembly import (
+    assemble,
     check_losses,
     check_schedules,
     describe_devices,
@@ -20,21 +22,32 @@ from tofae_jax.assembly import (
 )
 from tofae_jax.checkpoints import CheckpointError, Checkpoints
 from tofae_jax.config import Config, ConfigError, to_tree
+from tofae_jax.control import Control
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import Splits, TrainSource
-from tofae_jax.evaluation import load_run
 from tofae_jax.loop import Loop, TrainingError, Work, control_of, say
+from tofae_jax.metrics import metric_names
 from tofae_jax.observers import Observers
 from tofae_jax.outcome import finish
-from tofae_jax.parents import start_from
+from tofae_jax.parents import Parent, read_parent, start_from
 from tofae_jax.precision import FALLBACKS, POLICIES, check_device, prepare
 from tofae_jax.runs import RunError, RunPaths, RunRecord, Session
 
 __all__ = ["TrainingError", "resume", "train"]
 
 # may differ when a run is resumed: they do not change what it computes
-MAY_CHANGE = ("train.epochs", "train.time_limit", "train.plots", "train.jit", "checkpoints", "tracking", "instruments")
-MAY_CHANGE_DATA = ("data.path", "data.threads", "data.prefetch_batches")
+MAY_CHANGE = (
+    "train.epochs",
+    "train.time_limit",
+    "train.plots",
+    "checkpoints.every_",
+    "checkpoints.keep",
+    "tracking.",
+    "instruments.",
+    "data.path",
+    "data.threads",
+    "data.prefetch_batches",
+)
 
 
 def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths, RunRecord]:
@@ -45,18 +58,24 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
     """
     _prepare(config)
     check_losses(config)
+    check_schedules(config)
+    _check_metric(config)
+    assembly = assemble(config)
+    parent = None
+    if config.start.run:
+        start = msgspec.structs.replace(config.start, run=str(Path(config.start.run).resolve()))
+        config = msgspec.structs.replace(config, start=start)
+        parent = read_parent(start.run, assembly, optimiser=start.optimiser)
     dataset = open_training_data(config, say)
     splits = splits_of(dataset, config.data)
     config, automatic = resolved_losses(config, dataset, splits.train)
-    check_schedules(config)
     for name, number in automatic.items():
         say(f"{name}: {number:.6g}, from the training data")
     source = _train_source(config, dataset, splits)
-    parent = runs.read_record(config.start.run)[1].run_id if config.start.run else None
     paths = runs.create_run_folder(config.runs.folder, config.runs.name)
     record = RunRecord(
         run_id=paths.folder.name,
-        parent_run_id=parent,
+        parent_run_id=parent.run_id if parent is not None else None,
         started=runs.now(),
         command=command or [],
         config=to_tree(config),
@@ -67,7 +86,8 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
         sessions=[Session(started=runs.now(), command=command or [])],
     )
     runs.write_record(paths, record)
-    return _worked(Work(config, paths, record, dataset, splits, source))
+    with runs.locked(paths):
+        return _worked(Work(config, paths, record, dataset, splits, source), parent)
 
 
 def resume(run: str, config: Config, *, command: list[str] | None = None) -> tuple[RunPaths, RunRecord]:
@@ -76,15 +96,26 @@ def resume(run: str, config: Config, *, command: list[str] | None = None) -> tup
     `config` is what `runs.settings_of` gave, changed in nothing that the run has computed with: ConfigError names what
     may not change. RunError where there is nothing left to do, or another process works on the run.
     """
+    with runs.locked(runs.read_record(run)[0]):
+        return _resumed(run, config, command or [])
+
+
+def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, RunRecord]:
     paths, record = runs.read_record(run)
     check_resumable(runs.settings_of(run), config, record)
     _prepare(config)
     check_schedules(config)
-    dataset = open_training_data(config, say)
+    places = [place for place in (config.data.path, record.data.get("path", "")) if place and Path(place).exists()]
+    if not places:
+        raise RunError(
+            f"{config.data.path}: the data of run {record.run_id} are gone; name their place with --data.path"
+        )
+    data = msgspec.structs.replace(config.data, path=places[0])
+    dataset = open_training_data(msgspec.structs.replace(config, data=data), say)
     if dataset.fingerprint != record.data.get("fingerprint"):
         raise RunError(f"{dataset.path}: not the dataset that run {record.run_id} was trained on")
     splits = splits_of(dataset, config.data)
-    session = Session(started=runs.now(), command=command or [])
+    session = Session(started=runs.now(), command=command)
     # a process that was killed could not say how it ended
     before = [
         msgspec.structs.replace(old, status="stopped", reason=old.reason or "killed") if not old.ended else old
@@ -93,7 +124,17 @@ def resume(run: str, config: Config, *, command: list[str] | None = None) -> tup
     record = msgspec.structs.replace(
         record, status="running", reason="", ended="", config=to_tree(config), sessions=[*before, session]
     )
-    return _worked(Work(config, paths, record, dataset, splits, _train_source(config, dataset, splits)))
+    return _worked(Work(config, paths, record, dataset, splits, _train_source(config, dataset, splits)), None)
+
+
+def _check_metric(config: Config) -> None:
+    """ConfigError unless `checkpoints.metric` is a number that a validation gives."""
+    known = metric_names()
+    if config.checkpoints.metric not in known:
+        raise ConfigError(
+            f"checkpoints.metric = {config.checkpoints.metric!r}: not a number of the validation; "
+            f"known: {', '.join(known)}"
+        )
 
 
 def _prepare(config: Config) -> None:
@@ -107,7 +148,7 @@ def check_resumable(old: Config, new: Config, record: RunRecord) -> None:
     """ConfigError where a setting differs that may not, RunError where no epoch is left to train."""
     before, after = (_flat(to_tree(config)) for config in (old, new))
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key) and not key.startswith((*MAY_CHANGE, *MAY_CHANGE_DATA)):
+        if before.get(key) != after.get(key) and not key.startswith(MAY_CHANGE):
             raise ConfigError(
                 f"{key} = {after.get(key)!r}: a resumed run keeps its own, {before.get(key)!r}; "
                 "start another run from it with --from"
@@ -152,40 +193,39 @@ def _data_record(dataset: Dataset, splits: Splits) -> dict[str, Any]:
     }
 
 
-def _worked(work: Work) -> tuple[RunPaths, RunRecord]:
+def _worked(work: Work, parent: Parent | None) -> tuple[RunPaths, RunRecord]:
     """Work on a run until it ends one way or another, and say in its record how."""
-    with runs.locked(work.paths):
-        runs.write_record(work.paths, work.record)
-        say(f"device: {', '.join(describe_devices()['devices'])} ({jax.default_backend()})")
-        say(f"run: {work.paths.folder}")
-        debug: AbstractContextManager[Any] = nullcontext() if work.config.train.jit else jax.disable_jit()
-        loop = Loop(work)
+    runs.write_record(work.paths, work.record)
+    say(f"device: {', '.join(describe_devices()['devices'])} ({jax.default_backend()})")
+    say(f"run: {work.paths.folder}")
+    debug: AbstractContextManager[Any] = nullcontext() if work.config.train.jit else jax.disable_jit()
+    try:
+        with control_of(work) as control, debug:
+            loop = Loop(work)
+            results = _run(loop, control, parent)
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        reason = str(error) or "interrupted" if stopped else f"{type(error).__name__}: {error}"
         try:
-            with debug:
-                results = _run(loop)
-        except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt)
-            reason = f"{error or 'interrupted'}" if stopped else f"{type(error).__name__}: {error}"
-            try:
-                _ended(loop, "stopped" if stopped else "failed", reason, {})
-            except OSError as second:  # the disk may be what failed
-                say(f"{work.paths.record}: could not be written: {second}")
-            raise
-        return work.paths, _ended(loop, "stopped" if loop.stopped_by else "finished", loop.stopped_by, results)
+            _ended(work, "stopped" if stopped else "failed", reason, {})
+        except OSError as second:  # the disk may be what failed
+            say(f"{work.paths.record}: could not be written: {second}")
+        raise
+    return work.paths, _ended(work, "stopped" if loop.stopped_by else "finished", loop.stopped_by, results)
 
 
-def _ended(loop: Loop, status: runs.RunStatus, reason: str, results: dict[str, Any]) -> RunRecord:
-    record, now = loop.work.record, runs.now()
+def _ended(work: Work, status: runs.RunStatus, reason: str, results: dict[str, Any]) -> RunRecord:
+    record, now = work.record, runs.now()
     *before, session = record.sessions
-    session = msgspec.structs.replace(session, ended=now, status=status, reason=reason, from_step=loop.began_at)
+    session = msgspec.structs.replace(session, ended=now, status=status, reason=reason)
     record = msgspec.structs.replace(
         record, status=status, reason=reason, ended=now, results=results, sessions=[*before, session]
     )
-    runs.write_record(loop.work.paths, record)
+    runs.write_record(work.paths, record)
     return record
 
 
-def _run(loop: Loop) -> dict[str, Any]:
+def _run(loop: Loop, control: Control, parent: Parent | None) -> dict[str, Any]:
     config, paths = loop.config, loop.work.paths
     keep = config.checkpoints
     with Checkpoints(paths.checkpoints, keep=keep.keep, keep_best=keep.keep_best) as checkpoints:
@@ -198,17 +238,13 @@ def _run(loop: Loop) -> dict[str, Any]:
         else:
             state = loop.assembly.fresh_state()
             if config.start.run:
-                parent = load_run(config.start.run)
-                state = start_from(parent, loop.assembly, state, optimiser=config.start.optimiser)
-                say(f"starting from epoch {parent.epoch} of {parent.record.run_id}")
-        loop.began_at = loop.position
+                parent = parent or read_parent(config.start.run, loop.assembly, optimiser=config.start.optimiser)
+                state = start_from(parent, state)
+                say(f"starting from epoch {parent.epoch} of {parent.run_id}")
         n_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         say(f"model: {loop.assembly.model.name}, {n_parameters:,} parameters".replace(",", " "))
         resumed_after = len(loop.history) if paths.metrics.exists() else None
-        with (
-            Observers(config, paths, resumed_after=resumed_after, say=say) as observers,
-            control_of(loop.work) as control,
-        ):
+        with Observers(config, paths, resumed_after=resumed_after, say=say) as observers:
             state = loop.run(state, checkpoints, control, observers)
             if loop.stopped_by:
                 say(f"stopping after step {loop.position}: {loop.stopped_by}")

@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -62,9 +62,20 @@ def _checked(tree: Any, kind: type[S], where: str) -> S:
     try:
         return msgspec.convert(tree, kind)
     except msgspec.ValidationError as error:
+        _check_entries(tree, kind, where)
         message, _, place = str(error).partition(" - at `$")
         keys = [part.partition("[")[0] for part in place.rstrip("`").split(".") if part]
         raise ConfigError(f"{where}: {_explain(tree, kind, message, keys)}") from None
+
+
+def _check_entries(tree: Any, kind: type[msgspec.Struct], where: str) -> None:
+    """ConfigError for the first bad entry of a field that maps names to structs: msgspec does not say which it is."""
+    for field in msgspec.structs.fields(kind):
+        origin = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+        entries = tree.get(field.encode_name) if isinstance(tree, Mapping) else None
+        if get_origin(origin) is dict and isinstance(entries, Mapping):
+            for name, entry in entries.items():
+                _checked(entry, get_args(origin)[1], f"{where}: {field.name}, {name!r}")
 
 
 def checked(settings: S, where: str = "command line") -> S:

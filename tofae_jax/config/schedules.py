@@ -65,7 +65,7 @@ class ScheduleConfig(Section, frozen=True, omit_defaults=True):
                 raise ValueError(f"{name} is missing: a {self.kind} schedule needs {', '.join(_NEEDS[self.kind])}")
         known = {"kind", *_NEEDS[self.kind], *_OPTIONAL.get(self.kind, ())}
         for name in set(self.__struct_fields__) - known:
-            if getattr(self, name) not in (None, (), False):
+            if getattr(self, name) is not None and getattr(self, name) is not False and getattr(self, name) != ():
                 raise ValueError(f"{name} has no meaning for a {self.kind} schedule")
         epochs = [epoch for epoch, _ in self.points]
         if epochs != sorted(set(epochs)) or (epochs and epochs[0] < 1):
@@ -100,7 +100,7 @@ def value_at(schedule: ScheduleConfig, epoch: int, n_epochs: int) -> Amount:
         (before, low), (after, high) = s.points[place - 1 : place + 1]
         return _between(low, high, (epoch - before) / (after - before))
     first, last = s.first_epoch or 1, s.last_epoch or n_epochs
-    share = min(max((epoch - first) / (last - first), 0.0), 1.0) if last > first else 1.0
+    share = min(max((epoch - first) / (last - first), 0.0), 1.0) if last > first else float(epoch >= first)
     return _between(s.start, s.end, share if s.kind == "linear" else 0.5 * (1 - math.cos(math.pi * share)))
 
 
@@ -110,6 +110,17 @@ def _numbers_like(amount: Amount, there: Any) -> Any:
     numbers = list(amount) if isinstance(amount, tuple) else [amount]
     numbers = [round(number) for number in numbers] if whole else numbers
     return numbers if isinstance(amount, tuple) else numbers[0]
+
+
+def _value_like(schedule: ScheduleConfig, epoch: int, n_epochs: int, there: Any, key: str) -> Any:
+    """The value in an epoch, as the setting has it; ConfigError where it is no finite number."""
+    try:
+        amount = value_at(schedule, epoch, n_epochs)
+    except OverflowError:
+        amount = math.inf
+    if not all(math.isfinite(number) for number in (amount if isinstance(amount, tuple) else (amount,))):
+        raise ConfigError(f"schedules, epoch {epoch}: {key} = {amount}: not a finite number")
+    return _numbers_like(amount, there)
 
 
 def _place(tree: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
@@ -139,7 +150,7 @@ def at_epoch(config: C, epoch: int) -> C:
     tree = to_tree(config)
     for key, schedule in schedules.items():
         section, name = _place(tree, key)
-        section[name] = _numbers_like(value_at(schedule, epoch, tree["train"]["epochs"]), section[name])
+        section[name] = _value_like(schedule, epoch, tree["train"]["epochs"], section[name], key)
     return from_tree(tree, type(config), f"schedules, epoch {epoch}")
 
 

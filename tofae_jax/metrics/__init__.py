@@ -44,6 +44,7 @@ __all__ = [
     "image_sums",
     "joint_histogram",
     "merge",
+    "metric_names",
     "normalised_mutual_information",
     "output_sums",
     "pixel_confusion",
@@ -91,6 +92,27 @@ def to_host(metrics: Any) -> Any:
         return wide[()]  # a scalar where it is one
 
     return jax.tree.map(widen, metrics)
+
+
+def metric_names() -> list[str]:
+    """Dotted names of all numbers that `compute` gives, e.g. `masked.f1`."""
+    image = ImageSums(0, 0, 0, 0, np.zeros(5), np.zeros(3), np.zeros((1, 1)), 0, 0, 0, 0, ssim=0.0)
+    output = OutputMetrics(Confusion(*[0] * 5), image)
+    untouched = output._replace(image=image._replace(ssim=None))
+    nothing = Metrics(
+        EventCounts(*[0] * 8), 0.0, OutputSums(np.zeros(1), 0, 0, 0), untouched, direct=output, masked=output
+    )
+
+    def names(tree: dict[str, Any], prefix: str) -> list[str]:
+        found = []
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                found += names(value, f"{prefix}{key}.")
+            elif isinstance(value, int | float):
+                found.append(f"{prefix}{key}")
+        return found
+
+    return names(compute(nothing, threshold=0.0), "")
 
 
 def compute(metrics: Metrics, *, threshold: float, direct_has_time: bool = True) -> dict[str, Any]:

@@ -1,0 +1,399 @@
+"""How a run ends or waits when asked to, and what it leaves when it fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from test_resume import (  # noqa: F401 (fixtures)
+    DETECTOR,
+    ROOT,
+    STEPS,
+    assert_same,
+    config,
+    folder,
+    inside,
+    newest,
+    programs,
+    resumed,
+    stopping_after,
+    whole,
+)
+
+from tofae_jax import cli, control, loop, training
+from tofae_jax.assembly import Assembly
+from tofae_jax.checkpoints import SaveError
+from tofae_jax.config import Config, parse_duration, read_toml
+from tofae_jax.control import Control
+from tofae_jax.evaluation import load_run
+from tofae_jax.instruments import Recorder, StepProfiler, read_recording
+from tofae_jax.observers import Observers
+from tofae_jax.runs import RunPaths, locked, read_record
+from tofae_jax.tracking import Tracker, read_history
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def handlers():
+    return [signal.getsignal(number) for number in SIGNALS]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_one_signal_asks_and_a_second_one_interrupts(tmp_path, number):
+    before, said = handlers(), []
+    with pytest.raises(KeyboardInterrupt, match="again"), Control(tmp_path, say=said.append) as asked:
+        assert asked.reason_to_stop() == ""
+        signal.raise_signal(number)
+        assert (asked.reason_to_stop(), asked.signal) == (number.name, number)
+        assert len(said) == 1
+        assert number.name in said[0]
+        signal.raise_signal(number)
+    assert handlers() == before
+
+
+def test_handlers_that_python_does_not_know_are_no_trouble(tmp_path, monkeypatch):
+    """They were installed by other code: `signal.signal` gives None for them, and does not take it."""
+
+    def unknown(number, handler):
+        if handler is None:
+            raise TypeError("signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "signal", unknown)
+        with Control(tmp_path, say=print):
+            pass
+
+
+def test_off_the_main_thread_files_and_time_still_work(tmp_path):
+    before, found = handlers(), []
+
+    def work():
+        with Control(tmp_path, time_limit_s=0.05, say=found.append) as asked:
+            found.append(handlers() == before)
+            time.sleep(0.06)
+            found.append(asked.reason_to_stop())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [True, "time limit of 0.05 s"]
+
+
+def test_files_stop_and_pause(tmp_path, monkeypatch):
+    (tmp_path / "STOP").touch()  # left over
+    said = []
+    with Control(tmp_path, say=said.append) as asked:
+        assert asked.reason_to_stop() == ""
+        assert not asked.is_to_pause()
+        (tmp_path / "PAUSE").touch()
+        assert not asked.is_to_pause()  # it does not look at once
+        monkeypatch.setattr(control, "POLL_S", 0.02)
+        time.sleep(0.03)
+        assert asked.is_to_pause()
+        threading.Timer(0.1, (tmp_path / "PAUSE").unlink).start()
+        assert 0.08 < asked.wait_while_paused() < 5
+        assert not asked.is_to_pause()
+        (tmp_path / "PAUSE").touch()
+        threading.Timer(0.1, (tmp_path / "STOP").touch).start()
+        asked.wait_while_paused()
+        assert asked.reason_to_stop() == "STOP file"
+        assert not (tmp_path / "STOP").exists()
+        assert asked.reason_to_stop() == "STOP file"  # and stays so
+    assert str(tmp_path / "PAUSE") in said[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("", None), ("30m", 1800), ("1h30m", 5400), ("90s", 90), ("1.5h", 5400), ("1h0.5m1s", 3631), ("0s", 0)],
+)
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "m", "30 m", "1h30", "-1h", "1d", "1h-30m", "1e3s", ".h", "nan", "30M"])
+def test_a_bad_time_limit_is_the_user_s_mistake(text, capsys):
+    assert cli.main(["train", f"--train.time-limit={text}"]) == 2
+    said = capsys.readouterr().err
+    assert "time_limit must look like 30m" in said
+    assert repr(text) in said
+
+
+def test_a_run_stops_at_its_time_limit_and_goes_on(whole):  # noqa: F811
+    paths, record = training.train(config(train={"time_limit": "0.001s"}))
+    assert (record.status, record.reason, record.results["steps"]) == ("stopped", "time limit of 0.001 s", 1)
+    assert resumed(paths, train={"time_limit": ""}).status == "finished"
+    assert_same(paths, whole("plain"))
+
+
+def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, capsys):  # noqa: F811
+    """As a user would, from outside; here from where an epoch is reported."""
+    monkeypatch.setattr(control, "POLL_S", 0.0)
+    real, spans = Observers.epoch, []
+
+    def reported(self, record, *rest):
+        real(self, record, *rest)
+        run = self._paths.folder
+        if record["epoch"] == 1:
+            (run / "PAUSE").touch()
+            threading.Timer(0.6, (run / "PAUSE").unlink).start()
+            spans.append(time.monotonic())
+        elif record["epoch"] == 2:
+            spans.append(time.monotonic())
+            (run / "STOP").touch()
+
+    monkeypatch.setattr(Observers, "epoch", reported)
+    paths, record = training.train(config())
+    assert spans[1] - spans[0] > 0.6
+    assert f"remove {paths.folder / 'PAUSE'} to go on" in capsys.readouterr().err
+    assert (record.status, record.reason, record.results["epochs"]) == ("stopped", "STOP file", 2)
+    assert not (paths.folder / "STOP").exists()
+    assert read_history(paths.metrics)[1]["time"]["train_s"] < 0.6  # the pause is not training
+    resumed(paths)
+    assert_same(paths, whole("plain"))
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from tofae_jax import cli, loop
+from tofae_jax.control import Control
+
+real = Control.is_to_pause
+def slowly(self):
+    (Path.cwd() / "ready").touch()
+    time.sleep(0.1)
+    return real(self)
+Control.is_to_pause = slowly
+if "--slow-end" in sys.argv:
+    sys.argv.remove("--slow-end")
+    def end(*_):
+        (Path.cwd() / "ending").touch()
+        time.sleep(60)
+    import tofae_jax.training
+    tofae_jax.training.finish = end
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+RECIPE = """
+detector = {n_x = 12, n_y = 16, n_t = 40}
+data = {path = "d", max_hits = 24, train_share = 0.7, validation_share = 0.15, test_share = 0.15}
+degradation = {n_signal = 8, n_noise = [10, 20]}
+model.autoencoder = {latent = 4, fc = 16}
+optimiser.learning_rate = 3e-3
+train = {epochs = 3, batch = 16, log_every = 3, plots = "none"}
+tracking.tensorboard = false
+"""
+
+
+def test_the_recipe_says_the_same_as_the_settings(tmp_path):
+    (tmp_path / "a.toml").write_text(RECIPE)
+    assert read_toml(tmp_path / "a.toml", Config) == config()
+
+
+@pytest.fixture
+def program(tmp_path, folder):  # noqa: F811
+    """Start a slow training in a process of its own, and wait until it is in its first steps."""
+    (tmp_path / "d").symlink_to(folder / "d")
+    started = []
+
+    def start(*words, until="ready"):
+        (tmp_path / "a.toml").write_text(RECIPE)
+        command = [sys.executable, "-c", SLOW, "train", "--config", "a.toml", *words]
+        log = (tmp_path / "log.txt").open("wb")
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        log.close()
+        started.append(process)
+        deadline = time.monotonic() + 120
+        while not (tmp_path / until).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert process.poll() is None, (tmp_path / "log.txt").read_text()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def only_run(place):
+    [run] = (place / "runs").iterdir()
+    return RunPaths(run)
+
+
+@pytest.mark.backlog("B54", "B38")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_in_good_order(program, tmp_path, number, code, whole):  # noqa: F811
+    plots = "save" if number == signal.SIGINT else "none"
+    process = program("--train.plots", plots)
+    process.send_signal(number)
+    assert process.wait(timeout=120) == code
+    paths = only_run(tmp_path)
+    record = read_record(paths.folder)[1]
+    assert (record.status, record.reason) == ("stopped", number.name)
+    log = (tmp_path / "log.txt").read_text()
+    assert "Traceback" not in log
+    assert f"train --resume {paths.folder} goes on" in log
+    assert record.run_id in paths.summary.read_text()
+    meta = newest(paths)
+    assert meta.under_way is not None
+    assert 0 < meta.batches_delivered == record.results["steps"] < STEPS
+    if plots == "save":
+        assert {"curves.png", "outputs.png", "event_1_stages.png"} <= {path.name for path in paths.plots.iterdir()}
+    assert resumed(paths, train={"plots": "none"}).status == "finished"
+    losses = [[epoch["train"]["loss"] for epoch in read_history(p.metrics)] for p in (paths, whole("plain"))]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # compiled otherwise
+
+
+@pytest.mark.backlog("B38")
+def test_a_second_signal_ends_a_run_at_once(program, tmp_path):
+    process = program("--slow-end", "--train.epochs=1", until="ending")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130  # not the 60 s that its end would take
+    paths = only_run(tmp_path)
+    record = read_record(paths.folder)[1]
+    assert (record.status, record.reason) == ("stopped", "SIGINT again")
+    assert newest(paths).epoch == 1
+    assert resumed(paths).results["epochs"] == 1
+
+
+def test_an_interrupt_before_the_first_step_is_recorded_with_a_reason(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Assembly, "fresh_state", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(config(runs={"name": "early"}))
+    [run] = Path("runs").glob("early-*")
+    record = read_record(run)[1]
+    assert record.status == "stopped"
+    assert record.reason
+
+
+def test_stop_and_signals_while_a_run_prepares_are_not_lost(monkeypatch):
+    """Making the state takes seconds: a STOP file of that time is for this run."""
+    fresh = Assembly.fresh_state
+
+    def stop(self):
+        (run,) = Path("runs").glob("preparing-*")
+        (run / "STOP").touch()
+        return fresh(self)
+
+    monkeypatch.setattr(Assembly, "fresh_state", stop)
+    monkeypatch.setattr(control, "POLL_S", 0.0)
+    _, record = training.train(config(runs={"name": "preparing"}))
+    assert (record.status, record.reason) == ("stopped", "STOP file")
+
+
+@pytest.mark.backlog("B38", "B39", "B54")
+@pytest.mark.parametrize("where", ["step", "input", "recorder"])
+def test_whatever_fails_everything_is_closed_and_the_reason_kept(monkeypatch, where):
+    opened, before = {}, handlers()
+    for kind in (Tracker, Recorder, StepProfiler):
+        real = kind.__enter__
+        monkeypatch.setattr(kind, "__enter__", lambda self, real=real, kind=kind: opened.setdefault(kind, real(self)))
+
+    def broken(*_, **__):
+        raise RuntimeError("the cat sat on the keyboard")
+
+    every = {"record_every": 1, "timer": True, "profile_steps": 50, "profile_first_step": STEPS + 1}
+    c = config(runs={"name": f"broken-{where}"}, instruments=every)
+    if where == "step":
+        real_look = loop.Loop._look
+        monkeypatch.setattr(
+            loop.Loop, "_look", lambda self, *rest: broken() if self.history else real_look(self, *rest)
+        )
+    elif where == "input":
+        real_item = training.TrainSource.__getitem__
+        monkeypatch.setattr(
+            training.TrainSource, "__getitem__", lambda self, i: real_item(self, i) if i < 10 else broken()
+        )
+    else:
+        monkeypatch.setattr(Recorder, "flush", broken)
+    with pytest.raises(RuntimeError, match="the cat sat on the keyboard"):
+        training.train(c)
+    [run] = Path("runs").glob(f"broken-{where}-*")
+    paths, record = read_record(run)
+    assert record.status == record.sessions[-1].status == "failed"
+    assert record.reason == "RuntimeError: the cat sat on the keyboard"
+    assert record.ended
+    assert opened[Tracker]._file is None
+    assert not opened[StepProfiler].is_active
+    assert not opened[Recorder]._is_open
+    spans = json.loads(paths.timeline.read_text())["spans"]
+    assert {span["name"] for span in spans} >= {"training", "validation", "checkpoint", "tracking"}
+    assert all(span["stop_s"] is not None for span in spans)
+    assert handlers() == before
+    with locked(paths):
+        pass
+    if where != "recorder":
+        assert set(read_recording(paths.recordings)) == {1}
+        assert load_run(run).epoch == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_fails_the_run_in_one_line(monkeypatch, capsys, whole):  # noqa: F811
+    """From the second epoch on, and of what is there already nothing is lost."""
+    import orbax.checkpoint as ocp
+
+    real = ocp.CheckpointManager.save
+
+    def full(self, number, **rest):
+        if number > STEPS:
+            raise OSError(28, "No space left on device")
+        return real(self, number, **rest)
+
+    said = r"full-.*checkpoints: a checkpoint could not be written: .*No space left"
+    with monkeypatch.context() as patch, pytest.raises(SaveError, match=said):
+        patch.setattr(ocp.CheckpointManager, "save", full)
+        training.train(config(runs={"name": "full"}))
+    [run] = Path("runs").glob("full-*")
+    assert read_record(run)[1].status == "failed"
+    assert load_run(run).epoch == 1
+    resumed(RunPaths(run))
+    assert_same(RunPaths(run), whole("plain"))
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+from tofae_jax import cli
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+def test_a_full_disk_fails_the_run_in_one_line(tmp_path, folder):  # noqa: F811
+    """Files may have 40 kB: enough for all but the arrays of a checkpoint."""
+    (tmp_path / "d").symlink_to(folder / "d")
+    (tmp_path / "a.toml").write_text(RECIPE)
+    command = [sys.executable, "-c", LIMITED, "40000", "train", "--config", "a.toml"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    record = read_record(only_run(tmp_path).folder)[1]
+    assert record.status == "failed"
+    assert "SaveError" in record.reason
+    assert "checkpoints: a checkpoint could not be written" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_metric_that_does_not_exist_is_refused_before_training(capsys, monkeypatch):
+    before = set(Path("runs").iterdir())
+    monkeypatch.setattr(loop.Loop, "_look", lambda *_: pytest.fail("steps were trained"))
+    words = [f"--detector.{k.replace('_', '-')}={v}" for k, v in DETECTOR.items()]
+    for metric in ("masked.f2", "masked", "unmasked.f1"):
+        assert cli.main(["train", *words, "--data.path=d", "--train.batch=16", f"--checkpoints.metric={metric}"]) == 2
+        said = capsys.readouterr().err
+        assert "checkpoints.metric" in said
+        assert repr(metric) in said
+    assert set(Path("runs").iterdir()) == before
