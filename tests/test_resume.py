@@ -187,7 +187,7 @@ def test_a_run_stopped_within_an_epoch_and_resumed_is_the_same(whole, variant, s
     assert f"resuming after step {steps} (epoch {epochs}, step {rest} of the next)" in capsys.readouterr().err
     assert record.status == "finished"
     assert_same(paths, whole(variant))
-    assert [(s.status, s.from_step) for s in record.sessions] == [("stopped", 0), ("finished", steps)]
+    assert [session.status for session in record.sessions] == ["stopped", "finished"]
     if variant == "float16":
         scales = [epoch["train"]["loss_scale"] for epoch in newest(paths).history]
         assert scales[0] < 2.0**24
@@ -208,7 +208,7 @@ def test_a_run_may_be_stopped_anywhere_and_often(whole):
         assert (record.status, record.results["steps"]) == ("stopped", now)
     record = resumed(paths)
     assert_same(paths, whole("plain"))
-    assert [session.from_step for session in record.sessions] == [0, *stops]
+    assert len(record.sessions) == len(stops) + 1
 
 
 def test_other_runs_differ(whole, original):

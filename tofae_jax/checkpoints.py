@@ -10,6 +10,7 @@ leaf, with its dtype and shape, and a checkpoint that differs is passed over for
 from __future__ import annotations
 
 import logging
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,8 @@ def misfit(there: Any, wanted: Any) -> str | None:
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
     message = record.getMessage()
+    if record.exc_info:
+        return False  # it is raised too, and told in one line
     return not any(words in message for words in ("read_only", "read only", "did not provide metrics"))
 
 
@@ -172,6 +175,8 @@ class Checkpoints:
             raise SaveError(f"{folder}: cannot keep checkpoints here: {error.strerror or error}") from None
 
     def __enter__(self) -> Checkpoints:
+        self._hook = threading.excepthook
+        threading.excepthook = self._on_thread_failure
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -180,6 +185,13 @@ class Checkpoints:
         except Exception as error:
             if kind is None:  # else there is a first failure to tell of
                 raise self._not_written(error) from None
+        finally:
+            threading.excepthook = self._hook
+
+    def _on_thread_failure(self, failure: threading.ExceptHookArgs) -> None:
+        """What a thread of Orbax raises is raised to us too, by its next call: no need to print it where it happens."""
+        if not type(failure.thread).__module__.startswith("orbax."):
+            self._hook(failure)
 
     def save(self, state: TrainState, meta: CheckpointMeta, *, score: float | None) -> None:
         """Save in the background, as the checkpoint numbered `meta.batches_delivered`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -50,7 +51,8 @@ class Control:
         if self.signal is not None:
             raise KeyboardInterrupt(f"{name} again")
         self.signal, self._asked = number, name
-        self._say(f"{name}: finishing this step, saving and writing all outputs; once more stops at once")
+        # not `say`: the signal may have come while something was being printed
+        os.write(2, f"{name}: finishing this step, saving and writing all outputs; once more stops at once\n".encode())
 
     def reason_to_stop(self) -> str:
         """Why the run is to end now: a signal's name, the time limit or the STOP file; empty if it is not."""

@@ -43,7 +43,8 @@ def read_parent(run: str, child: Assembly, *, optimiser: bool) -> Parent:
     if mine.model.name != theirs.model.name:
         raise RunError(f"{record.run_id}: its model is {theirs.model.name}, the settings say {mine.model.name}")
     # 64-bit numbers only while a parent in float64 is read: the child may do without
-    with jax.enable_x64(jax.config.jax_enable_x64 or policy_by_name(theirs.precision.policy).needs_64_bit):
+    policies = (child.policy, policy_by_name(theirs.precision.policy))
+    with jax.enable_x64(any(policy.needs_64_bit for policy in policies)):
         with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
             state, meta = checkpoints.restore(stored_shapes(theirs), best=True, warn=warn)
         state = jax.tree.map(np.asarray, state.replace(key=None, scale=None))

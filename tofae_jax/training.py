@@ -107,9 +107,7 @@ def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, Ru
     check_schedules(config)
     places = [place for place in (config.data.path, record.data.get("path", "")) if place and Path(place).exists()]
     if not places:
-        raise RunError(
-            f"{config.data.path}: the data of run {record.run_id} are gone; name their place with --data.path"
-        )
+        raise RunError(f"{config.data.path}: the data of {record.run_id} are gone; name them with --data.path")
     data = msgspec.structs.replace(config.data, path=places[0])
     dataset = open_training_data(msgspec.structs.replace(config, data=data), say)
     if dataset.fingerprint != record.data.get("fingerprint"):
