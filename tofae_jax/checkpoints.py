@@ -316,4 +316,5 @@ def _prefix(folder: Path) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:120]} ... {text[-170:]}"  # the cause stands at the end
