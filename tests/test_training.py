@@ -499,7 +499,7 @@ def test_an_unfit_dataset_makes_no_run():
 def test_compilation_can_be_switched_off(monkeypatch, jit):
     seen = []
 
-    def look(_):
+    def look(*_):
         seen.append(jax.config.jax_disable_jit)
         return {"test": None}
 
