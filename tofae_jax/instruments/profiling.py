@@ -78,7 +78,9 @@ class StepProfiler:
                 self._stop()
         elif self._traced is None and step >= self._first_step:
             jax.block_until_ready(wait_for)
-            jax.profiler.start_trace(self._folder)
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # it would hook into every thread, those that compile too
+            jax.profiler.start_trace(self._folder, profiler_options=options)
             self._is_active, self._traced = True, (step, step)
 
     def step_annotation(self, step: int) -> AbstractContextManager[Any]:
