@@ -28,6 +28,8 @@ LAYERS = [
         "plots",
         "summary",
         "lineage",
+        "files",
+        "display",
         "instruments",
         "dashboard",
     },

@@ -60,14 +60,18 @@ def test_one_signal_asks_and_a_second_one_interrupts(tmp_path, capfd, number):
 def test_handlers_that_python_does_not_know_are_no_trouble(tmp_path, monkeypatch):
     """They were installed by other code: `signal.signal` gives None for them, and does not take it."""
 
+    installed = []
+
     def unknown(number, handler):
         if handler is None:
             raise TypeError("signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object")
+        installed.append(number)
 
     with monkeypatch.context() as patch:
         patch.setattr(signal, "signal", unknown)
         with Control(tmp_path, say=print):
             pass
+    assert installed == list(SIGNALS)  # taken over, and none put back
 
 
 def test_off_the_main_thread_files_and_time_still_work(tmp_path):
@@ -228,7 +232,7 @@ def only_run(place):
     return RunPaths(run)
 
 
-@pytest.mark.backlog("B54", "B38")
+@pytest.mark.backlog("B54", "B38", "B52")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_in_good_order(program, tmp_path, number, code, whole):  # noqa: F811
     plots = "save" if number == signal.SIGINT else "none"
@@ -247,22 +251,28 @@ def test_a_signal_ends_a_run_in_good_order(program, tmp_path, number, code, whol
     assert 0 < meta.batches_delivered == record.results["steps"] < STEPS
     if plots == "save":
         assert {"curves.png", "outputs.png", "event_1_stages.png"} <= {path.name for path in paths.plots.iterdir()}
+        drawn = [line for line in log.splitlines() if line.startswith(("plotting: ", "plot saved: "))]
+        assert drawn[0].startswith("plotting: ")  # a figure is named before it is made, and said to be saved after
+        saved = [Path(line.removeprefix("plot saved: ")) for line in drawn if line.startswith("plot saved: ")]
+        assert set(saved) == {path for path in paths.plots.iterdir() if path.suffix == ".png"}
+        assert not set("\x1b\r") & set(log)  # no signs for a terminal where there is none
     assert resumed(paths, train={"plots": "none"}).status == "finished"
     losses = [[epoch["train"]["loss"] for epoch in read_history(p.metrics)] for p in (paths, whole("plain"))]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # compiled otherwise
 
 
 @pytest.mark.backlog("B38")
-def test_a_second_signal_ends_a_run_at_once(program, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_a_run_at_once(program, tmp_path, number, code):
     process = program("--slow-end", "--train.epochs=1", until="ending")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     time.sleep(0.3)
     assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 130  # not the 60 s that its end would take
+    process.send_signal(number)
+    assert process.wait(timeout=20) == code  # not the 60 s that its end would take
     paths = only_run(tmp_path)
     record = read_record(paths.folder)[1]
-    assert (record.status, record.reason) == ("stopped", "SIGINT again")
+    assert (record.status, record.reason) == ("stopped", f"{number.name} again")
     assert newest(paths).epoch == 1
     assert resumed(paths).results["epochs"] == 1
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tiny import settings_from
 
 from tofae_jax import cli, loop, runs, training
 from tofae_jax.checkpoints import CheckpointError, Checkpoints
-from tofae_jax.config import Config, ConfigError, from_tree
+from tofae_jax.config import ConfigError
 from tofae_jax.control import Control
 from tofae_jax.detector import Detector
 from tofae_jax.evaluation import load_run
@@ -55,10 +56,7 @@ VARIANTS = {
 
 
 def config(**sections):
-    tree = {name: dict(section) for name, section in TREE.items()}
-    for name, section in sections.items():
-        tree[name] = tree.get(name, {}) | section if isinstance(section, dict) else section
-    return from_tree(tree, Config, "test")
+    return settings_from(TREE, **sections)
 
 
 @pytest.fixture(scope="module")
@@ -277,9 +275,10 @@ def test_a_checkpoint_of_a_newer_package_is_not_deleted(halted):
 
 
 @pytest.mark.backlog("B54")
-def test_a_finished_run_has_nothing_left_to_do(whole, capsys):
+@pytest.mark.parametrize("words", [[], ["--train.epochs", "2"]])
+def test_a_finished_run_has_nothing_left_to_do(whole, capsys, words):
     run, before = str(whole("plain").folder), whole("plain").record.read_text()
-    assert cli.main(["train", "--resume", run]) == 2
+    assert cli.main(["train", "--resume", run, *words]) == 2
     assert "finished after 3 epochs; a larger --train.epochs goes on" in capsys.readouterr().err
     assert whole("plain").record.read_text() == before
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 import pytest
+from tiny import settings_from
 
 from tofae_jax import cli, loop, training
 from tofae_jax.assembly import assemble, resolved_losses, splits_of, step_settings
@@ -42,10 +43,7 @@ TREE = {
 
 
 def config(**sections):
-    tree = {name: dict(section) if isinstance(section, dict) else section for name, section in TREE.items()}
-    for name, section in sections.items():
-        tree[name] = tree.get(name, {}) | section if isinstance(section, dict) else section
-    return from_tree(tree, Config, "test")
+    return settings_from(TREE, **sections)
 
 
 @pytest.fixture(scope="module")

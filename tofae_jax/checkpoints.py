@@ -210,9 +210,6 @@ class Checkpoints:
         args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(msgspec.to_builtins(meta)))
         metrics = None if score is None else {"score": float(score) if np.isfinite(score) else WORST}
         try:
-            if meta.batches_delivered in self._manager.all_steps():
-                # made within the epoch's last step, before its validation: the same state, but no score
-                self._manager.delete(meta.batches_delivered)
             self._manager.save(meta.batches_delivered, args=args, metrics=metrics)
         except Exception as error:
             raise self._not_written(error) from None

@@ -300,8 +300,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"there is no command {name!r}{hint} (known: {', '.join(COMMANDS)})", 2)
     try:
         return COMMANDS[name](rest) or 0
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as error:  # of `Control`, it names the signal that came again
+        return _fail("interrupted", EXIT_CODES.get(str(error).partition(" ")[0], 130))
     except ValueError as error:
         return _failed(error, str(error), 2)
     except OSError as error:

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from tofae_jax.display import missing_display
+
 _HOST = "127.0.0.1"
 _STATE, _LOG = ".dashboard.json", ".dashboard.log"
 _START_LIMIT_S = 60.0  # importing TensorBoard alone takes seconds on a busy machine
@@ -70,9 +72,7 @@ def headless_reason(environment: Mapping[str, str], platform: str) -> str:
     """
     if any(environment.get(name) for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")):
         return "this is an SSH session"
-    if platform not in ("win32", "darwin") and not (environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")):
-        return "this machine has no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
-    return ""
+    return missing_display(environment, platform)
 
 
 def start_dashboard(

@@ -24,7 +24,6 @@ from tofae_jax.plots import EventView
 from tofae_jax.precision import allow_64_bit, cast_variables, policy_by_name, prepare
 from tofae_jax.runs import RunPaths, RunRecord, read_record
 from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step, model_input
-from tofae_jax.train_state import TrainState
 
 BATCHES_ON_DEVICE = 16  # most partial sums merged there before they move to the host's wider numbers
 MOST_PIXELS_ON_DEVICE = 2**30  # counts there are int32
@@ -168,11 +167,6 @@ def load_run(folder: str | Path, *, best: bool = True, precision: str | None = N
         prepare(meta.precision)
     assembly = assemble(with_precision(config, precision or meta.precision))
     return LoadedRun(paths, record, assembly, cast_variables(state.variables, assembly.policy), meta.epoch)
-
-
-def template_of(config: Config) -> Callable[[CheckpointMeta], TrainState]:
-    """A state like that of a checkpoint: a run that fell back has them in more than one precision."""
-    return lambda meta: assemble(with_precision(config, meta.precision)).fresh_state()
 
 
 def stored_shapes(config: Config) -> Callable[[CheckpointMeta], Any]:

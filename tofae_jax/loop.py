@@ -18,7 +18,7 @@ from tofae_jax.config import Config, at_epoch, in_force, parse_duration
 from tofae_jax.control import Control
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import EvaluationSource, Splits, TrainSource, batches
-from tofae_jax.evaluation import Evaluator, evaluation_key, template_of
+from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.observers import Observers
 from tofae_jax.precision import FALLBACKS, initial_scale, policy_by_name, prepare, recast
 from tofae_jax.progress import Progress
@@ -94,7 +94,7 @@ class Loop:
         """Training batches delivered and used."""
         return len(self.history) * self.steps_per_epoch + self.sums.steps
 
-    def run(self, state: TrainState, checkpoints: Checkpoints, control: Control, observers: Observers) -> TrainState:
+    def run(self, state: TrainState, checkpoints: Checkpoints, control: Control, observers: Observers) -> None:
         """Train until all epochs are done or `control` says stop; `stopped_by` then says why."""
         data = self.config.data
         self.checkpoints, self.control, self.observers = checkpoints, control, observers
@@ -107,7 +107,6 @@ class Loop:
             while len(self.history) < self.config.train.epochs and not self.stopped_by:
                 state = self._epoch(state, iterator, progress)
         checkpoints.wait()
-        return state
 
     def _epoch(self, state: TrainState, iterator: Any, progress: Progress) -> TrainState:
         epoch = len(self.history) + 1
@@ -162,8 +161,8 @@ class Loop:
             with self.observers.step(self.position + 1 + len(waiting), state):
                 state, metrics = self.step(state, jax.device_put(batch), settings)
             waiting.append(metrics)
-            reason, pause = self.control.reason_to_stop(), self.control.is_to_pause()
-            is_last = step == self.steps_per_epoch
+            is_last = step == self.steps_per_epoch  # what is asked for then waits for the end of the epoch, which saves
+            reason, pause = self.control.reason_to_stop(), self.control.is_to_pause() and not is_last
             saves = not is_last and (bool(reason) or pause or self._save_is_due())
             is_regular = is_last or step % self._look_every == 0
             if saves or is_regular:
@@ -176,6 +175,7 @@ class Loop:
                 self.sums.train_s, clock = self.sums.train_s + now - clock, now
             if saves:
                 self._save(state, score=None)
+                clock = time.perf_counter()
             if pause and not reason:
                 self.control.wait_while_paused()
                 reason, clock = self.control.reason_to_stop(), time.perf_counter()
@@ -301,7 +301,7 @@ class Loop:
 
     def template(self, meta: CheckpointMeta) -> TrainState:
         """A state like that of a checkpoint of this run."""
-        return template_of(self.config)(meta)
+        return assemble(with_precision(self.config, meta.precision)).fresh_state()
 
 
 def control_of(work: Work) -> Control:

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 
 from tofae_jax import plots
-from tofae_jax.checkpoints import CheckpointMeta, Checkpoints
+from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.config import to_tree
+from tofae_jax.evaluation import stored_shapes
 from tofae_jax.loop import Loop, say
 from tofae_jax.observers import Observers
 from tofae_jax.precision import policy_by_name
@@ -18,9 +19,9 @@ from tofae_jax.train_state import TrainState
 N_VIEWS = 4  # events drawn
 
 
-def finish(loop: Loop, state: TrainState, checkpoints: Checkpoints, observers: Observers) -> dict[str, Any]:
+def finish(loop: Loop, checkpoints: Checkpoints, observers: Observers) -> dict[str, Any]:
     """Results of a run that is done, or was asked to stop, as they go into its record."""
-    state, meta = checkpoints.restore(lambda meta: _template(loop, state, meta), best=True, warn=say)
+    state, meta = checkpoints.restore(stored_shapes(loop.config), best=True, warn=say)
     if meta.precision != loop.assembly.policy.name:
         loop.use(meta.precision)
     with observers.span("test"):
@@ -45,10 +46,6 @@ def finish(loop: Loop, state: TrainState, checkpoints: Checkpoints, observers: O
         with observers.span("plots"):
             _draw(loop, state, test)
     return results
-
-
-def _template(loop: Loop, state: TrainState, meta: CheckpointMeta) -> TrainState:
-    return state if meta.precision == loop.assembly.policy.name else loop.template(meta)
 
 
 def _draw(loop: Loop, state: TrainState, test: dict[str, Any] | None) -> None:

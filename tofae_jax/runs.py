@@ -31,6 +31,7 @@ from typing import Any, Literal
 import msgspec
 
 from tofae_jax.config import Config, from_tree
+from tofae_jax.files import write_text
 from tofae_jax.migrations import migrated_record
 
 try:
@@ -122,14 +123,6 @@ def create_run_folder(parent: str | Path, name: str = "") -> RunPaths:
             return paths
     except OSError as error:
         raise RunError(f"{parent}: cannot make a run folder: {error.strerror or error}") from None
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a file so that it is there completely or not at all; returns its path."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-    return path
 
 
 def write_record(paths: RunPaths, record: RunRecord) -> Path:

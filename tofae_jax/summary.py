@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 
+from tofae_jax.files import write_text
 from tofae_jax.progress import outputs_table
-from tofae_jax.runs import RunPaths, RunRecord, write_text
+from tofae_jax.runs import RunPaths, RunRecord
 
 
 def _lines(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

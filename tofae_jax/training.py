@@ -60,12 +60,11 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
     check_losses(config)
     check_schedules(config)
     _check_metric(config)
-    assembly = assemble(config)
     parent = None
     if config.start.run:
         start = msgspec.structs.replace(config.start, run=str(Path(config.start.run).resolve()))
         config = msgspec.structs.replace(config, start=start)
-        parent = read_parent(start.run, assembly, optimiser=start.optimiser)
+        parent = read_parent(start.run, assemble(config), optimiser=start.optimiser)
     dataset = open_training_data(config, say)
     splits = splits_of(dataset, config.data)
     config, automatic = resolved_losses(config, dataset, splits.train)
@@ -85,7 +84,6 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
         system=runs.system_information(describe_devices()),
         sessions=[Session(started=runs.now(), command=command or [])],
     )
-    runs.write_record(paths, record)
     with runs.locked(paths):
         return _worked(Work(config, paths, record, dataset, splits, source), parent)
 
@@ -156,11 +154,9 @@ def check_resumable(old: Config, new: Config, record: RunRecord) -> None:
             f"train.epochs = {new.train.epochs}: optimiser.schedule and schedules run over all epochs, so another "
             f"number than {old.train.epochs} would have changed the epochs done; start another run with --from"
         )
-    if record.status == "finished" and new.train.epochs <= record.results.get("epochs", old.train.epochs):
-        raise RunError(
-            f"{record.run_id}: finished after {record.results.get('epochs', old.train.epochs)} epochs; "
-            "a larger --train.epochs goes on"
-        )
+    done = record.results.get("epochs", 0)
+    if new.train.epochs < done or (record.status == "finished" and new.train.epochs == done):
+        raise RunError(f"{record.run_id}: {record.status} after {done} epochs; a larger --train.epochs goes on")
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -243,7 +239,7 @@ def _run(loop: Loop, control: Control, parent: Parent | None) -> dict[str, Any]:
         say(f"model: {loop.assembly.model.name}, {n_parameters:,} parameters".replace(",", " "))
         resumed_after = len(loop.history) if paths.metrics.exists() else None
         with Observers(config, paths, resumed_after=resumed_after, say=say) as observers:
-            state = loop.run(state, checkpoints, control, observers)
+            loop.run(state, checkpoints, control, observers)
             if loop.stopped_by:
                 say(f"stopping after step {loop.position}: {loop.stopped_by}")
-            return finish(loop, state, checkpoints, observers)
+            return finish(loop, checkpoints, observers)

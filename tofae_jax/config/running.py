@@ -1,4 +1,4 @@
-"""Settings of how a run goes on, is kept and is watched; none of them changes what it computes but `epochs`."""
+"""Settings of how a run is trained, started, kept and watched."""
 
 from __future__ import annotations
 
@@ -102,11 +102,6 @@ class InstrumentsConfig(Section, frozen=True):
     """profile the Python code of the whole run"""
     python_profile_viewer: bool = False
     """and open it in snakeviz, where that is installed"""
-
-    def __post_init__(self) -> None:
-        """Refuse what the types cannot."""
-        if self.python_profile and self.profile_steps:
-            raise ValueError("python_profile and profile_steps exclude each other: JAX's profiler takes Python's hook")
 
 
 class StartConfig(Section, frozen=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cProfile
 import io
-import os
 import pstats
 import subprocess
 import sys
@@ -16,8 +15,8 @@ from typing import Any
 
 import jax
 
-from tofae_jax.instruments.recorder import writable_folder
-from tofae_jax.plots.delivery import replacing
+from tofae_jax.display import missing_display
+from tofae_jax.files import replacing, writable_folder
 
 Say = Callable[[str], object]
 _TOP_FUNCTIONS = 15
@@ -132,8 +131,8 @@ def _view(path: Path, say: Say) -> None:
     if not _is_installed("snakeviz"):
         say(f"the viewer snakeviz is missing: pip install snakeviz, then python -m snakeviz {path}")
         return
-    if sys.platform not in ("win32", "darwin") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        say("the viewer is not opened: this machine has no display (neither DISPLAY nor WAYLAND_DISPLAY is set)")
+    if missing := missing_display():
+        say(f"the viewer is not opened: {missing}")
         return
     say(f"snakeviz shows {path}; Ctrl-C ends it")
     try:

@@ -9,7 +9,6 @@ that the keys are plain file names: `np.load(path)["000003-weights-down_0%2Fkern
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tofae_jax.files import replacing, writable_folder
 from tofae_jax.models import Model, Variables
-from tofae_jax.plots.delivery import replacing
 
 Kind = Literal["activations", "weights", "biases"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -31,16 +30,6 @@ Recording = dict[int, dict[str, dict[str, np.ndarray]]]
 _FILE = re.compile(r"flush-(\d+)-epochs-(\d+)-(\d+)\.npz")
 _KEY = re.compile(rf"(\d+)-({'|'.join(KINDS)})-(.*)", re.DOTALL)
 _KEPT_TYPES = "fiubc"  # NumPy's own numbers, by `dtype.kind`
-
-
-def writable_folder(folder: Path) -> Path:
-    """The folder, made if it was missing; ValueError naming it where it cannot be made or nothing can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise ValueError(f"{folder}: not a folder that can be written: {error.strerror or error}") from None
 
 
 class Recorder:

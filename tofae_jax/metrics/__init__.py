@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tofae_jax.metrics.counts import Confusion, EventCounts, compute_confusion, count, hit_confusion, pixel_confusion
+from tofae_jax.metrics.counts import Confusion, EventCounts, compute_confusion, hit_confusion, pixel_confusion
 from tofae_jax.metrics.images import ImageSums, compute_images, image_sums, pixel_sums, ssim_sum
-from tofae_jax.metrics.information import joint_histogram, normalised_mutual_information, time_cells
+from tofae_jax.metrics.information import normalised_mutual_information, time_cells
 from tofae_jax.metrics.outputs import OutputSums, compute_outputs, output_sums
 from tofae_jax.metrics.similarity import SSIM_RADIUS_PIXELS, ssim
 
@@ -39,10 +39,8 @@ __all__ = [
     "compute_confusion",
     "compute_images",
     "compute_outputs",
-    "count",
     "hit_confusion",
     "image_sums",
-    "joint_histogram",
     "merge",
     "metric_names",
     "normalised_mutual_information",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -14,20 +12,10 @@ from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 
 from tofae_jax.config import PlotMode
+from tofae_jax.display import missing_display
+from tofae_jax.files import replacing
 from tofae_jax.plots.frame import check_choice
 from tofae_jax.plots.style import style
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to beside `path`, which takes its place at the end; after an error, nothing is left of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @cache
@@ -67,8 +55,8 @@ def _save(figure: Figure, path: Path) -> Path:
 
 def display_obstacle() -> str:
     """Why no window can open here, empty if one can."""
-    if sys.platform not in ("win32", "darwin") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return "this machine has no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    if missing := missing_display():
+        return missing
     from matplotlib import pyplot  # here, because it looks for a display and keeps state
 
     backend = pyplot.get_backend()

@@ -12,7 +12,7 @@ import numpy as np
 
 from tofae_jax.datasets.events import DataError
 from tofae_jax.detector import Detector
-from tofae_jax.plots.delivery import replacing
+from tofae_jax.files import replacing
 
 _VERSION = 1
 _HIT_LISTS = ("pattern", "sparse", "smeared", "hits")
