@@ -13,7 +13,7 @@ from test_resume import ROOT, config, folder, inside, programs  # noqa: F401 (fi
 
 from tofae_jax import cli, loop, training
 from tofae_jax.checkpoints import Checkpoints, checksums
-from tofae_jax.evaluation import load_run, template_of
+from tofae_jax.evaluation import load_run, stored_shapes
 from tofae_jax.lineage import family_tree, read_family
 from tofae_jax.runs import RunError, RunPaths, RunRecord, read_record, write_record
 
@@ -143,7 +143,7 @@ def begun(monkeypatch, *words):
 def best_of(paths):
     config = load_run(paths.folder).assembly.config
     with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
-        return checkpoints.restore(template_of(config), best=True, warn=pytest.fail)[0]
+        return checkpoints.restore(stored_shapes(config), best=True, warn=pytest.fail)[0]
 
 
 def sums(tree):

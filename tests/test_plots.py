@@ -620,6 +620,8 @@ def test_plots_know_nothing_of_training():
         "tofae_jax.config.PlotMode",
         "tofae_jax.datasets.events",
         "tofae_jax.datasets.integrity",
+        "tofae_jax.display",
+        "tofae_jax.files",
     )
     files = sorted(Path(plots.__file__).parent.glob("*.py"))
     assert len(files) > 5
