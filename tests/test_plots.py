@@ -1,274 +1,32 @@
-"""Figures: what they draw, for ordinary and degenerate data; where they go; that their data draw them again."""
+"""Figures: what they draw, for ordinary and degenerate data; where they go."""
 
 import ast
-import io
 import math
 from pathlib import Path
 
 import matplotlib
-import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.image import imread
+from plotted import (  # noqa: F401
+    DETECTOR,
+    NO_HITS,
+    SMALL,
+    nothing,
+    nothing_left_behind,
+    panel,
+    pixels,
+    png,
+    texts,
+    v_shape,
+)
 
 from tofae_jax import plots
-from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.integrity import Distributions
 from tofae_jax.detector import Detector
-from tofae_jax.plots import EventView, delivery, style
-
-DETECTOR = Detector()
-SMALL = Detector(n_x=9, n_y=7, n_t=40, width_mm=18.0, height_mm=3.5, window_ns=2.0)
-NO_HITS = np.zeros((0, 3), np.int16)
-N_SIGNAL, N_NOISE = 30, 200
-
-
-def v_shape() -> EventView:
-    """Two arms from (45, 110) upwards, 30 hits of them seen, among 200 of noise; the left arm's foot is not found."""
-    rng = np.random.default_rng(7)
-    step = np.arange(36)
-    pattern = np.concatenate([np.stack([45 + side * step, 110 - 3 * step, 400 + step], 1) for side in (-1, 1)])
-    pattern = np.unique(pattern, axis=0)
-    sparse = pattern[rng.choice(len(pattern), N_SIGNAL, replace=False)]
-    smeared = sparse + rng.integers(-1, 2, sparse.shape)
-    noise = np.stack([rng.integers(0, 88, N_NOISE), rng.integers(0, 128, N_NOISE), rng.integers(1, 1001, N_NOISE)], 1)
-    order = rng.permutation(N_SIGNAL + N_NOISE)
-    hits = np.concatenate([smeared, noise])[order].astype(np.int16)
-    direct = np.zeros((128, 88), np.float32)
-    for reach in (-1, 0, 1):
-        direct[pattern[:, 1], np.clip(pattern[:, 0] + reach, 0, 87)] = pattern[:, 2]
-    direct[95:, :45] = 0
-    return EventView(pattern, sparse, smeared, hits, order < N_SIGNAL, direct, direct[hits[:, 1], hits[:, 0]] > 0)
-
-
-def nothing(detector: Detector = DETECTOR) -> EventView:
-    dark, none = np.zeros((detector.n_y, detector.n_x), np.float32), np.zeros(0, bool)
-    return EventView(NO_HITS, NO_HITS, NO_HITS, NO_HITS, none, dark, none)
-
-
-def single() -> EventView:
-    """One hit in the last corner, found."""
-    hit, yes, direct = np.array([[87, 127, 1000]], np.int16), np.ones(1, bool), np.zeros((128, 88), np.float32)
-    direct[127, 87] = 1000
-    return EventView(hit, hit, hit, hit, yes, direct, yes)
-
-
-def occluded() -> EventView:
-    """All hits share a pixel; the latest, which is noise, hides the rest."""
-    hits = np.array([[3, 4, t] for t in (1, 5, 9, 12)], np.int16)
-    direct = np.zeros((128, 88), np.float32)
-    direct[4, 3] = 12
-    return EventView(hits, hits[:3], hits[:3], hits, np.arange(4) < 3, direct, np.arange(4) == 3)
-
-
-VIEWS = {"normal": v_shape(), "empty": nothing(), "single": single(), "occluded": occluded()}
-EVENT_FIGURES = [plots.stage_panels, plots.event_3d]
-
-
-def png(figure) -> bytes:
-    with style.style():
-        figure.savefig(buffer := io.BytesIO(), format="png")
-    return buffer.getvalue()
-
-
-def pixels(figure) -> np.ndarray:
-    """What the figure looks like: [Y, X, RGB] in 0..255."""
-    return np.round(imread(io.BytesIO(png(figure)))[..., :3] * 255).astype(int)
-
-
-def panel(figure, name):
-    """The panel whose title begins with the name."""
-    return next(axes for axes in figure.axes if axes.get_title().startswith(name))
-
-
-def texts(figure) -> list[str]:
-    return [text.get_text() for axes in figure.axes for text in axes.texts]
-
-
-def offsets(axes, name) -> np.ndarray:
-    """Positions of the markers of one group, [n, 2]."""
-    return np.asarray(next(found for found in axes.collections if found.get_label() == name).get_offsets())
-
-
-def centres_mm(hits) -> np.ndarray:
-    return np.stack([(hits[:, 0] + 0.5) * 7.5, (hits[:, 1] + 0.5) * 53 / 128], axis=1)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind():
-    """No figure stays with pyplot, and no setting of matplotlib changes."""
-    before = dict(matplotlib.rcParams)
-    yield
-    assert pyplot.get_fignums() == []
-    assert dict(matplotlib.rcParams) == before
-
-
-@pytest.mark.backlog("B16")
-@pytest.mark.parametrize("has_time", [True, False])
-@pytest.mark.parametrize("units", ["physical", "pixels"])
-@pytest.mark.parametrize("name", VIEWS)
-@pytest.mark.parametrize("draw", EVENT_FIGURES)
-def test_event_figures_are_drawn_for_any_event(draw, name, units, has_time):
-    view = VIEWS[name]
-    view = view if has_time else view._replace(direct=np.sign(view.direct), has_time=False)
-    figure = draw(view, detector=DETECTOR, units=units, title="an event")
-    assert len(np.unique(pixels(figure))) > 10
-    annotations = [text for text in texts(figure) if text.startswith("no ")]
-    n_panels = {plots.stage_panels: 6, plots.event_3d: 8 if has_time else 6}[draw]
-    assert len(annotations) == (n_panels if name == "empty" else 0)
-
-
-@pytest.mark.backlog("B16")
-def test_only_empty_panels_say_so():
-    view = v_shape()._replace(pattern=NO_HITS, direct=np.zeros((128, 88)), kept=np.zeros(230, bool))
-    figure = plots.stage_panels(view, detector=DETECTOR)
-    assert [text.get_text() for text in panel(figure, "pattern").texts] == ["no hits"]
-    assert [text.get_text() for text in panel(figure, "direct").texts] == ["no lit pixels"]
-    assert texts(figure) == ["no hits", "no lit pixels"]  # the masked panel shows what was missed
-
-
-@pytest.mark.backlog("B16")
-@pytest.mark.parametrize("draw", EVENT_FIGURES)
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"is_signal": np.ones(7, bool)}, r"is_signal has shape \(7,\), but hits has shape \(230, 3\)"),
-        ({"kept": np.ones((230, 1), bool)}, r"kept has shape \(230, 1\), but hits has shape \(230, 3\)"),
-        ({"direct": np.zeros((88, 128))}, r"direct has shape \(88, 128\), .* have shape \(128, 88\)"),
-        ({"sparse": np.zeros((4, 2), int)}, r"sparse has shape \(4, 2\), expected \(n, 3\)"),
-        ({"pattern": np.zeros(0, int)}, r"pattern has shape \(0,\), expected \(n, 3\)"),
-        ({"kept": np.ones(230)}, "kept has type float64, expected bool"),
-    ],
-)
-def test_mismatched_arrays_are_named(draw, change, message):
-    with pytest.raises(ValueError, match=message):
-        draw(v_shape()._replace(**change), detector=DETECTOR)
-
-
-@pytest.mark.parametrize("draw", EVENT_FIGURES)
-def test_unknown_units_are_refused(draw):
-    with pytest.raises(ValueError, match="units is 'inches', allowed are 'physical', 'pixels'"):
-        draw(v_shape(), detector=DETECTOR, units="inches")
-
-
-@pytest.mark.backlog("B60")
-@pytest.mark.parametrize("draw", EVENT_FIGURES)
-def test_signal_is_red_in_the_noised_event(draw):
-    view = v_shape()
-    figure = draw(view, detector=DETECTOR)
-    flat = [axes for axes in figure.axes if axes.name == "rectilinear"]
-    axes = panel(figure, "noised") if draw is plots.stage_panels else flat[1]  # beneath the second of the 3-D panels
-    for name, colour, of in (("signal", style.SIGNAL, view.is_signal), ("noise", style.NOISE, ~view.is_signal)):
-        drawn = next(found for found in axes.collections if found.get_label() == name)
-        np.testing.assert_array_equal(np.unique(drawn.get_facecolors(), axis=0), [to_rgba(colour)])
-        np.testing.assert_allclose(np.asarray(drawn.get_offsets()), centres_mm(view.hits[of]))
-    red, green, blue = to_rgb(style.SIGNAL)
-    assert red > 0.75 and red > 3 * max(green, blue)
-    assert len(set(to_rgb(style.NOISE))) == 1
-
-
-def red_in_panel(view: EventView) -> int:
-    figure = plots.stage_panels(view, detector=DETECTOR)
-    image = pixels(figure)
-    box = panel(figure, "noised").get_window_extent()
-    rows = slice(round(len(image) - box.y1), round(len(image) - box.y0))
-    inside = image[rows, round(box.x0) : round(box.x1)]
-    return int(np.sum(np.all(inside == np.round(np.multiply(to_rgb(style.SIGNAL), 255)), axis=-1)))
-
-
-@pytest.mark.backlog("B60")
-def test_red_is_seen_exactly_where_there_is_signal():
-    view = v_shape()
-    assert red_in_panel(view) > 10 * N_SIGNAL
-    assert red_in_panel(view._replace(is_signal=np.zeros(230, bool))) == 0
-
-
-def test_3d_panels_hold_the_hits_in_mm_and_ns():
-    view = v_shape()
-    axes = panel(plots.event_3d(view, detector=DETECTOR), "noised")
-    signal = next(found for found in axes.collections if found.get_label() == "signal")
-    expected = view.hits[view.is_signal]
-    x, y, t = (np.sort(np.asarray(values)) for values in signal._offsets3d)
-    np.testing.assert_allclose(x, np.sort(centres_mm(expected)[:, 0]))
-    np.testing.assert_allclose(y, np.sort(centres_mm(expected)[:, 1]))
-    np.testing.assert_allclose(t, np.sort((expected[:, 2] - 0.5) * 0.025))
-    assert (axes.get_xlim(), axes.get_ylim(), axes.get_zlim()) == ((0, 660), (53, 0), (0, 25))
-
-
-def test_headings_count_what_is_drawn():
-    view = v_shape()
-    figure = plots.stage_panels(view, detector=DETECTOR)
-    found, false = int(np.sum(view.kept & view.is_signal)), int(np.sum(view.kept & ~view.is_signal))
-    assert 0 < found < N_SIGNAL and false > 0
-    assert [axes.get_title() for axes in figure.axes[:6]] == [
-        f"pattern: {len(view.pattern)} signal",
-        "sparse: 30 signal",
-        "smeared: 30 signal",
-        "noised: 30 signal, 200 noise",
-        f"direct: {np.count_nonzero(view.direct)} lit pixels",
-        f"masked: {found} signal, {false} noise, {N_SIGNAL - found} missed",
-    ]
-    assert panel(plots.stage_panels(single(), detector=DETECTOR), "direct").get_title() == "direct: 1 lit pixel"
-    [legend] = figure.legends
-    names = ["signal", "noise", "kept noise (false positive)", "missed signal"]
-    assert [text.get_text() for text in legend.get_texts()] == names
-
-
-def test_masked_panel_tells_found_false_and_missed_apart():
-    view = v_shape()
-    axes = panel(plots.stage_panels(view, detector=DETECTOR), "masked")
-    groups = {"signal": view.kept & view.is_signal, "noise": view.kept & ~view.is_signal}
-    groups["missed"] = ~view.kept & view.is_signal
-    for name, of in groups.items():
-        np.testing.assert_allclose(offsets(axes, name), centres_mm(view.hits[of]))
-    by_name = {found.get_label(): found for found in axes.collections}
-    assert len(by_name["missed"].get_facecolors()) == 0  # hollow
-    np.testing.assert_array_equal(by_name["missed"].get_edgecolors(), [to_rgba(style.SIGNAL)])
-    np.testing.assert_array_equal(by_name["noise"].get_edgecolors(), [to_rgba(style.KEPT_NOISE)])
-
-
-def test_direct_panel_is_the_image_coloured_by_time():
-    view = v_shape()
-    figure = plots.stage_panels(view, detector=DETECTOR)
-    [image] = panel(figure, "direct").images
-    shown = image.get_array()
-    np.testing.assert_array_equal(np.ma.getmaskarray(shown), view.direct == 0)
-    np.testing.assert_allclose(shown.compressed(), (view.direct[view.direct > 0] - 0.5) * 0.025)
-    assert image.get_extent() == [0, 660, 53, 0]
-    assert [axes.get_xlabel() for axes in figure.axes].count("direct output: time (ns)") == 1
-    timeless = view._replace(direct=np.sign(view.direct), has_time=False)
-    assert len(plots.stage_panels(timeless, detector=DETECTOR).axes) == 6  # no colour bar
-
-
-def test_direct_output_that_is_not_finite_is_dark():
-    direct = v_shape().direct.copy()
-    direct[0, :4] = np.nan, np.inf, -np.inf, -3
-    figure = plots.stage_panels(v_shape()._replace(direct=direct), detector=DETECTOR)
-    assert np.ma.getmaskarray(panel(figure, "direct").images[0].get_array())[0, :4].all()
-    assert len(pixels(figure))
-
-
-@pytest.mark.parametrize("draw", EVENT_FIGURES)
-def test_y_points_down_and_panels_show_the_whole_detector(draw):
-    figure = draw(v_shape(), detector=DETECTOR)
-    for axes in figure.axes[: 6 if draw is plots.stage_panels else None]:
-        assert (axes.get_xlim(), axes.get_ylim()) == ((0, 660), (53, 0))
-    axes = panel(plots.stage_panels(nothing(SMALL), detector=SMALL, units="pixels"), "noised")
-    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 8.5), (6.5, -0.5))
-    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_aspect()) == ("x (pixel)", "y (pixel)", 1)
-
-
-def test_a_very_oblong_detector_gets_no_sliver():
-    detector = Detector(n_x=200, n_y=2)
-    figure = plots.stage_panels(nothing(detector), detector=detector, units="pixels")
-    assert figure.axes[0].get_aspect() == "auto"
-    assert len(pixels(figure))
-
+from tofae_jax.plots import delivery
 
 HISTORY = [
     {
@@ -447,7 +205,7 @@ def test_long_histograms_are_averaged_not_cut():
 @pytest.mark.parametrize("events", [[], [NO_HITS]])
 def test_distributions_of_nothing_say_so(events):
     figure = plots.dataset_distributions(distributions(events), detector=SMALL)
-    assert texts(figure) == ([] if events else ["no events"]) + ["no hits"] * 4
+    assert texts(figure) == (["no hits"] * 4 if events else ["no events"] * 2 + ["no hits"] * 3)
     assert len(pixels(figure))
 
 
@@ -604,6 +362,8 @@ def test_figures_say_what_they_show():
     figures = [
         plots.stage_panels(view, detector=SMALL),
         plots.event_3d(view, detector=SMALL),
+        plots.pixel_difference(view, detector=SMALL),
+        plots.occlusion_by_hits(np.zeros(0, int), np.zeros(0, int), detector=SMALL),
         plots.training_curves([]),
         plots.training_curves([], against="time"),
         plots.output_comparison({}),
@@ -636,76 +396,3 @@ def test_plots_know_nothing_of_training():
         assert not [name for name in names if name.startswith("tofae_jax") and not name.startswith(allowed)], file
         at_import = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         assert not [line for line in at_import if "pyplot" in line], file
-
-
-def assert_same(views: list[EventView], others: list[EventView]) -> None:
-    assert len(views) == len(others)
-    for view, other in zip(views, others, strict=True):
-        assert view.has_time is other.has_time
-        for name in EventView._fields[:-1]:
-            first, second = getattr(view, name), getattr(other, name)
-            np.testing.assert_array_equal(first, second, err_msg=name)
-            assert first.dtype == second.dtype, name
-
-
-def random_view(seed: int, n: int) -> EventView:
-    rng = np.random.default_rng(seed)
-    lists = [rng.integers(-9, 9, (rng.integers(0, n + 1), 3)).astype(np.int16) for _ in range(4)]
-    flags = [rng.random(len(lists[3])) < 0.5 for _ in range(2)]
-    direct = rng.normal(size=(SMALL.n_y, SMALL.n_x)).astype(np.float32)
-    return EventView(*lists, flags[0], direct, flags[1], bool(seed % 2))
-
-
-@given(seeds=st.lists(st.integers(0, 1000), max_size=4), n=st.integers(0, 5))
-def test_views_come_back_exactly(seeds, n, tmp_path_factory):
-    path = tmp_path_factory.mktemp("views") / "data.npz"
-    views = [random_view(seed, n) for seed in seeds]
-    assert plots.save_views(path, views, SMALL) == path
-    loaded, detector = plots.load_views(path)
-    assert detector == SMALL
-    assert_same(loaded, views)
-
-
-def test_figures_can_be_drawn_again_from_their_data(tmp_path):
-    path = plots.save_views(tmp_path / "data.npz", list(VIEWS.values())[:2], DETECTOR)
-    assert [file.name for file in tmp_path.iterdir()] == ["data.npz"]
-    [view, empty], detector = plots.load_views(path)
-    for draw in EVENT_FIGURES:
-        assert png(draw(view, detector=detector)) == png(draw(v_shape(), detector=DETECTOR))
-        assert png(draw(empty, detector=detector)) != png(draw(view, detector=detector))
-
-
-def test_numbers_of_the_accelerator_become_numbers_of_numpy(tmp_path):
-    view = single()._replace(direct=single().direct.astype(ml_dtypes.bfloat16))
-    [loaded], _ = plots.load_views(plots.save_views(tmp_path / "data.npz", [view], DETECTOR))
-    assert loaded.direct.dtype == np.float32
-    assert loaded.direct[127, 87] == 1000
-
-
-def test_mismatched_views_are_not_saved(tmp_path):
-    with pytest.raises(ValueError, match=r"kept has shape \(3,\), but hits has shape \(230, 3\)"):
-        plots.save_views(tmp_path / "data.npz", [v_shape(), v_shape()._replace(kept=np.ones(3, bool))], DETECTOR)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_other_files_are_refused_by_name(tmp_path):
-    path = plots.save_views(tmp_path / "data.npz", [single()], DETECTOR)
-    with np.load(path) as file:
-        arrays = dict(file)
-    changes = {
-        "it has no array 'kept'": {"kept": None},
-        "version 99, this program reads 1": {"version": np.asarray(99)},
-        "not plot data": {"detector": np.asarray("{")},
-        "is_signal has shape": {"is_signal": np.zeros(0, bool)},
-    }
-    for message, change in changes.items():
-        np.savez(path, **{name: array for name, array in (arrays | change).items() if array is not None})
-        with pytest.raises(DataError, match=f"data.npz: .*{message}"):
-            plots.load_views(path)
-    for content in (b"", b"text", b"PK\x03\x04 torn"):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=r"data\.npz: not plot data"):
-            plots.load_views(path)
-    np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(DataError, match=r"a\.npy: not plot data"):
-        plots.load_views(tmp_path / "a.npy")

@@ -258,6 +258,22 @@ def lineage(argv: list[str]) -> None:
     print(family_tree(read_family(settings.runs), metric=settings.metric))
 
 
+def report(argv: list[str]) -> None:
+    """tell about a run, or compare several, in one HTML file that opens offline; also PDF, PNG, CSV, XLSX"""
+    settings = parse(c.ReportCommand, argv, command="report")
+    from tofae_jax.reports.writing import Wanted, write_report
+
+    places = {name: Path(path) for name in Wanted._fields if (path := getattr(settings, name)) is not None}
+    for path in write_report(
+        settings.runs,
+        Wanted(**places),
+        mode=settings.plots,
+        overwrite=settings.overwrite,
+        say=lambda message: print(message, file=sys.stderr),
+    ):
+        print(path)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "simulate": simulate,
     "convert": convert,
@@ -265,6 +281,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train,
     "evaluate": evaluate,
     "denoise": denoise,
+    "report": report,
     "lineage": lineage,
 }
 

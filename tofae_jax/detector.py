@@ -6,6 +6,9 @@ from typing import Annotated
 
 import msgspec
 
+NO_HIT = 0
+"""Time bins count from 1, so this marks an empty slot in a hit list and an unlit pixel in an image, everywhere here."""
+
 Pixels = Annotated[int, msgspec.Meta(ge=1, le=32767)]  # a hit is stored as int16
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
 

@@ -40,6 +40,16 @@ def evaluation_key(seed: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM)
 
 
+class Details(NamedTuple):
+    """All that an evaluation gives."""
+
+    result: dict[str, Any]
+    """as `metrics.compute` gives it, with `intervals`"""
+    of_each: metrics.Metrics
+    """of single events, NumPy arrays `[n, …]`, in the order of the source"""
+    views: list[EventView]
+
+
 class Evaluator:
     """Compiles an evaluation once and runs it over any number of event sets."""
 
@@ -53,16 +63,11 @@ class Evaluator:
         self._sums = jax.jit(lambda *inputs: step(*inputs).metrics)
         self._all = jax.jit(step)
 
-    def sums(
-        self,
-        variables: Any,
-        source: EvaluationSource,
-        key: jax.Array,
-        settings: StepSettings,
-        *,
-        each: Callable[[Batch, Evaluated], None] | None = None,
-    ) -> metrics.Metrics:
-        """Merged metrics of all events; `each` is given every batch with all that is known of it."""
+    def sums(self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings) -> metrics.Metrics:
+        """Merged metrics of all events."""
+        return self._merged(source, lambda batch: self._sums(variables, jax.device_put(batch), key, settings))
+
+    def _merged(self, source: EvaluationSource, step: Callable[[Batch], metrics.Metrics]) -> metrics.Metrics:
         data = self._assembly.config.data
         n_pixels = source.batch * pixels_per_event(self._assembly)
         merged = max(1, min(BATCHES_ON_DEVICE, MOST_PIXELS_ON_DEVICE // n_pixels))
@@ -71,13 +76,7 @@ class Evaluator:
         for i, batch in enumerate(
             evaluation_batches(source, threads=data.threads, prefetch=data.prefetch_batches), start=1
         ):
-            inputs = (variables, jax.device_put(batch), key, settings)
-            if each is None:
-                part = self._sums(*inputs)
-            else:
-                evaluated = self._all(*inputs)
-                each(batch, evaluated)
-                part = evaluated.metrics
+            part = step(batch)
             on_device = part if on_device is None else metrics.merge(on_device, part)
             if i % merged == 0 or i == len(source):
                 moved = metrics.to_host(jax.device_get(on_device))
@@ -88,21 +87,64 @@ class Evaluator:
 
     def result(self, sums: metrics.Metrics) -> dict[str, Any]:
         """Numbers for people from merged sums."""
+        return metrics.compute(sums, **self._reading)
+
+    @property
+    def _reading(self) -> dict[str, Any]:
         normalisation = NORMALISATIONS[self._assembly.options.normalisation]
         threshold = normalisation.lit_above(self._assembly.config.normalisation.threshold)
-        return metrics.compute(sums, threshold=threshold, direct_has_time=normalisation.has_time)
+        return {"threshold": threshold, "direct_has_time": normalisation.has_time}
+
+    def details(
+        self,
+        variables: Any,
+        source: EvaluationSource,
+        key: jax.Array,
+        settings: StepSettings,
+        *,
+        n_views: int = 0,
+        each: Callable[[Batch, Evaluated], None] | None = None,
+    ) -> Details:
+        """Numbers of all events together, with confidence intervals, and of each.
+
+        Args:
+            variables: of the model.
+            source: events.
+            key: of their draws.
+            settings: of the step.
+            n_views: so many of the first events of the first batch are kept at every stage, for plots.
+            each: is given every batch with all that is known of it, still on the device.
+        """
+        parts: list[metrics.Metrics] = []
+        views: list[EventView] = []
+
+        def step(batch: Batch) -> metrics.Metrics:
+            evaluated = self._all(variables, jax.device_put(batch), key, settings)
+            if not parts and n_views:
+                views.extend(self._views(batch, evaluated, n_views))
+            of_each = jax.device_get(evaluated.of_each)
+            parts.append(jax.tree.map(lambda leaf: leaf[batch.is_event], of_each))
+            if each is not None:
+                each(batch, evaluated)
+            return evaluated.metrics
+
+        sums = self._merged(source, step)
+        of_each = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        result = self.result(sums) | {"intervals": metrics.intervals(of_each, **self._reading)}
+        return Details(result, of_each, views)
 
     def views(
         self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings, *, n_events: int
     ) -> list[EventView]:
         """The first events of a source at every stage, for plots."""
         batch = source[0]
-        evaluated = jax.device_get(self._all(variables, jax.device_put(batch), key, settings))
+        return self._views(batch, self._all(variables, jax.device_put(batch), key, settings), n_events)
+
+    def _views(self, batch: Batch, evaluated: Evaluated, n_events: int) -> list[EventView]:
         n = min(n_events, int(batch.is_event.sum()))
-        return [
-            self._view(batch.hits[i], jax.tree.map(lambda leaf: leaf[i], evaluated._replace(metrics=None)))  # noqa: B023
-            for i in range(n)
-        ]
+        shown = evaluated._replace(metrics=None, of_each=None)
+        shown = jax.device_get(jax.tree.map(lambda leaf: leaf[:n], shown))
+        return [self._view(batch.hits[i], jax.tree.map(lambda leaf: leaf[i], shown)) for i in range(n)]  # noqa: B023
 
     def inputs(self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings) -> np.ndarray:
         """What the model is given for the first batch of a source, without filling."""
@@ -129,6 +171,7 @@ class Evaluator:
             direct=np.asarray(event.direct),
             kept=np.asarray(event.kept)[filled],
             has_time=NORMALISATIONS[self._assembly.options.normalisation].has_time,
+            target=self._assembly.options.target,
         )
 
 
@@ -226,6 +269,9 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run on a dataset of patterns, degraded as in training unless told otherwise.
 
+    Returns what `metrics.compute` gives, with 95 % confidence intervals over the events (`metrics.intervals`) and with
+    what was evaluated.
+
     Args:
         folder: the run.
         data: dataset of patterns; None: the one it was trained on.
@@ -244,11 +290,11 @@ def evaluate_run(
     evaluator = Evaluator(assembly)
     inputs = (run.variables, source, evaluation_key(seed), step_settings(config))
     if save_hits is None:
-        sums = evaluator.sums(*inputs)
+        details = evaluator.details(*inputs)
     else:
         columns = {"is_signal": np.dtype(bool), "score": np.dtype(np.float32), "kept": np.dtype(bool)}
         with open_hit_file(Path(save_hits), overwrite=overwrite, columns=columns) as file:
-            sums = evaluator.sums(*inputs, each=lambda batch, known: file.append(_evaluated_hits(batch, known)))
+            details = evaluator.details(*inputs, each=lambda batch, known: file.append(_evaluated_hits(batch, known)))
     about = {
         "run": run.record.run_id,
         "epoch": run.epoch,
@@ -259,7 +305,7 @@ def evaluate_run(
         "n_signal": config.degradation.n_signal,
         "n_noise": config.degradation.n_noise,
     }
-    return about | evaluator.result(sums)
+    return about | details.result
 
 
 def _evaluated_hits(batch: Batch, evaluated: Evaluated) -> Events:

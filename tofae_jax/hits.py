@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from tofae_jax.array_types import NO_HIT, Number
+from tofae_jax.array_types import Number
+from tofae_jax.detector import NO_HIT
 
 
 def is_hit(hits: Int[Array, "*batch k 3"]) -> Bool[Array, "*batch k"]:

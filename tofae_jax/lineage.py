@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,20 +14,56 @@ from rich.tree import Tree
 from tofae_jax.runs import RunError, RunRecord, read_record
 
 
-def read_family(places: Sequence[str | Path]) -> list[RunRecord]:
-    """Records of all runs at the places, each a run folder or a folder of runs, by start; RunError where none is."""
-    found: dict[str, RunRecord] = {}
+def run_folders(places: Sequence[str | Path]) -> list[Path]:
+    """The run folders at the places, each a run folder or a folder of runs; RunError where there is none."""
+    found: dict[Path, None] = {}
     for place in map(Path, places):
         if not place.is_dir():
             raise RunError(f"{place}: no such folder")
         folders = [place] if (place / "run.json").is_file() else sorted(p for p in place.iterdir() if p.is_dir())
-        for folder in folders:
-            if (folder / "run.json").is_file():
-                record = read_record(folder)[1]
-                found[record.run_id] = record
+        found |= {folder.resolve(): None for folder in folders if (folder / "run.json").is_file()}
     if not found:
-        raise RunError(f"{', '.join(map(str, places))}: no runs here")
+        raise RunError(f"{', '.join(map(str, places)) or 'no place named'}: no runs here")
+    return list(found)
+
+
+def read_family(places: Sequence[str | Path]) -> list[RunRecord]:
+    """Records of all runs at the places, each a run folder or a folder of runs, by start; RunError where none is."""
+    found = {record.run_id: record for record in (read_record(folder)[1] for folder in run_folders(places))}
     return sorted(found.values(), key=lambda record: (record.started, record.run_id))
+
+
+def family_of(folders: Iterable[str | Path]) -> list[RunRecord]:
+    """Records of these runs, and of those beside them from which they or which from them descend, by start.
+
+    A neighbour that cannot be read is no relative.
+    """
+    records: dict[str, RunRecord] = {}
+    wanted = set()
+    for folder in map(Path, folders):
+        record = read_record(folder)[1]
+        records[record.run_id] = record
+        wanted.add(record.run_id)
+        for other in folder.resolve().parent.iterdir():
+            if (other / "run.json").is_file():
+                with contextlib.suppress(RunError, OSError):
+                    neighbour = read_record(other)[1]
+                    records.setdefault(neighbour.run_id, neighbour)
+    family = set(wanted)
+    for reach in (_parents, _children):
+        found = set(wanted)
+        while found:
+            found = {run_id for run_id in reach(found, records) if run_id in records} - family
+            family |= found
+    return sorted((records[run_id] for run_id in family), key=lambda record: (record.started, record.run_id))
+
+
+def _parents(of: set[str], records: dict[str, RunRecord]) -> set[str]:
+    return {parent for run_id in of if (parent := records[run_id].parent_run_id) is not None}
+
+
+def _children(of: set[str], records: dict[str, RunRecord]) -> set[str]:
+    return {run_id for run_id, record in records.items() if record.parent_run_id in of}
 
 
 def _number(tree: Any, path: str) -> float | None:
@@ -35,7 +72,8 @@ def _number(tree: Any, path: str) -> float | None:
     return float(tree) if isinstance(tree, int | float) else None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as people say it, e.g. `3.5 min`."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
@@ -48,7 +86,7 @@ def _line(record: RunRecord, inherited_s: float, metric: str) -> str:
     parts = [record.status]
     if "epochs" in results:
         parts.append(f"{results['epochs']} epochs, best {results.get('best_epoch')}")
-    parts.append(_duration(own_s) + (f", {_duration(own_s + inherited_s)} in all" if inherited_s else ""))
+    parts.append(duration(own_s) + (f", {duration(own_s + inherited_s)} in all" if inherited_s else ""))
     value = _number(results.get("test"), metric)
     parts.append(f"{metric} {'-' if value is None else f'{value:.4g}'}")
     return f"{record.run_id}: {'; '.join(parts)}"

@@ -103,6 +103,7 @@ class Loop:
             stack.callback(iterator.close)
             iterator.set_state(iterator.get_state() | {"next_index": self.position})
             progress = stack.enter_context(Progress(self.config.train.epochs, self.steps_per_epoch))
+            observers.plots.note = progress.say
             self.saved_at = time.monotonic()
             while len(self.history) < self.config.train.epochs and not self.stopped_by:
                 state = self._epoch(state, iterator, progress)

@@ -1,7 +1,8 @@
-"""All that watches a run: metrics file, TensorBoard, recorder, timer, profilers. Closed on every path out."""
+"""All that watches a run: metrics file, TensorBoard, figures, recorder, timer, profilers. Closed on every path out."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 from tofae_jax import plots
 from tofae_jax.config import Config
 from tofae_jax.dashboard import start_dashboard
+from tofae_jax.detector import Detector
+from tofae_jax.drawing import BackgroundPlots
 from tofae_jax.instruments import Recorder, StepProfiler, Timer, activations_of, python_profile, split_parameters
 from tofae_jax.runs import RunPaths
 from tofae_jax.tracking import Tracker, stage_image
@@ -34,6 +37,7 @@ class Observers:
         """Nothing is opened before the context is entered; `resumed_after` epochs were logged before."""
         self._config, self._paths, self._resumed_after, self._say = config, paths, resumed_after, say
         self._stack = ExitStack()
+        self.plots = BackgroundPlots(paths, say=say)
         self._profiler: StepProfiler | None = None
         self._recorder: Recorder | None = None
 
@@ -60,6 +64,7 @@ class Observers:
         folder = self._paths.tensorboard if tracking.tensorboard else None
         self.tracker = stack.enter_context(Tracker(self._paths.metrics, folder, resumed_after=self._resumed_after))
         self.tracker.text("settings", msgspec.json.format(msgspec.json.encode(self._config), indent=1).decode())
+        stack.enter_context(self.plots)
         if tracking.dashboard:
             dashboard = start_dashboard(
                 self._paths.folder.parent,
@@ -102,15 +107,30 @@ class Observers:
 
     def epoch(self, record: dict[str, Any], loop: Loop, state: TrainState) -> None:
         """An epoch is done."""
-        epoch, tracking = record["epoch"], self._config.tracking
+        epoch, tracking, train = record["epoch"], self._config.tracking, self._config.train
+        draws = train.plots in ("save", "both") and _is_due(epoch, train.plots_every) and epoch < train.epochs
+        pictures = tracking.tensorboard and _is_due(epoch, tracking.images_every)
+        began = time.perf_counter()
+        views = _views(loop, state) if draws or pictures else []
+        draws = bool(draws and self.plots.is_free and views)
+        if draws:
+            with self.span("plots"):
+                path = self._paths.epoch_plots(epoch) / self._paths.plot_data.name
+                plots.save_views(path, views, loop.config.detector)
+                plots_s = time.perf_counter() - began
+                record["time"] |= {"plots_s": plots_s, "plots_share": plots_s / record["time"]["epoch_s"]}
+        if drawing_s := self.plots.take_cpu_s():
+            record["time"]["drawing_cpu_s"] = drawing_s
         with self.span("tracking"):
-            if tracking.tensorboard and _is_due(epoch, tracking.images_every):
-                self.tracker.images(epoch, _pictures(loop, state))
+            if pictures:
+                self.tracker.images(epoch, _pictures(views, loop.config.detector))
             if tracking.tensorboard and _is_due(epoch, tracking.histograms_every):
                 self.tracker.histograms(epoch, _named(state.params))
             if self._recorder is not None and _is_due(epoch, self._config.instruments.record_every):
                 self._record(self._recorder, epoch, loop, state)
             self.tracker.epoch(record)
+        if draws:
+            self.plots.request(epoch)
 
     def _record(self, recorder: Recorder, epoch: int, loop: Loop, state: TrainState) -> None:
         weights, biases = split_parameters(state.params)
@@ -132,20 +152,20 @@ def _named(params: Any) -> dict[str, np.ndarray]:
     return {"/".join(str(getattr(key, "key", key)) for key in path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def _pictures(loop: Loop, state: TrainState) -> dict[str, np.ndarray]:
-    """Stages of the first validation event."""
+def _views(loop: Loop, state: TrainState) -> list[plots.EventView]:
+    """The first validation event at every stage, if there is one."""
     if not len(loop.work.splits.validation):
-        return {}
+        return []
     source = loop.evaluation_source(loop.work.splits.validation)
-    [view] = loop.evaluator.views(state.variables, source, loop.key, loop.settings, n_events=1)
-    detector = loop.config.detector
-    images = {name: _image(getattr(view, name), detector.n_y, detector.n_x) for name in ("pattern", "smeared", "hits")}
-    images["masked"] = _image(view.hits[view.kept], detector.n_y, detector.n_x)
+    return loop.evaluator.views(state.variables, source, loop.key, loop.settings, n_events=1)
+
+
+def _pictures(views: list[plots.EventView], detector: Detector) -> dict[str, np.ndarray]:
+    """Stages of the first event."""
+    if not views:
+        return {}
+    view = views[0]
+    hits = {"pattern": view.pattern, "smeared": view.smeared, "hits": view.hits, "masked": view.hits[view.kept]}
+    images = {name: plots.hit_image(of, detector) for name, of in hits.items()}
     images["direct"] = view.direct if view.has_time else view.direct * detector.n_t
     return {f"stage/{name}": stage_image(image, detector.n_t) for name, image in images.items()}
-
-
-def _image(hits: np.ndarray, n_y: int, n_x: int) -> np.ndarray:
-    image = np.zeros((n_y, n_x), np.float32)
-    np.maximum.at(image, (hits[:, 1], hits[:, 0]), hits[:, 2])
-    return image

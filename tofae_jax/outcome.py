@@ -1,18 +1,26 @@
-"""The end of a run: its best epoch evaluated on events that nothing has seen, summary, figures."""
+"""The end of a run: its best epoch evaluated on events that nothing has seen, raw data of figures, summary, figures."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax
+import msgspec
+import numpy as np
 
 from tofae_jax import plots
 from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.config import to_tree
-from tofae_jax.evaluation import stored_shapes
+from tofae_jax.datasets.format import Dataset
+from tofae_jax.evaluation import Details, stored_shapes
+from tofae_jax.figures import deliver_all, run_drawings
+from tofae_jax.latents import LatentCollector
 from tofae_jax.loop import Loop, say
 from tofae_jax.observers import Observers
 from tofae_jax.precision import policy_by_name
+from tofae_jax.saved import NO_LABEL, read_saved, save_arrays, save_latents
+from tofae_jax.simulation.dataset import GENERATOR
+from tofae_jax.simulation.patterns import PATTERNS
 from tofae_jax.summary import write_summary
 from tofae_jax.train_state import TrainState
 
@@ -25,7 +33,7 @@ def finish(loop: Loop, checkpoints: Checkpoints, observers: Observers) -> dict[s
     if meta.precision != loop.assembly.policy.name:
         loop.use(meta.precision)
     with observers.span("test"):
-        test = loop.evaluate(state, loop.work.splits.test)
+        test = _tested(loop, state)
     results = {
         "best_epoch": meta.epoch,
         "epochs": len(loop.history),
@@ -39,35 +47,69 @@ def finish(loop: Loop, checkpoints: Checkpoints, observers: Observers) -> dict[s
     if policy_by_name(loop.config.precision.policy).scales_loss:
         skipped = sum(record["train"]["steps_skipped"] for record in loop.history) + loop.sums.skipped
         results |= {"steps_skipped": skipped, "fallback": loop.fallback}
+    if plots_s := sum(record["time"].get("plots_s", 0.0) for record in loop.history):
+        observers.plots.wait()
+        background_s = sum(record["time"].get("drawing_cpu_s", 0.0) for record in loop.history)
+        results["plots_in_training"] = {
+            "s": plots_s,
+            "share": plots_s / results["training_s"],
+            "background_cpu_s": background_s + observers.plots.take_cpu_s(),
+        }
     if test is not None:
         observers.tracker.hyperparameters(to_tree(loop.config), test)
     write_summary(loop.work.paths, loop.work.record, results, loop.history, parameters=state.params)
     if loop.config.train.plots != "none":
         with observers.span("plots"):
-            _draw(loop, state, test)
+            _draw(loop, results)
     return results
 
 
-def _draw(loop: Loop, state: TrainState, test: dict[str, Any] | None) -> None:
-    mode, folder, detector = loop.config.train.plots, loop.work.paths.plots, loop.config.detector
+def _draw(loop: Loop, results: dict[str, Any]) -> None:
+    """All figures, from what was saved: whoever draws them again gets the same."""
+    run = read_saved(loop.work.paths.folder)
+    run = run._replace(record=msgspec.structs.replace(run.record, results=results))
+    if saved := deliver_all(run_drawings(run), run.paths.plots, loop.config.train.plots, say=say):
+        say(f"plots saved: {len(saved)}, in {run.paths.plots}")
 
-    def deliver(figure: Any, name: str) -> None:
-        if path := plots.deliver(figure, folder / f"{name}.png", mode):
-            say(f"plot saved: {path}")
 
-    say("plotting: training curves")
-    deliver(plots.training_curves(loop.history, against="epoch"), "curves")
-    deliver(plots.training_curves(loop.history, against="time"), "curves_time")
-    say("plotting: outputs about the threshold")
-    deliver(plots.threshold_telemetry(loop.history), "threshold")
-    if test is None:
-        return
-    say("plotting: comparison of outputs")
-    deliver(plots.output_comparison(test), "outputs")
-    source = loop.evaluation_source(loop.work.splits.test)
-    views = loop.evaluator.views(state.variables, source, loop.key, loop.settings, n_events=N_VIEWS)
-    plots.save_views(loop.work.paths.plot_data, views, detector)
-    for i, view in enumerate(views, start=1):
-        say(f"plotting: event {i} of {len(views)}")
-        deliver(plots.stage_panels(view, detector=detector), f"event_{i}_stages")
-        deliver(plots.event_3d(view, detector=detector), f"event_{i}_3d")
+def _tested(loop: Loop, state: TrainState) -> dict[str, Any] | None:
+    """Metrics of the test events; what figures need of them is saved. None where there are no such events."""
+    events = loop.work.splits.test
+    if not len(events):
+        return None
+    model = loop.assembly.model
+    collector = LatentCollector(loop.assembly, state.variables, loop.settings) if model.has_latent else None
+    details = loop.evaluator.details(
+        state.variables,
+        loop.evaluation_source(events),
+        loop.key,
+        loop.settings,
+        n_views=N_VIEWS,
+        each=collector.add if collector is not None else None,
+    )
+    paths, labels = loop.work.paths, _labels(loop.work.dataset, events)
+    plots.save_views(paths.plot_data, details.views, loop.config.detector)
+    save_arrays(paths.plot_events, _numbers(details, events, labels))
+    if collector is not None:
+        save_latents(paths.plot_latents, collector.latents(labels, seed=loop.config.seed))
+    return details.result
+
+
+def _numbers(details: Details, events: np.ndarray, labels: list[str]) -> dict[str, np.ndarray]:
+    """Counts of each event, by dotted name."""
+    of_each = details.of_each
+    counts = {name: np.asarray(count) for name, count in of_each.events._asdict().items() if name != "n_events"}
+    for output in ("input", "direct", "masked"):
+        confusion = getattr(of_each, output).confusion
+        counts |= {f"{output}.{name}": np.asarray(count) for name, count in confusion._asdict().items()}
+    return {"event": events, "label": np.asarray(labels, np.str_), "loss": np.asarray(of_each.loss), **counts}
+
+
+def _labels(dataset: Dataset, events: np.ndarray) -> list[str]:
+    """What pattern each event is, as its simulation says; empty for data from elsewhere."""
+    ours = dataset.description.provenance.get("generator") == GENERATOR
+    column = dataset.event_column("pattern", events) if ours else None
+    if column is None:
+        return [NO_LABEL] * len(events)
+    names = dict(enumerate(PATTERNS)) | {-1: "mixed"}
+    return [names.get(number, NO_LABEL) for number in column.tolist()]

@@ -94,11 +94,18 @@ class RunPaths:
         self.tensorboard = self.folder / "tensorboard"
         self.plots = self.folder / "plots"
         self.plot_data = self.plots / "data.npz"
+        self.plot_events = self.plots / "events.npz"
+        self.plot_latents = self.plots / "latents.npz"
         self.summary = self.folder / "summary.txt"
         self.recordings = self.folder / "recordings"
         self.timeline = self.folder / "timeline.json"
         self.profile = self.folder / "profile"
         self.lock = self.folder / ".lock"
+        self.report = self.folder / "report.html"
+
+    def epoch_plots(self, epoch: int) -> Path:
+        """Where the figures go that are made of an epoch while the training goes on."""
+        return self.plots / f"epoch_{epoch:04d}"
 
 
 def now() -> str:

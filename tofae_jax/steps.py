@@ -92,6 +92,8 @@ class Evaluated(NamedTuple):
     """What an evaluation knows of one batch. What its caller drops inside its own `jit` is not computed."""
 
     metrics: metrics.Metrics
+    of_each: metrics.Metrics
+    """of single events, filling included"""
     views: Views
     output: Float[Array, "batch y x"]
     """of the network, before renormalisation"""
@@ -250,48 +252,63 @@ def eval_step(
     filled, is_event, n_t = hits.is_hit(event_hits), batch.is_event, options.shape_xyt[2]
     noise_pixels = (views.input > 0) & (views.input != views.signal)
 
-    one = hits.is_one_at_pixel(event_hits, views.input)
-    ranges = {"n_t": n_t, "tolerance_bins": settings.tolerance_bins}
+    shown = views.input, direct, masked
+    images = _compared(shown, views, target, n_t=n_t, tolerance_bins=settings.tolerance_bins)
+    confusions = {
+        "input": metrics.hit_confusion_of_each(visible, is_signal, filled),
+        "direct": metrics.pixel_confusion_of_each(direct > 0, target > 0, noise_pixels),
+        "masked": metrics.hit_confusion_of_each(kept, is_signal, filled),
+    }
+    of_each = metrics.Metrics(
+        events=_event_counts(views, visible, batch.n_dropped),
+        loss=loss,
+        outputs=None,
+        **{name: metrics.OutputMetrics(confusions[name], image.sums) for name, image in images.items()},
+    )
+    sums = metrics.whole(
+        of_each,
+        is_event,
+        outputs=metrics.output_sums(output, direct > 0, is_event),
+        cells={name: image.cells for name, image in images.items()},
+        n_pixels=target.shape[1] * target.shape[2],
+    )
+    return Evaluated(sums, of_each, views, output, direct, score, kept)
 
-    def of_hits(keep: Array, image: Array) -> metrics.OutputMetrics:
+
+def _compared(
+    shown: tuple[Array, Array, Array], views: Views, target: Array, *, n_t: int, tolerance_bins: Array | float
+) -> dict[str, metrics.EachImage]:
+    """Input, direct and masked output compared with their targets."""
+    event_hits, (image, direct, masked) = views.degraded.hits, shown
+    one = hits.is_one_at_pixel(event_hits, views.input)
+    ranges = {"n_t": n_t, "tolerance_bins": tolerance_bins}
+
+    def of_hits(image: Array) -> metrics.EachImage:
         # an output that keeps some of the input's hits lights no other pixels, nor does the signal
         y, t = (hits.at_hits(picture, event_hits) for picture in (image, views.signal))
-        n_pixels = image.shape[1] * image.shape[2]
-        sums = metrics.pixel_sums(y, t, is_event, counts=one, n_pixels=n_pixels, **ranges)
-        return metrics.OutputMetrics(metrics.hit_confusion(keep, is_signal, filled, is_event), sums)
+        return metrics.pixels_of_each(y, t, counts=one, n_pixels=image.shape[1] * image.shape[2], **ranges)
 
-    of_masked = of_hits(kept, masked)
-    masked_ssim = metrics.ssim_sum(masked, views.signal, is_event, n_t=n_t)
-
-    sums = metrics.Metrics(
-        events=_event_counts(views, visible, batch.n_dropped, is_event),
-        loss=jnp.sum(jnp.where(is_event, loss, 0)),
-        outputs=metrics.output_sums(output, direct > 0, is_event),
-        input=of_hits(visible, views.input),
-        direct=metrics.OutputMetrics(
-            metrics.pixel_confusion(direct > 0, target > 0, noise_pixels, is_event),
-            metrics.image_sums(direct, target, is_event, **ranges),
-        ),
-        masked=of_masked._replace(image=of_masked.image._replace(ssim=masked_ssim)),
-    )
-    return Evaluated(sums, views, output, direct, score, kept)
+    of_masked = of_hits(masked)
+    ssim = metrics.ssim_of_each(masked, views.signal, n_t=n_t)
+    return {
+        "input": of_hits(image),
+        "direct": metrics.images_of_each(direct, target, **ranges),
+        "masked": of_masked._replace(sums=of_masked.sums._replace(ssim=ssim)),
+    }
 
 
-def _event_counts(views: Views, visible: Array, n_dropped: Array, is_event: Array) -> metrics.EventCounts:
+def _event_counts(views: Views, visible: Array, n_dropped: Array) -> metrics.EventCounts:
+    """Of single events."""
     degraded = views.degraded
-
-    def total(per_event: Array) -> Array:
-        return jnp.sum(jnp.where(is_event, per_event, 0), dtype=jnp.int32)
-
     return metrics.EventCounts(
-        n_events=jnp.sum(is_event, dtype=jnp.int32),
-        n_pattern_hits=total(degraded.n_pattern),
-        n_kept_hits=total(degraded.n_kept),
-        n_signal_hits=total(degraded.n_signal),
-        n_visible_signal_hits=total(jnp.sum(visible & degraded.is_signal, axis=-1, dtype=jnp.int32)),
-        n_noise_hits=total(degraded.n_noise),
-        n_occluded_hits=total(hits.count_occluded(degraded.hits, views.input)),
-        n_dropped_hits=total(n_dropped),
+        n_events=jnp.ones(len(n_dropped), jnp.int32),
+        n_pattern_hits=degraded.n_pattern,
+        n_kept_hits=degraded.n_kept,
+        n_signal_hits=degraded.n_signal,
+        n_visible_signal_hits=jnp.sum(visible & degraded.is_signal, axis=-1, dtype=jnp.int32),
+        n_noise_hits=degraded.n_noise,
+        n_occluded_hits=hits.count_occluded(degraded.hits, views.input),
+        n_dropped_hits=n_dropped,
     )
 
 

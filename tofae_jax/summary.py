@@ -8,28 +8,14 @@ from typing import Any
 
 import jax
 
+from tofae_jax.config import leaves, only_chosen
 from tofae_jax.files import write_text
 from tofae_jax.progress import outputs_table
 from tofae_jax.runs import RunPaths, RunRecord
 
 
-def _lines(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            yield from _lines(value, f"{name}.")
-        else:
-            yield f"  {name} = {value}"
-
-
-def _only_chosen(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, with those of the chosen losses and model alone."""
-    shown = dict(config)
-    for section in ("loss", "evaluation_loss", "model"):
-        name = config[section]["name"]
-        settings = config[section].get(name)  # an evaluation loss may be "same", and some losses have no settings
-        shown[section] = {"name": name, **({name: settings} if settings else {})}
-    return shown
+def _lines(tree: Mapping[str, Any]) -> Iterator[str]:
+    return (f"  {name} = {value}" for name, value in leaves(tree))
 
 
 def _parameter_lines(parameters: Any) -> Iterator[str]:
@@ -53,7 +39,7 @@ def write_summary(
     text = [f"run {record.run_id}", f"started {record.started}"]
     if record.parent_run_id:
         text.append(f"parent {record.parent_run_id}")
-    text += _section("settings", _lines(_only_chosen(record.config)))
+    text += _section("settings", _lines(only_chosen(record.config)))
     text += _section("data", _lines(record.data))
     text += _section("seeds", _lines(record.seeds))
     text += _section(

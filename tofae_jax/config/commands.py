@@ -102,6 +102,29 @@ class EvaluateCommand(Section, frozen=True):
                 check_range(name, value)
 
 
+class ReportCommand(Section, frozen=True):
+    """tell about a run, or compare several, in one HTML file that opens offline; from what they saved, no data needed"""
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN")]
+    """run folders, or folders of runs"""
+    out: str | None = None
+    """HTML file; None: RUN/report.html, or comparison.html beside several runs"""
+    pdf: str | None = None
+    """also write the figures and settings to this PDF file"""
+    png: str | None = None
+    """also write every figure to this folder"""
+    csv: str | None = None
+    """also write the metrics to this CSV file, a row per run"""
+    history_csv: str | None = None
+    """also write the numbers of all epochs to this CSV file, a row per epoch"""
+    xlsx: str | None = None
+    """also write both to this spreadsheet, with coloured scales"""
+    plots: PlotMode = "save"
+    """save: figures in the files; show: in windows, and no files but tables; both; none: text and tables only"""
+    overwrite: bool = False
+    """replace files that are there (RUN/report.html and comparison.html always are)"""
+
+
 class LineageCommand(Section, frozen=True):
     """show which run started from which, with training time and metrics along each line"""
 

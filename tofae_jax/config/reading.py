@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -102,3 +102,23 @@ def to_tree(settings: msgspec.Struct) -> dict[str, Any]:
 def from_tree(tree: Any, kind: type[S], where: str) -> S:
     """Settings from what `to_tree` gave; `where` names the source in errors."""
     return _checked(tree, kind, where)
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of what `to_tree` or a record holds; an empty section counts as a value."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def only_chosen(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings, with those of the chosen losses and model alone."""
+    shown = dict(tree)
+    for section in ("loss", "evaluation_loss", "model"):
+        if isinstance(tree.get(section), Mapping) and "name" in tree[section]:
+            name = tree[section]["name"]
+            settings = tree[section].get(name)  # an evaluation loss may be "same", and some losses have no settings
+            shown[section] = {"name": name, **({name: settings} if settings else {})}
+    return shown

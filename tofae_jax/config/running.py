@@ -38,7 +38,9 @@ class TrainConfig(Section, frozen=True):
     time_limit: str = ""
     """stop, save and write everything after this time, e.g. 30m, 2h, 1h30m, 90s; empty: none"""
     plots: PlotMode = "save"
-    """figures at the end of the run"""
+    """figures: save files, show windows, both or none"""
+    plots_every: Count = 5
+    """epochs between figures saved while the training goes on, drawn in the background; 0: only at the end"""
     jit: bool = True
     """compile the steps; without it they run operation by operation, slowly, for debugging"""
 

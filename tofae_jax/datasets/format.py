@@ -302,6 +302,13 @@ class Dataset:
         for shard, place in zip(*(numbers.tolist() for numbers in self.locate(events)), strict=True):
             yield _hits_at(self.shard(shard), place)
 
+    def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:
+        """Values of a column for these events; None where the dataset has no such column."""
+        if name not in self.description.event_columns:
+            return None
+        places = zip(*(numbers.tolist() for numbers in self.locate(events)), strict=True)
+        return np.asarray([self.shard(shard).event_columns[name][place] for shard, place in places])
+
 
 def _hits_at(events: Events, place: int) -> np.ndarray:
     return events.hits[events.offsets[place] : events.offsets[place + 1]]

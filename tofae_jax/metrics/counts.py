@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Real
 
@@ -39,22 +40,34 @@ class EventCounts(NamedTuple):
     """hits of patterns with more hits than slots, left out before anything else"""
 
 
-def count(flags: Bool[Array, "batch *rest"], is_event: Bool[Array, " batch"]) -> Real[Array, ""]:
-    """How many are set in the events that are not filling, int32."""
-    return _counts((flags,), is_event)[0]
+def total(of_each: Any, is_event: Bool[Array, " batch"]) -> Any:
+    """Sums over the events that are not filling, of every leaf `[batch, …]`; flags and counts become int32."""
+
+    def summed(leaf: Array) -> Array:
+        whole = not jnp.issubdtype(leaf.dtype, jnp.floating)
+        marked = jnp.where(is_event.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0)
+        return jnp.sum(marked, axis=0, dtype=jnp.int32 if whole else leaf.dtype)
+
+    return jax.tree.map(summed, of_each)
 
 
-def _counts(flags: tuple[Array, ...], is_event: Array) -> list[Array]:
-    """Of each of the flags `[batch, ...]`, how many are set."""
+def count_each(*flags: Bool[Array, "batch *rest"]) -> list[Real[Array, " batch"]]:
+    """Of each of the flags, how many are set in each event, int32."""
 
     def of_event(*flags: Array) -> tuple[Array, ...]:
         ones = jnp.ones(flags[0].size, jnp.float32)  # exact up to 2**24 pixels, and quicker than a reduction
         return tuple(jnp.dot(flag.reshape(-1).astype(jnp.float32), ones, precision="highest") for flag in flags)
 
-    def total(per_event: Array) -> Array:
-        return jnp.sum(jnp.where(is_event, per_event.astype(jnp.int32), 0), dtype=jnp.int32)
+    return [n.astype(jnp.int32) for n in by_events(of_event, *flags, at_a_time=_EVENTS_AT_A_TIME)]
 
-    return [total(per_event) for per_event in by_events(of_event, *flags, at_a_time=_EVENTS_AT_A_TIME)]
+
+def hit_confusion_of_each(
+    kept: Bool[Array, "batch k"], is_signal: Bool[Array, "batch k"], is_hit: Bool[Array, "batch k"]
+) -> Confusion:
+    """Counts over the hit list of each event, `[batch]`: which hits an output keeps, against which are signal."""
+    kept, signal, noise = kept & is_hit, is_signal & is_hit, is_hit & ~is_signal
+    n_right, n_left, n_lost, n_noise = count_each(kept & signal, kept & noise, signal & ~kept, noise)
+    return Confusion(n_right, n_left, n_lost, n_noise, n_left)
 
 
 def hit_confusion(
@@ -63,15 +76,25 @@ def hit_confusion(
     is_hit: Bool[Array, "batch k"],
     is_event: Bool[Array, " batch"],
 ) -> Confusion:
-    """Counts over hit lists: which hits an output keeps, against which are signal."""
-    kept, signal, noise = kept & is_hit, is_signal & is_hit, is_hit & ~is_signal
-    n_noise_left = count(kept & noise, is_event)
+    """The sums over a batch of `hit_confusion_of_each`."""
+    return total(hit_confusion_of_each(kept, is_signal, is_hit), is_event)
+
+
+def pixel_confusion_of_each(
+    lit: Bool[Array, "batch y x"], target: Bool[Array, "batch y x"], is_noise: Bool[Array, "batch y x"]
+) -> Confusion:
+    """Counts over the pixels of each event, `[batch]`: which ones an output lights, against which the target lights.
+
+    `is_noise` marks pixels whose hit in the input is noise. Those that the target does not light count as noise.
+    """
+    noise = is_noise & ~target
+    n_lit, n_target, n_both, n_noise, n_left = count_each(lit, target, lit & target, noise, noise & lit)
     return Confusion(
-        n_true_positives=count(kept & signal, is_event),
-        n_false_positives=n_noise_left,
-        n_false_negatives=count(signal & ~kept, is_event),
-        n_noise=count(noise, is_event),
-        n_noise_left=n_noise_left,
+        n_true_positives=n_both,
+        n_false_positives=n_lit - n_both,
+        n_false_negatives=n_target - n_both,
+        n_noise=n_noise,
+        n_noise_left=n_left,
     )
 
 
@@ -81,19 +104,8 @@ def pixel_confusion(
     is_noise: Bool[Array, "batch y x"],
     is_event: Bool[Array, " batch"],
 ) -> Confusion:
-    """Counts over pixels: which ones an output lights, against which the target lights.
-
-    `is_noise` marks pixels whose hit in the input is noise. Those that the target does not light count as noise.
-    """
-    noise = is_noise & ~target
-    n_lit, n_target, n_both, n_noise, n_left = _counts((lit, target, lit & target, noise, noise & lit), is_event)
-    return Confusion(
-        n_true_positives=n_both,
-        n_false_positives=n_lit - n_both,
-        n_false_negatives=n_target - n_both,
-        n_noise=n_noise,
-        n_noise_left=n_left,
-    )
+    """The sums over a batch of `pixel_confusion_of_each`."""
+    return total(pixel_confusion_of_each(lit, target, is_noise), is_event)
 
 
 def share(part: Any, whole: Any) -> float:

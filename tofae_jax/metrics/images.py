@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from tofae_jax.array_types import Number
-from tofae_jax.metrics.counts import share
+from tofae_jax.metrics.counts import share, total
 from tofae_jax.metrics.information import joint_histogram, normalised_mutual_information, time_cells
 from tofae_jax.metrics.parts import by_events
 from tofae_jax.metrics.similarity import ssim
@@ -25,7 +25,7 @@ DEFAULT_TOLERANCE_BINS = 10.0
 
 
 class ImageSums(NamedTuple):
-    """Sums over events, of images in units of the full time range, t/T."""
+    """Sums over events, of images in units of the full time range, t/T; of single events each leaf is `[batch, …]`."""
 
     squared_error: Any
     """of each event's mean squared error over its pixels (a count of all pixels would overflow)"""
@@ -37,8 +37,6 @@ class ImageSums(NamedTuple):
     """[5]: of the events' means ȳ and t̄, and of ȳ², t̄² and ȳ t̄"""
     spreads: Any
     """[3]: of the means of (y - ȳ)², (t - t̄)² and (y - ȳ)(t - t̄) over each event's pixels"""
-    joint: Any
-    """[100, 100]: pixels by the time of y and of t"""
     n_target_pixels: Any
     n_pixels_right: Any
     """of the target's lit pixels, those that the output lights"""
@@ -48,10 +46,71 @@ class ImageSums(NamedTuple):
     """of those, the ones whose time differs by at most the tolerance"""
     ssim: Any = None
     """of each event's mean SSIM; None: not asked for"""
+    joint: Any = None
+    """[100, 100]: pixels by the time of y and of t; None of single events, as it would be larger than they"""
 
 
 def _decibel(ratio: Any) -> Any:
     return 10 * jnp.log10(ratio)
+
+
+class EachImage(NamedTuple):
+    """What `ImageSums` are made of."""
+
+    sums: ImageSums
+    """of single events, without `joint`"""
+    cells: Array
+    """[batch, n]: of each pixel, in the joint histogram; -1 where it is counted as unlit in both"""
+
+
+def pixels_of_each(
+    prediction: Float[Array, "batch n"],
+    target: Float[Array, "batch n"],
+    *,
+    n_t: int,
+    n_pixels: int,
+    counts: Bool[Array, "batch n"] | None = None,
+    tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
+) -> EachImage:
+    """Images of single events compared without SSIM, from those pixels alone that either may light.
+
+    So two sparse images are compared by a few hundred values instead of all their pixels.
+
+    Args:
+        prediction: time bins, 0 where unlit.
+        target: time bins at the same pixels.
+        n_t: time bins of the detector.
+        n_pixels: pixels of an image; the ones left out are unlit in both.
+        counts: which of the values are pixels of their own; None: all. Their places may hold anything.
+        tolerance_bins: the largest difference that counts as near in time.
+    """
+    y, t = (wide(values) if counts is None else jnp.where(counts, wide(values), 0) for values in (prediction, target))
+    of_event = partial(_pixel_totals, n_t=n_t, n_pixels=n_pixels)
+    tolerances = jnp.broadcast_to(jnp.asarray(tolerance_bins, y.dtype), y.shape[:1])
+    totals = by_events(of_event, y, t, tolerances, at_a_time=_EVENTS_AT_A_TIME)
+    mean = {name: values / n_pixels for name, values in totals.sums.items()}
+    number = {name: totals.sums[name].astype(jnp.int32) for name in ("target", "right", "in_time", "near")}
+    squared, power, y_mean, t_mean = (mean[name] for name in ("squared_error", "tt", "y", "t"))
+    sums = ImageSums(
+        squared_error=squared,
+        absolute_error=mean["absolute_error"],
+        psnr_db=-_decibel(squared + LEAST_POWER),
+        power_snr_db=_decibel((power + LEAST_POWER) / (squared + LEAST_POWER)),
+        means=jnp.stack([y_mean, t_mean, y_mean**2, t_mean**2, y_mean * t_mean], axis=-1),
+        spreads=jnp.stack([mean[name] for name in ("y_spread", "t_spread", "both_spread")], axis=-1),
+        n_target_pixels=number["target"],
+        n_pixels_right=number["right"],
+        n_pixels_in_time=number["in_time"],
+        n_pixels_near_in_time=number["near"],
+    )
+    return EachImage(sums, totals.cell)
+
+
+def joint_times(cells: Array, is_event: Bool[Array, " batch"], *, n_pixels: int) -> Array:
+    """`ImageSums.joint` of a batch, from the cells of its images of `n_pixels` pixels."""
+    joint = joint_histogram(cells, is_event)
+    n_unlit = n_pixels * jnp.sum(is_event, dtype=jnp.int32) - jnp.sum(joint, dtype=jnp.int32)
+    return joint.at[0, 0].add(n_unlit)  # they are most of all; counted one by one they would wait for each other
 
 
 def pixel_sums(
@@ -64,47 +123,9 @@ def pixel_sums(
     counts: Bool[Array, "batch n"] | None = None,
     tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
 ) -> ImageSums:
-    """`image_sums` without SSIM, from those pixels alone that either image may light.
-
-    So two sparse images are compared by a few hundred values instead of all their pixels.
-
-    Args:
-        prediction: time bins, 0 where unlit.
-        target: time bins at the same pixels.
-        is_event: False for filling.
-        n_t: time bins of the detector.
-        n_pixels: pixels of an image; the ones left out are unlit in both.
-        counts: which of the values are pixels of their own; None: all. Their places may hold anything.
-        tolerance_bins: the largest difference that counts as near in time.
-    """
-    y, t = (wide(values) if counts is None else jnp.where(counts, wide(values), 0) for values in (prediction, target))
-    of_event = partial(_pixel_totals, n_t=n_t, n_pixels=n_pixels)
-    tolerances = jnp.broadcast_to(jnp.asarray(tolerance_bins, y.dtype), y.shape[:1])
-    totals = by_events(of_event, y, t, tolerances, at_a_time=_EVENTS_AT_A_TIME)
-
-    def total(per_event: Array) -> Array:
-        return jnp.sum(jnp.where(is_event, per_event, 0))
-
-    def number(per_event: Array) -> Array:
-        return jnp.sum(jnp.where(is_event, per_event.astype(jnp.int32), 0), dtype=jnp.int32)
-
-    mean = {name: values / n_pixels for name, values in totals.sums.items()}
-    squared, power, y_mean, t_mean = (mean[name] for name in ("squared_error", "tt", "y", "t"))
-    joint = joint_histogram(totals.cell, is_event)
-    n_unlit = n_pixels * jnp.sum(is_event, dtype=jnp.int32) - jnp.sum(joint, dtype=jnp.int32)
-    return ImageSums(
-        squared_error=total(squared),
-        absolute_error=total(mean["absolute_error"]),
-        psnr_db=total(-_decibel(squared + LEAST_POWER)),
-        power_snr_db=total(_decibel((power + LEAST_POWER) / (squared + LEAST_POWER))),
-        means=jnp.stack([total(m) for m in (y_mean, t_mean, y_mean**2, t_mean**2, y_mean * t_mean)]),
-        spreads=jnp.stack([total(mean[name]) for name in ("y_spread", "t_spread", "both_spread")]),
-        joint=joint.at[0, 0].add(n_unlit),  # they are most of all; counted one by one they would wait for each other
-        n_target_pixels=number(totals.sums["target"]),
-        n_pixels_right=number(totals.sums["right"]),
-        n_pixels_in_time=number(totals.sums["in_time"]),
-        n_pixels_near_in_time=number(totals.sums["near"]),
-    )
+    """The sums over a batch of `pixels_of_each`, with the joint histogram."""
+    each = pixels_of_each(prediction, target, n_t=n_t, n_pixels=n_pixels, counts=counts, tolerance_bins=tolerance_bins)
+    return total(each.sums, is_event)._replace(joint=joint_times(each.cells, is_event, n_pixels=n_pixels))
 
 
 class _PixelTotals(NamedTuple):
@@ -150,17 +171,16 @@ def _pixel_totals(
     return _PixelTotals(sums, time_cells(y, t, (y > 0) | (t > 0), n_t=n_t))
 
 
-def image_sums(
+def images_of_each(
     prediction: Float[Array, "batch y x"],
     target: Float[Array, "batch y x"],
-    is_event: Bool[Array, " batch"],
     *,
     n_t: int,
     tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
-) -> ImageSums:
-    """Sums over a batch of images in time bins of a detector with `n_t` of them.
+) -> EachImage:
+    """Images of single events in time bins compared, of a detector with `n_t` of them.
 
-    Per event, with y the prediction and t the target in units of the full range, and means over its pixels:
+    With y the prediction and t the target in units of the full range, and means over the pixels of an event:
 
     - PSNR `10 log10(1 / mean (y - t)²)` dB: the peak is the full time range;
     - power SNR `10 log10(mean t² / mean (y - t)²)` dB.
@@ -170,20 +190,29 @@ def image_sums(
     """
     n_y, n_x = target.shape[1:]
     y, t = (image.reshape(-1, n_y * n_x) for image in (prediction, target))
-    sums = pixel_sums(y, t, is_event, n_t=n_t, n_pixels=n_y * n_x, tolerance_bins=tolerance_bins)
-    return sums._replace(ssim=ssim_sum(prediction, target, is_event, n_t=n_t))
+    each = pixels_of_each(y, t, n_t=n_t, n_pixels=n_y * n_x, tolerance_bins=tolerance_bins)
+    return each._replace(sums=each.sums._replace(ssim=ssim_of_each(prediction, target, n_t=n_t)))
 
 
-def ssim_sum(
+def image_sums(
     prediction: Float[Array, "batch y x"],
     target: Float[Array, "batch y x"],
     is_event: Bool[Array, " batch"],
     *,
     n_t: int,
-) -> Float[Array, ""]:
-    """Sum over events of the SSIM of images in time bins, whose range is `n_t`."""
-    similarity = ssim(wide(prediction) / n_t, wide(target) / n_t)
-    return jnp.sum(jnp.where(is_event, similarity, 0))
+    tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
+) -> ImageSums:
+    """The sums over a batch of `images_of_each`, with the joint histogram."""
+    each = images_of_each(prediction, target, n_t=n_t, tolerance_bins=tolerance_bins)
+    n_pixels = target.shape[1] * target.shape[2]
+    return total(each.sums, is_event)._replace(joint=joint_times(each.cells, is_event, n_pixels=n_pixels))
+
+
+def ssim_of_each(
+    prediction: Float[Array, "batch y x"], target: Float[Array, "batch y x"], *, n_t: int
+) -> Float[Array, " batch"]:
+    """SSIM of images in time bins, whose range is `n_t`."""
+    return ssim(wide(prediction) / n_t, wide(target) / n_t)
 
 
 def _correlation(sums: ImageSums, n_events: int) -> float:
@@ -203,7 +232,8 @@ def _correlation(sums: ImageSums, n_events: int) -> float:
 def compute_images(sums: ImageSums, n_events: int) -> dict[str, float | int]:
     """Errors, PSNR, power SNR and SSIM as means over events; all else over all pixels together.
 
-    - `nmi`: normalised mutual information of the times in 100 bins, less 1 (`normalised_mutual_information`);
+    - `nmi`: normalised mutual information of the times in 100 bins, less 1 (`normalised_mutual_information`), where the
+      sums hold the joint histogram;
     - `correlation`: Pearson's; 0 where one of the images is the same everywhere;
     - `true_positive_xy_percent`: of the target's lit pixels, those that the output lights; `..._tof_percent`: in the
       same time bin; `..._tof_near_percent`: within the tolerance. 100 where the target lights none.
@@ -215,7 +245,8 @@ def compute_images(sums: ImageSums, n_events: int) -> dict[str, float | int]:
         "power_snr_db": sums.power_snr_db,
     } | ({} if sums.ssim is None else {"ssim": sums.ssim})
     result: dict[str, float | int] = {name: float(total) / max(n_events, 1) for name, total in means.items()}
-    result["nmi"] = normalised_mutual_information(sums.joint)
+    if sums.joint is not None:
+        result["nmi"] = normalised_mutual_information(sums.joint)
     result["correlation"] = _correlation(sums, n_events)
     right = {"xy": sums.n_pixels_right, "tof": sums.n_pixels_in_time, "tof_near": sums.n_pixels_near_in_time}
     for name, n in right.items():

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tofae_jax.metrics.counts import count
+from tofae_jax.metrics.counts import count_each, total
 from tofae_jax.precision import wide
 
 OUTPUT_BINS = 50  # over [0, 1]
@@ -40,7 +40,7 @@ def output_sums(
     rows = jnp.zeros((_ROWS + 1) * OUTPUT_BINS, jnp.int32).at[place].add(1, mode="promise_in_bounds")
     histogram = jnp.sum(rows.reshape(_ROWS + 1, OUTPUT_BINS)[:_ROWS], axis=0, dtype=jnp.int32)
     finite = jnp.isfinite(flat)
-    n_above, n_finite = count(lit.reshape(flat.shape) & finite, is_event), count(finite, is_event)
+    n_above, n_finite = total(count_each(lit.reshape(flat.shape) & finite, finite), is_event)
     n_pixels = jnp.sum(is_event, dtype=jnp.int32) * flat.shape[1]
     return OutputSums(histogram, n_above, n_finite - n_above, n_pixels - n_finite)
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tofae_jax.models.autoencoder import Autoencoder
+from tofae_jax.models.autoencoder import LATENT, Autoencoder
 from tofae_jax.precision import Policy, cast_variables, policy_by_name
 
 Variables = dict[str, Any]
@@ -28,9 +28,13 @@ class ModelKind(NamedTuple):
     """`image`: normalised embedded-ToF image [b, y, x]"""
     gives: Literal["image"]
     """`image`: normalised image [b, y, x] in [0, 1]"""
+    has_latent: bool = False
+    """whether all that it knows of an image goes through one vector, `Model.encode` and `Model.decode`"""
 
 
-MODELS: dict[str, ModelKind] = {"autoencoder": ModelKind(Autoencoder, takes="image", gives="image")}
+MODELS: dict[str, ModelKind] = {
+    "autoencoder": ModelKind(Autoencoder, takes="image", gives="image", has_latent=True),
+}
 
 
 class Model(NamedTuple):
@@ -64,6 +68,26 @@ class Model(NamedTuple):
         with jax.default_matmul_precision(self.matmul):
             output, updated = self.module.apply(variables, x, train=True, mutable=["batch_stats"])
         return output, updated.get("batch_stats", {})
+
+    @property
+    def has_latent(self) -> bool:
+        """Whether `encode` and `decode` mean something."""
+        return MODELS[self.name].has_latent
+
+    def encode(self, variables: Variables, x: Array) -> Array:
+        """Latent vectors [b, n] of normalised images [b, y, x]."""
+        with jax.default_matmul_precision(self.matmul):
+            _, found = self.module.apply(variables, x, train=False, mutable=["intermediates"])
+        latent: Any = found["intermediates"][LATENT][0]
+        return latent
+
+    def decode(self, variables: Variables, latent: Array) -> Array:
+        """What the model gives for latent vectors [b, n]."""
+        nothing = jnp.zeros((len(latent), self.n_y, self.n_x), jnp.float32)
+        with jax.default_matmul_precision(self.matmul):
+            output = self.module.apply(variables, nothing, train=False, latent=latent)
+        assert isinstance(output, jax.Array)
+        return output
 
 
 def build_model(

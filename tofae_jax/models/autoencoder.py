@@ -17,6 +17,8 @@ from tofae_jax.models.convolution import STRIDE, down_size, downsample, upsample
 
 PAD = 4
 CHANNELS = (8, 16, 32)
+LATENT = "latent_vector"
+"""name of the latent vectors among the intermediates"""
 
 
 class LayerSizes(NamedTuple):
@@ -105,8 +107,13 @@ class Autoencoder(nn.Module):
         return nn.Dense(features, dtype=self.dtype, param_dtype=self.param_dtype, name=name)
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b y x"], train: bool = False) -> Float[Array, "b y x"]:
-        """Reconstruct; `train` normalises by the batch's own statistics and updates the running ones."""
+    def __call__(
+        self, image: Float[Array, "b y x"], train: bool = False, *, latent: Float[Array, "b n"] | None = None
+    ) -> Float[Array, "b y x"]:
+        """Reconstruct; `train` normalises by the batch's own statistics and updates the running ones.
+
+        With `latent`, these vectors are decoded in place of the images' own.
+        """
         sizes = layer_sizes(*image.shape[1:])
         precision = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = jnp.pad(image, ((0, 0), *sizes.pad))[..., None].astype(self.dtype)
@@ -115,9 +122,9 @@ class Autoencoder(nn.Module):
         x = x.reshape(x.shape[0], sizes.flat)
         for i in range(2):
             x = nn.relu(_batch_norm(self, train)(self._dense(self.fc, f"encode_{i}")(x)))
-        latent = self._dense(self.latent, "latent")(x)
-        self.sow("intermediates", "latent_vector", latent)
-        x = latent
+        encoded = self._dense(self.latent, "latent")(x)
+        self.sow("intermediates", LATENT, encoded)
+        x = encoded if latent is None else latent.astype(encoded.dtype)
         for i, features in enumerate((self.fc, self.fc, sizes.flat)):
             x = nn.relu(_batch_norm(self, train)(self._dense(features, f"decode_{i}")(x)))
         x = x.reshape(x.shape[0], *sizes.decoder[0], CHANNELS[-1])

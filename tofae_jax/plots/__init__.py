@@ -5,29 +5,45 @@ What a figure shows is `figure.get_label()`, e.g. for a progress line. `plots.st
 """
 
 from tofae_jax.plots import style
+from tofae_jax.plots.comparison import compare_curves, compare_outputs, radar
 from tofae_jax.plots.curves import Against, output_comparison, training_curves
 from tofae_jax.plots.delivery import deliver
+from tofae_jax.plots.difference import pixel_difference
 from tofae_jax.plots.distributions import dataset_distributions
-from tofae_jax.plots.events import event_3d, stage_panels
+from tofae_jax.plots.events import stage_panels
 from tofae_jax.plots.frame import Units
+from tofae_jax.plots.grid import metrics_grid, training_details
+from tofae_jax.plots.latents import latent_projection, latent_samples
+from tofae_jax.plots.occlusion import occlusion_by_hits
+from tofae_jax.plots.projections import event_3d
 from tofae_jax.plots.telemetry import threshold_telemetry
 from tofae_jax.plots.timeline import timer_timeline
-from tofae_jax.plots.views import EventView, check_view, load_views, save_views
+from tofae_jax.plots.views import EventView, check_view, hit_image, load_views, save_views
 
 __all__ = [
     "Against",
     "EventView",
     "Units",
     "check_view",
+    "compare_curves",
+    "compare_outputs",
     "dataset_distributions",
     "deliver",
     "event_3d",
+    "hit_image",
+    "latent_projection",
+    "latent_samples",
     "load_views",
+    "metrics_grid",
+    "occlusion_by_hits",
     "output_comparison",
+    "pixel_difference",
+    "radar",
     "save_views",
     "stage_panels",
     "style",
     "threshold_telemetry",
     "timer_timeline",
     "training_curves",
+    "training_details",
 ]

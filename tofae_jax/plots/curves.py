@@ -4,65 +4,238 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from tofae_jax.plots import style as look
 from tofae_jax.plots.frame import check_choice, number
 
 Against = Literal["epoch", "time"]
-_SHARES = {"efficiency": "efficiency", "purity": "purity", "f1": "F1"}
-_LOG_FROM = 10.0  # a loss that falls by more than this factor is drawn on a logarithmic axis
+Output = Literal["input", "direct", "masked"]
+History = Sequence[Mapping[str, Any]]
+
+
+class Quantity(NamedTuple):
+    """How a number of a record is called and drawn."""
+
+    heading: str
+    unit: str = ""
+    limits: tuple[float, float] | None = None
+    """of what it can be, where an axis shows all of that"""
+    may_be_log: bool = False
+    """True if less is better and a tenth of it is still worth seeing"""
+
+    @property
+    def label(self) -> str:
+        """With the unit, e.g. `PSNR (dB)`."""
+        return f"{self.heading} ({self.unit})" if self.unit and self.unit != "share" else self.heading
+
+
+_SHARE: Any = {"unit": "share", "limits": (0.0, 1.0)}
+_PERCENT: Any = {"unit": "%", "limits": (0.0, 100.0)}
+LOSS = Quantity("loss", may_be_log=True)
+QUALITIES = {
+    "efficiency": Quantity("efficiency", **_SHARE),
+    "purity": Quantity("purity", **_SHARE),
+    "f1": Quantity("F1", **_SHARE),
+    "noise_rejection": Quantity("noise rejection", **_SHARE),
+    "detection_snr_db": Quantity("detection SNR", "dB"),
+    "false_positives_per_event": Quantity("false positives per event", may_be_log=True),
+    "false_negatives_per_event": Quantity("false negatives per event", may_be_log=True),
+    "true_positive_xy_percent": Quantity("true positives, xy", **_PERCENT),
+    "true_positive_tof_percent": Quantity("true positives, xy + ToF", **_PERCENT),
+    "true_positive_tof_near_percent": Quantity("true positives, xy + near ToF", **_PERCENT),
+    "correlation": Quantity("correlation"),
+    "mse": Quantity("MSE", "t²/T²", may_be_log=True),
+    "mae": Quantity("MAE", "t/T", may_be_log=True),
+    "psnr_db": Quantity("PSNR", "dB"),
+    "power_snr_db": Quantity("power SNR", "dB"),
+    "ssim": Quantity("SSIM"),
+    "nmi": Quantity("NMI"),
+}
+"""the numbers of `metrics.compute` that say how good an output is, in the order of figures"""
+
+LARGEST = 1e100  # what is beyond it is no measurement, and the span of an axis would overflow
+_LOG_FROM = 10.0  # what falls by more than this factor is drawn on a logarithmic axis
+_FEW_DECADES = 300.0  # an axis that spans less needs more ticks than powers of 10
 _MARKERS_UP_TO = 40  # points of a curve
 _LINES = {"direct": "--", "masked": "-", "train": "-", "validation": "--"}
+_MOST_SIGNS = 44
+_BEYOND = 0.02  # of an axis with limits, so that what lies at them is seen
 
 
-def _abscissa(history: Sequence[Mapping[str, Any]], against: str) -> tuple[np.ndarray, str]:
+def value(record: Mapping[str, Any], *names: str) -> float:
+    """A number of a record that an axis can show, NaN where it is missing, None, not finite or beyond 1e100."""
+    found = number(record, *names)
+    return found if abs(found) <= LARGEST else math.nan
+
+
+def values(history: History, *names: str) -> np.ndarray:
+    """`value` of every record."""
+    return np.array([value(record, *names) for record in history], np.float64)
+
+
+def _epochs(history: History, name: str) -> np.ndarray:
+    epochs = values(history, "epoch")
+    if np.isnan(epochs).any():
+        raise ValueError(f"record {int(np.argmax(np.isnan(epochs)))} of {name} has no number 'epoch'")
+    return epochs
+
+
+def _elapsed_s(history: History) -> np.ndarray:
+    seconds = values(history, "time", "epoch_s")
+    return np.where(np.isnan(seconds), np.nan, np.nancumsum(seconds))
+
+
+def abscissas(histories: Mapping[str, History], against: Against | str) -> tuple[list[np.ndarray], str]:
+    """Where the records of each history lie on one axis that they share, and what that axis is called.
+
+    "epoch" is the epoch's number, "time" the sum of all durations up to the epoch's end: every epoch has one entry, its
+    own duration. An epoch of unknown duration is NaN and adds nothing. Time has one unit, which suits the longest.
+    Raises `ValueError` for an unknown `against`, and against epochs for a record without one, by the history's name.
+    """
+    check_choice("against", against, Against)
     if against == "epoch":
-        epochs = np.array([number(record, "epoch") for record in history], np.float64)
-        if np.isnan(epochs).any():
-            raise ValueError(f"record {int(np.argmax(np.isnan(epochs)))} of the history has no number 'epoch'")
-        return epochs, "epoch"
-    seconds = np.array([number(record, "time", "epoch_s") for record in history], np.float64)
-    elapsed = np.where(np.isnan(seconds), np.nan, np.nancumsum(seconds))
-    longest = np.max(elapsed, initial=0, where=~np.isnan(elapsed))
+        return [_epochs(history, name) for name, history in histories.items()], "epoch"
+    elapsed = [_elapsed_s(history) for history in histories.values()]
+    together = np.concatenate([np.zeros(1), *elapsed])
+    longest = np.max(together, initial=0, where=~np.isnan(together))
     for unit, length_s in (("h", 3600), ("min", 60)):
         if longest >= 2 * length_s:
-            return elapsed / length_s, f"training time ({unit})"
+            return [times / length_s for times in elapsed], f"training time ({unit})"
     return elapsed, "training time (s)"
 
 
-def _curves(axes: Axes, x: np.ndarray, curves: Mapping[str, np.ndarray], colours: Mapping[str, str]) -> bool:
-    """Draw what is known of each curve; False if that is nothing, and the panel says so."""
-    drawn = False
-    for name, y in curves.items():
-        known = ~np.isnan(x) & ~np.isnan(y)
-        if known.any():
-            marker = "o" if known.sum() <= _MARKERS_UP_TO else ""
-            axes.plot(x[known], y[known], _LINES[name], color=colours[name], marker=marker, label=name)
-            drawn = True
-    if not drawn:
-        look.empty_panel(axes, "no values")
+def draw_curve(axes: Axes, x: np.ndarray, y: np.ndarray, **how: Any) -> bool:
+    """Draw what is known of a curve, with a marker at each of few points; False if that is nothing."""
+    known = ~np.isnan(x) & ~np.isnan(y)
+    if not known.any():
         return False
-    axes.grid(visible=True)
-    axes.legend()
+    how.setdefault("marker", "o" if known.sum() <= _MARKERS_UP_TO else "")
+    axes.plot(x[known], y[known], **how)
     return True
 
 
-def _loss_scale(axes: Axes, losses: Mapping[str, np.ndarray]) -> None:
-    known = np.concatenate([values[~np.isnan(values)] for values in losses.values()])
-    if known.min() > 0 and known.max() / known.min() > _LOG_FROM:
+def finish_panel(axes: Axes, quantity: Quantity, *, against: Against | str) -> None:
+    """Grid, limits and a scale that suits the drawn curves; without any, the panel says so."""
+    if not axes.lines:
+        look.empty_panel(axes, "no values")
+        return
+    axes.grid(visible=True)
+    if against == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    if quantity.limits is not None:
+        low, high = quantity.limits
+        beyond = _BEYOND * (high - low)
+        axes.set_ylim(low - beyond, high + beyond)
+    drawn = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axes.lines])
+    if quantity.limits is None and not drawn.any():
+        axes.set_ylim(-0.05, 1)  # counts of nothing: around 0 there would be negative ones
+    if quantity.may_be_log and drawn.min() > 0 and drawn.max() / _LOG_FROM > drawn.min():
         axes.set_yscale("log")
+        if drawn.max() / _FEW_DECADES < drawn.min():
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+@cache
+def _known_signs() -> frozenset[int]:
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
+def shown_name(name: Any, *, most: int = _MOST_SIGNS) -> str:
+    """A name as a figure shows it: one line, the middle of a long one left out, as names differ at their ends.
+
+    What cannot be printed becomes a space, what the font does not have a replacement character. Draw it with
+    `parse_math=False`: a name is no formula, whatever dollar signs it has.
+    """
+    signs = [sign if sign.isprintable() else " " for sign in str(name)]
+    if len(signs) > most:
+        tail = (most - 1) // 2
+        signs = [*signs[: most - 1 - tail], "…", *signs[-tail:]]
+    return "".join(sign if ord(sign) in _known_signs() else "\ufffd" for sign in signs).strip() or "(no name)"
+
+
+def name_legend(
+    figure: Figure, handles: Sequence[Any], names: Sequence[str], *, n_columns: int, notes: Sequence[str] = ()
+) -> None:
+    """Beneath the panels, small grey notes and a legend, if there are any; both are drawn literally."""
+    if not handles:
+        if notes:
+            figure.supxlabel("\n".join(notes), fontsize=8, color=look.EMPTY_TEXT, parse_math=False)
+        return
+    # matplotlib leaves out labels that begin with an underscore, so the names come afterwards
+    legend = figure.legend(list(handles), ["-"] * len(handles), loc="outside lower center", ncols=n_columns)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
+    if notes:  # as the legend's title: a text of its own would lie on it
+        legend.get_title().set_parse_math(False)
+        legend.set_title("\n".join(notes))
+        legend.get_title().set(color=look.EMPTY_TEXT, fontsize=8, multialignment="center")
+
+
+def confidence_interval(result: Mapping[str, Any], output: str, name: str) -> tuple[float, float]:
+    """`result["intervals"][output][name]`, low and high; two NaN where there is none that makes sense."""
+    found: Any = result
+    for key in ("intervals", output, name):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    if not isinstance(found, Sequence | np.ndarray) or isinstance(found, str) or len(found) != 2:
+        return math.nan, math.nan
+    low, high = (value({"end": end}, "end") for end in found)
+    return (low, high) if low <= high else (math.nan, math.nan)
+
+
+def draw_bars(
+    axes: Axes, places: np.ndarray, heights: np.ndarray, intervals: np.ndarray, *, width: float, fmt: str, **how: Any
+) -> BarContainer:
+    """Bars with their intervals `[n, 2]`, where these are not NaN, and their numbers above, unless `fmt` is empty.
+
+    A height of NaN has no bar; "n/a" stands in its place.
+    """
+    bars = axes.bar(places, np.nan_to_num(heights), width, **how)
+    known = ~np.isnan(heights) & ~np.isnan(intervals).any(axis=1)
+    if known.any():
+        # a height outside of its interval still has a bar, but no length below 0
+        reach = np.maximum([heights - intervals[:, 0], intervals[:, 1] - heights], 0)[:, known]
+        drawn = {"ecolor": "#333333", "elinewidth": 1.0, "capsize": min(2.5, 15 * width), "fmt": "none"}
+        axes.errorbar(places[known], heights[known], reach, **drawn)
+    tops = np.where(known, np.fmax(heights, intervals[:, 1]), np.nan_to_num(heights))
+    for place, height, top in zip(places, heights, np.maximum(tops, 0), strict=True):
+        text = "n/a" if math.isnan(height) else fmt and format(height, fmt)
+        if text:
+            how = {"ha": "center", "va": "bottom", "fontsize": 8 if fmt else 6}
+            axes.annotate(text, (place, top), (0, 2), textcoords="offset points", **how)
+    return bars
+
+
+def interval_notes(*panels: Axes) -> list[str]:
+    """What error bars mean, where the panels have any."""
+    return ["error bars: 95 % confidence intervals"] if any(axes.collections for axes in panels) else []
+
+
+def share_axis(axes: Axes, headings: Sequence[str], label: str = "share") -> None:
+    """Limits, ticks and grid of bars of shares, in groups with these headings."""
+    axes.set_xticks(range(len(headings)), list(headings))
+    axes.tick_params(axis="x", length=0)
+    axes.set_ylabel(label)
+    axes.grid(visible=True, axis="y")
+    axes.spines[["top", "right"]].set_visible(False)
+    if label == "share":
+        axes.set_ylim(0, 1.12)
+        axes.set_yticks(np.linspace(0, 1, 6))
 
 
 @look.style()
-def training_curves(
-    history: Sequence[Mapping[str, Any]], *, against: Against | str = "epoch", title: str = ""
-) -> Figure:
+def training_curves(history: History, *, against: Against | str = "epoch", title: str = "") -> Figure:
     """Loss, efficiency, purity and F1 against epoch, or against the time that training took.
 
     `history` holds the epochs' records as `metrics.jsonl` does: `epoch`, `train.loss`, `validation.loss`,
@@ -70,25 +243,23 @@ def training_curves(
     and its neighbours are joined. An epoch without a known duration is left out against time and adds nothing to it.
     Raises `ValueError` for an unknown `against`, and for a record without its epoch.
     """
-    check_choice("against", against, Against)
-    x, label = _abscissa(history, against)
+    [x], label = abscissas({"the history": history}, against)
     figure = look.new_figure(8.6, 5.8, name=f"training curves against {against}", title=title)
     panels = figure.subplots(2, 2)
-    losses = {part: np.array([number(record, part, "loss") for record in history]) for part in look.PARTS}
-    panels[0, 0].set_title("loss")
-    if _curves(panels[0, 0], x, losses, look.PARTS):
-        _loss_scale(panels[0, 0], losses)
-    for axes, (name, heading) in zip(panels.flat[1:], _SHARES.items(), strict=True):
-        axes.set_title(f"{heading}, validation")
-        outputs = {
-            output: np.array([number(record, "validation", output, name) for record in history])
-            for output in ("direct", "masked")
-        }
-        if _curves(axes, x, outputs, look.OUTPUTS):
-            axes.set_ylim(-0.02, 1.02)
-    for axes in panels.flat:
-        if axes.lines and against == "epoch":
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    drawn: list[tuple[str, Quantity, dict[str, str], list[tuple[str, ...]]]] = [
+        ("loss", LOSS, look.PARTS, [(part, "loss") for part in look.PARTS])
+    ]
+    for name in ("efficiency", "purity", "f1"):
+        paths = [("validation", output, name) for output in ("direct", "masked")]
+        drawn.append((f"{QUALITIES[name].heading}, validation", QUALITIES[name], look.OUTPUTS, paths))
+    for axes, (heading, quantity, colours, paths) in zip(panels.flat, drawn, strict=True):
+        axes.set_title(heading)
+        for path in paths:
+            name = path[-2]
+            draw_curve(axes, x, values(history, *path), linestyle=_LINES[name], color=colours[name], label=name)
+        if axes.lines:
+            axes.legend()
+        finish_panel(axes, quantity, against=against)
     for axes in panels[-1]:
         axes.set_xlabel(label)
     return figure
@@ -99,28 +270,23 @@ def output_comparison(result: Mapping[str, Any], *, title: str = "") -> Figure:
     """Bars of efficiency, purity, F1 and noise rejection for the input, the direct and the masked output.
 
     `result` is what `metrics.compute` returns. A value that is missing, None or not finite has no bar, and "n/a" stands
-    in its place. Without events, where all shares are 1 by definition, the panel says so instead.
+    in its place. Where `result["intervals"]` has `[low, high]` for an output and metric, an error bar shows it; a note
+    says that these are 95 % confidence intervals. Without events, where all shares are 1 by definition, the panel says
+    so instead.
     """
     figure = look.new_figure(7.6, 3.9, name="comparison of outputs", title=title)
     axes = figure.subplots()
-    names = {**_SHARES, "noise_rejection": "noise rejection"}
+    names = [name for name, quantity in QUALITIES.items() if quantity.unit == "share"]
     if result.get("events") == 0 or not any(name in result for name in look.OUTPUTS):
         look.empty_panel(axes, "no events")
         return figure
     width = 0.8 / len(look.OUTPUTS)
     for index, (output, colour) in enumerate(look.OUTPUTS.items()):
-        heights = np.array([number(result, output, name) for name in names])
+        heights = np.array([value(result, output, name) for name in names])
+        intervals = np.array([confidence_interval(result, output, name) for name in names])
         places = np.arange(len(names)) + (index - (len(look.OUTPUTS) - 1) / 2) * width
-        bars = axes.bar(places, np.nan_to_num(heights), 0.94 * width, color=colour, label=output)
-        axes.bar_label(
-            bars, ["n/a" if math.isnan(height) else f"{height:.3f}" for height in heights], padding=2, fontsize=8
-        )
-    axes.set_xticks(range(len(names)), list(names.values()))
-    axes.tick_params(axis="x", length=0)
-    axes.set_ylim(0, 1.12)
-    axes.set_yticks(np.linspace(0, 1, 6))
-    axes.set_ylabel("share")
-    axes.grid(visible=True, axis="y")
-    axes.spines[["top", "right"]].set_visible(False)
+        draw_bars(axes, places, heights, intervals, width=0.94 * width, label=output, color=colour, fmt=".3f")
+    share_axis(axes, [QUALITIES[name].heading for name in names])
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(look.OUTPUTS))
+    name_legend(figure, [], [], n_columns=1, notes=interval_notes(axes))
     return figure

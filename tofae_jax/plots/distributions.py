@@ -11,15 +11,9 @@ from tofae_jax.datasets.integrity import Distributions
 from tofae_jax.detector import Detector
 from tofae_jax.plots import style as look
 from tofae_jax.plots.frame import Coordinate, Units, detector_frame
+from tofae_jax.plots.occlusion import draw_occlusion, grouped
 
 _MOST_BINS = 130
-_MOST_POINTS = 60
-
-
-def _grouped(counts: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """Sums over groups of neighbours, so that at most `most` remain, and how many form a group; zeros fill the last."""
-    size = max(1, -(-len(counts) // most))
-    return np.pad(counts, (0, -len(counts) % size)).reshape(-1, size).sum(axis=1), size
 
 
 def _histogram(axes: Axes, counts: np.ndarray, coordinate: Coordinate, first: int, bin_name: str) -> None:
@@ -28,7 +22,7 @@ def _histogram(axes: Axes, counts: np.ndarray, coordinate: Coordinate, first: in
     if not counts.any():
         look.empty_panel(axes, "no hits")
         return
-    sums, size = _grouped(counts, _MOST_BINS)
+    sums, size = grouped(counts, _MOST_BINS)
     starts = np.append(np.arange(0, len(counts), size), len(counts))  # the last group may be smaller
     axes.stairs(sums / np.diff(starts), coordinate.edges(first + starts), fill=True, color=look.BARS)
     axes.set_xlim(*coordinate.limits)
@@ -44,37 +38,13 @@ def _hits_per_event(axes: Axes, counts: np.ndarray) -> None:
         look.empty_panel(axes, "no events")
         return
     low, high = int(present[0]), int(present[-1])
-    sums, size = _grouped(counts[low : high + 1], _MOST_BINS)
+    sums, size = grouped(counts[low : high + 1], _MOST_BINS)
     axes.stairs(sums, low - 0.5 + size * np.arange(len(sums) + 1), fill=True, color=look.BARS)
     mean = float(np.average(np.arange(len(counts)), weights=counts))
     axes.axvline(mean, color=look.VERMILLION, linestyle="--", label=f"mean {mean:,.1f}")
     axes.set_ylim(0, 1.2 * sums.max())  # room for the legend
     axes.set_ylabel("events" if size == 1 else f"events per {size} hits")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(loc="upper right")
-
-
-def _occlusion(axes: Axes, occlusion: np.ndarray) -> None:
-    axes.set_xlabel("hits per event")
-    n_events, n_shared = occlusion
-    hits = np.arange(len(n_events))
-    n_hits = n_events * hits
-    if not n_hits.any():
-        look.empty_panel(axes, "no hits")
-        return
-    present = np.flatnonzero(n_hits)
-    low, high = int(present[0]), int(present[-1]) + 1
-    totals, shared, events = (_grouped(part[low:high], _MOST_POINTS)[0] for part in (n_hits, n_shared, n_events))
-    filled = totals > 0
-    mean_hits = totals[filled] / events[filled]
-    axes.plot(mean_hits, 100 * shared[filled] / totals[filled], "o-", color=look.BARS, linewidth=1)
-    whole = 100 * n_shared.sum() / n_hits.sum()
-    axes.axhline(whole, color=look.VERMILLION, linestyle="--", label=f"all hits {whole:.2g} %")
-    top = max(1.25 * axes.get_ylim()[1], 0.1)
-    axes.set_ylim(-0.03 * top, top)  # room for points at 0 below, for the legend above
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_ylabel("occluded hits (%)")
-    axes.grid(visible=True)
     axes.legend(loc="upper right")
 
 
@@ -96,14 +66,15 @@ def dataset_distributions(
 ) -> Figure:
     """Hits per event, occluded hits against hits per event, and histograms of x, y and time.
 
-    Takes what `inspect_dataset` found. A hit is occluded if the pixel's image shows another one of the event. Panels
-    without entries say so. Raises `ValueError` where a histogram is not of the detector's length.
+    Takes what `inspect_dataset` found. A hit is occluded if the pixel's image shows another one of the event; a dotted
+    curve shows what hits spread uniformly would give. Panels without entries say so. Raises `ValueError` where a
+    histogram is not of the detector's length.
     """
     distributions, frame = _checked(distributions, detector), detector_frame(detector, units)
     figure = look.new_figure(9.6, 5.6, name="distributions of the dataset", title=title)
     grid = figure.add_gridspec(2, 6)
     _hits_per_event(figure.add_subplot(grid[0, :3]), distributions.hits_per_event)
-    _occlusion(figure.add_subplot(grid[0, 3:]), distributions.occlusion)
+    draw_occlusion(figure.add_subplot(grid[0, 3:]), *distributions.occlusion, n_pixels=detector.n_x * detector.n_y)
     _histogram(figure.add_subplot(grid[1, :2]), distributions.x, frame.x, 0, "column")
     _histogram(figure.add_subplot(grid[1, 2:4]), distributions.y, frame.y, 0, "row")
     _histogram(figure.add_subplot(grid[1, 4:]), distributions.t[1:], frame.t, 1, "time bin")  # bin 0 means no hit

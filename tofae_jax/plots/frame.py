@@ -19,7 +19,8 @@ _LONGEST_EQUAL = 3  # a detector more oblong than this would be a sliver with sq
 class Coordinate(NamedTuple):
     """One coordinate of the detector as an axis."""
 
-    label: str
+    name: str
+    unit: str
     step: float
     """length of a pixel or bin on the axis"""
     shift: float
@@ -28,6 +29,11 @@ class Coordinate(NamedTuple):
     """of the whole detector"""
     is_whole: bool
     """True if only whole numbers mean something"""
+
+    @property
+    def label(self) -> str:
+        """Of the axis."""
+        return f"{self.name} ({self.unit})"
 
     def ticks(self, most: int) -> MaxNLocator:
         """Where an axis has its ticks, at about `most` places."""
@@ -42,6 +48,14 @@ class Coordinate(NamedTuple):
         return self.centre(np.asarray(first, np.float64) - 0.5)
 
 
+class Placed(NamedTuple):
+    """Positions of hits, each float[n]."""
+
+    x: np.ndarray
+    y: np.ndarray
+    t: np.ndarray
+
+
 class Frame(NamedTuple):
     """The detector's three coordinates in one choice of units."""
 
@@ -51,21 +65,23 @@ class Frame(NamedTuple):
     aspect: Literal["auto", "equal"]
     """of a panel over x and y"""
 
-    def place(self, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positions of hits [n, 3] on the three axes."""
-        return self.x.centre(hits[:, 0]), self.y.centre(hits[:, 1]), self.t.centre(hits[:, 2])
+    def place(self, hits: np.ndarray) -> Placed:
+        """Positions of hits [n, 3] on the three axes; a time beyond the window is put onto its edge."""
+        times = np.clip(self.t.centre(hits[:, 2]), *self.t.limits)
+        return Placed(self.x.centre(hits[:, 0]), self.y.centre(hits[:, 1]), times)
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
         """Of an image [Y, X], for `imshow(..., origin="upper")`."""
         return (*self.x.limits, self.y.limits[1], self.y.limits[0])
 
-    def apply(self, axes: Axes, *, n_ticks: int = 7) -> None:
-        """Limits of the whole detector and ticks in x and y, y downward like the rows of the image."""
-        axes.set_xlim(*self.x.limits)
-        axes.set_ylim(self.y.limits[1], self.y.limits[0])
-        axes.xaxis.set_major_locator(self.x.ticks(n_ticks))
-        axes.yaxis.set_major_locator(self.y.ticks(n_ticks))
+    def show(self, axes: Axes, across: str, up: str, *, n_ticks: int = 7) -> None:
+        """Limits of the whole detector and ticks for two axes of the frame; y points down like the image's rows."""
+        for name, kind in (("x", across), ("y", up)):
+            coordinate: Coordinate = getattr(self, kind)
+            low, high = coordinate.limits
+            getattr(axes, f"set_{name}lim")(*((high, low) if kind == "y" and name == "y" else (low, high)))
+            getattr(axes, f"{name}axis").set_major_locator(coordinate.ticks(n_ticks))
 
 
 def check_choice(name: str, value: Any, allowed: Any) -> None:
@@ -84,15 +100,15 @@ def detector_frame(detector: Detector, units: Units | str) -> Frame:
     n_x, n_y, n_t = detector.shape
     if units == "physical":
         return Frame(
-            Coordinate("x (mm)", detector.pitch_x_mm, 0.5, (0.0, detector.width_mm), is_whole=False),
-            Coordinate("y (mm)", detector.pitch_y_mm, 0.5, (0.0, detector.height_mm), is_whole=False),
-            Coordinate("time (ns)", detector.bin_ns, -0.5, (0.0, detector.window_ns), is_whole=False),
+            Coordinate("x", "mm", detector.pitch_x_mm, 0.5, (0.0, detector.width_mm), is_whole=False),
+            Coordinate("y", "mm", detector.pitch_y_mm, 0.5, (0.0, detector.height_mm), is_whole=False),
+            Coordinate("time", "ns", detector.bin_ns, -0.5, (0.0, detector.window_ns), is_whole=False),
             "auto",
         )
     return Frame(
-        Coordinate("x (pixel)", 1.0, 0.0, (-0.5, n_x - 0.5), is_whole=True),
-        Coordinate("y (pixel)", 1.0, 0.0, (-0.5, n_y - 0.5), is_whole=True),
-        Coordinate("time (bin)", 1.0, 0.0, (0.5, n_t + 0.5), is_whole=True),
+        Coordinate("x", "pixel", 1.0, 0.0, (-0.5, n_x - 0.5), is_whole=True),
+        Coordinate("y", "pixel", 1.0, 0.0, (-0.5, n_y - 0.5), is_whole=True),
+        Coordinate("time", "bin", 1.0, 0.0, (0.5, n_t + 0.5), is_whole=True),
         "equal" if max(n_x, n_y) <= _LONGEST_EQUAL * min(n_x, n_y) else "auto",
     )
 

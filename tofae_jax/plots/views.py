@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 from zipfile import BadZipFile
 
 import msgspec
@@ -13,10 +13,14 @@ import numpy as np
 from tofae_jax.datasets.events import DataError
 from tofae_jax.detector import Detector
 from tofae_jax.files import replacing
+from tofae_jax.plots.frame import check_choice
 
 _VERSION = 1
 _HIT_LISTS = ("pattern", "sparse", "smeared", "hits")
 _FLAGS = ("is_signal", "kept")
+_SCALARS = ("has_time", "target")
+_PATTERN = "pattern"
+Target = Literal["pattern", "signal"]
 
 
 class EventView(NamedTuple):
@@ -38,18 +42,38 @@ class EventView(NamedTuple):
     """bool[n]: of `hits`, the masked output"""
     has_time: bool = True
     """False where the direct output says only lit or not"""
+    target: str = _PATTERN
+    """what the direct output is compared with: all of `pattern`, or (`signal`) only `smeared`"""
+
+
+def _check_hits(name: str, hits: np.ndarray, detector: Detector) -> None:
+    if hits.ndim != 2 or hits.shape[1] != 3:
+        raise ValueError(f"{name} has shape {hits.shape}, expected (n, 3)")
+    if hits.dtype.kind not in "iu":
+        raise ValueError(f"{name} has type {hits.dtype}, expected integers")
+    n_x, n_y, n_t = detector.shape
+    for column, (axis, low, high) in enumerate((("x", 0, n_x - 1), ("y", 0, n_y - 1), ("t", 1, n_t))):
+        outside = np.flatnonzero((hits[:, column] < low) | (hits[:, column] > high))
+        if len(outside):
+            value = hits[outside[0], column]
+            raise ValueError(f"{name}: hit {outside[0]} has {axis} = {value}, allowed are {low}..{high}")
 
 
 def check_view(view: EventView, detector: Detector) -> EventView:
-    """The view, with NumPy arrays for what it holds; `ValueError` naming both shapes where two do not match."""
-    arrays = {name: np.asarray(part) for name, part in view._asdict().items() if name != "has_time"}
+    """The view, with NumPy arrays for what it holds.
+
+    Raises `ValueError` naming both shapes where two do not match; naming the list, the hit's index (from 0) and the
+    value where a hit lies outside the detector (`0..n_x - 1`, `0..n_y - 1`, `1..n_t`: empty slots are no hits); naming
+    the type where hits are not integers or flags not bool; and for an unknown target. What the direct output holds may
+    be any number.
+    """
+    check_choice("target", str(view.target), Target)
+    arrays: dict[str, Any] = {name: np.asarray(part) for name, part in view._asdict().items() if name not in _SCALARS}
     if arrays["direct"].dtype.kind not in "fiub":  # bfloat16 is no type of NumPy's own: its files would not keep it
         arrays["direct"] = arrays["direct"].astype(np.float32)
-    view = EventView(**arrays, has_time=bool(view.has_time))
+    view = EventView(**arrays, has_time=bool(view.has_time), target=str(view.target))
     for name in _HIT_LISTS:
-        shape = getattr(view, name).shape
-        if len(shape) != 2 or shape[1] != 3:
-            raise ValueError(f"{name} has shape {shape}, expected (n, 3)")
+        _check_hits(name, getattr(view, name), detector)
     for name in _FLAGS:
         flags = getattr(view, name)
         if flags.shape != view.hits.shape[:1]:
@@ -62,9 +86,21 @@ def check_view(view: EventView, detector: Detector) -> EventView:
     return view
 
 
-def is_lit(view: EventView) -> np.ndarray:
-    """Which pixels the direct output lights, bool[Y, X]; what is not finite is dark."""
-    return np.isfinite(view.direct) & (view.direct > 0)
+def hit_image(hits: np.ndarray, detector: Detector) -> np.ndarray:
+    """Image int[Y, X] of hits [n, 3], in time bins, 0 where there is none; where hits share a pixel the latest wins."""
+    image = np.zeros((detector.n_y, detector.n_x), np.int64)
+    np.maximum.at(image, (hits[:, 1], hits[:, 0]), hits[:, 2])
+    return image
+
+
+def target_image(view: EventView, detector: Detector) -> np.ndarray:
+    """What the direct output of a checked view should be, in time bins, int[Y, X]."""
+    return hit_image(view.pattern if view.target == _PATTERN else view.smeared, detector)
+
+
+def is_lit(image: np.ndarray) -> np.ndarray:
+    """Which pixels an output lights, bool[Y, X]; what is not finite is dark."""
+    return np.isfinite(image) & (image > 0)
 
 
 def save_views(path: str | Path, views: Sequence[EventView], detector: Detector) -> Path:
@@ -78,6 +114,7 @@ def save_views(path: str | Path, views: Sequence[EventView], detector: Detector)
         "version": np.asarray(_VERSION),
         "detector": np.asarray(msgspec.json.encode(detector).decode()),
         "has_time": np.asarray([view.has_time for view in views], bool),
+        "target": np.asarray([view.target for view in views], str),
     }
     for name in _HIT_LISTS:
         lists = [getattr(view, name) for view in views]
@@ -114,4 +151,8 @@ def load_views(path: str | Path) -> tuple[list[EventView], Detector]:
 def _view(arrays: dict[str, np.ndarray], index: int) -> EventView:
     parts = {name: arrays[name][slice(*arrays[f"{name}_offsets"][index : index + 2])] for name in _HIT_LISTS}
     flags = {name: arrays[name][slice(*arrays["hits_offsets"][index : index + 2])] for name in _FLAGS}
-    return EventView(**parts, **flags, direct=arrays["direct"][index], has_time=bool(arrays["has_time"][index]))
+    # the first files of this version do not say what their target was
+    target = str(arrays["target"][index]) if "target" in arrays else _PATTERN
+    return EventView(
+        **parts, **flags, direct=arrays["direct"][index], has_time=bool(arrays["has_time"][index]), target=target
+    )

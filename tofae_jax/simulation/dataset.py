@@ -9,6 +9,8 @@ from tofae_jax.datasets.format import Dataset, write_dataset
 from tofae_jax.detector import Detector
 from tofae_jax.simulation.patterns import ANYWHERE, Origin, simulate_patterns
 
+GENERATOR = "tofae_jax.simulation.patterns"  # in the provenance of a dataset; its column `pattern` counts in PATTERNS
+
 
 def simulated_dataset(
     path: str | Path,
@@ -24,7 +26,7 @@ def simulated_dataset(
     """Simulate patterns into a dataset at `path`, and open it; arguments as for `simulate_patterns`."""
     parts = simulate_patterns(seed, n_events, detector=detector, weights=weights, n_tracks=tracks, origin=origin)
     provenance = {
-        "generator": "tofae_jax.simulation.patterns",
+        "generator": GENERATOR,
         "pattern": dict(weights),
         "events": n_events,
         "tracks": list(tracks),

@@ -1,0 +1,124 @@
+"""All figures of a run, made from what it saved: in training, at its end, and whenever somebody asks again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from tofae_jax import plots
+from tofae_jax.config import PlotMode
+from tofae_jax.saved import SavedRun
+
+
+class Drawing(NamedTuple):
+    """A figure that can be made."""
+
+    name: str
+    """of its file, without ending"""
+    about: str
+    """what it shows"""
+    draw: Callable[[], Figure]
+
+
+def curve_drawings(run: SavedRun) -> Iterator[Drawing]:
+    """How the training goes: what is drawn during it too."""
+    history = run.history
+    yield Drawing("curves", "training curves", lambda: plots.training_curves(history, against="epoch"))
+    yield Drawing("curves_time", "training curves against time", lambda: plots.training_curves(history, against="time"))
+    yield Drawing("threshold", "outputs about the threshold", lambda: plots.threshold_telemetry(history))
+
+
+EVENT_FIGURES: dict[str, tuple[str, Callable[..., Figure]]] = {
+    "stages": ("stages", plots.stage_panels),
+    "3d": ("in 3-D", plots.event_3d),
+    "difference": ("differences from the targets", plots.pixel_difference),
+}
+
+
+def event_drawings(run: SavedRun, *kinds: str) -> Iterator[Drawing]:
+    """Each saved event in figures of these kinds, keys of `EVENT_FIGURES`; none given: all."""
+    for number, view in enumerate(run.views, start=1):
+        for kind in kinds or EVENT_FIGURES:
+            shows, draw = EVENT_FIGURES[kind]
+            about = f"event {number} of {len(run.views)}, {shows}"
+            yield Drawing(f"event_{number}_{kind}", about, partial(draw, view, detector=run.detector))
+
+
+def detail_drawings(run: SavedRun) -> Iterator[Drawing]:
+    """All metrics and what else is known of the training."""
+    history, test, events = run.history, run.test, run.events
+    yield Drawing("metrics", "all metrics", lambda: plots.metrics_grid(history, against="epoch"))
+    yield Drawing("metrics_time", "all metrics against time", lambda: plots.metrics_grid(history, against="time"))
+    yield Drawing("training", "details of the training", lambda: plots.training_details(history))
+    if test is not None:
+        yield Drawing("outputs", "comparison of outputs", lambda: plots.output_comparison(test))
+        yield Drawing("radar", "radar of metrics", lambda: plots.radar({run.record.run_id: test}))
+    if {"n_signal_hits", "n_noise_hits", "n_occluded_hits"} <= events.keys():
+        yield Drawing(
+            "occlusion",
+            "occlusion by hits",
+            lambda: plots.occlusion_by_hits(
+                events["n_signal_hits"] + events["n_noise_hits"], events["n_occluded_hits"], detector=run.detector
+            ),
+        )
+
+
+def latent_drawings(run: SavedRun) -> Iterator[Drawing]:
+    """The latent space, where there is one."""
+    if (latents := run.latents) is None:
+        return
+    yield Drawing(
+        "latent_samples",
+        "draws from the latent space",
+        lambda: plots.latent_samples(latents.samples, detector=run.detector, has_time=latents.has_time),
+    )
+    labels = [str(label) for label in latents.labels]
+    yield Drawing(
+        "latent_space",
+        "latent space",
+        lambda: plots.latent_projection(latents.vectors, labels if any(labels) else None),
+    )
+
+
+def run_drawings(run: SavedRun) -> Iterator[Drawing]:
+    """Every figure of one run."""
+    yield from curve_drawings(run)
+    yield from detail_drawings(run)
+    yield from event_drawings(run)
+    yield from latent_drawings(run)
+    if run.spans:
+        yield Drawing("timeline", "timeline", lambda: plots.timer_timeline(run.spans))
+
+
+def comparison_drawings(runs: Sequence[SavedRun]) -> Iterator[Drawing]:
+    """Several runs on the same axes; their ids must differ."""
+    histories = {run.record.run_id: run.history for run in runs}
+    results = {run.record.run_id: run.test for run in runs}
+    yield Drawing("compare_curves", "runs against epoch", lambda: plots.compare_curves(histories, against="epoch"))
+    yield Drawing("compare_curves_time", "runs against time", lambda: plots.compare_curves(histories, against="time"))
+    yield Drawing("compare_outputs", "results of the runs", lambda: plots.compare_outputs(results))
+    yield Drawing("compare_radar", "radar of the runs", lambda: plots.radar(results))
+
+
+def deliver_all(
+    drawings: Iterator[Drawing], folder: Path, mode: PlotMode, *, say: Callable[[str], object]
+) -> list[Path]:
+    """Draw figures one by one, and show or save each; returns the paths of those that are there.
+
+    `say` is given what is being made. A figure whose package is not installed is left out, and `say` is told why.
+    """
+    saved = []
+    for drawing in drawings if mode != "none" else ():
+        say(f"plotting: {drawing.about}")
+        try:
+            figure = drawing.draw()
+        except ModuleNotFoundError as error:
+            say(f"left out: {error}")
+            continue
+        if path := plots.deliver(figure, folder / f"{drawing.name}.png", mode):
+            saved.append(path)
+    return saved

@@ -1,0 +1,132 @@
+"""All metrics of an evaluation: sums of a batch, merged sums, numbers for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool
+
+from tofae_jax.metrics.counts import Confusion, EventCounts, compute_confusion, total
+from tofae_jax.metrics.images import ImageSums, compute_images, joint_times
+from tofae_jax.metrics.outputs import OutputSums, compute_outputs
+
+TIMELESS = ("true_positives_xy", "true_positive_xy_percent")  # of an image's metrics, those that read no times
+
+
+class OutputMetrics(NamedTuple):
+    """All that is summed for one kind of output."""
+
+    confusion: Confusion
+    image: ImageSums
+
+
+class Metrics(NamedTuple):
+    """Sums of one evaluation; of single events, each leaf is `[batch, …]`, and there are no joint histograms."""
+
+    events: EventCounts
+    loss: Any
+    """sum over events of the loss of each"""
+    outputs: OutputSums | None
+    """raw outputs of the network; None of single events"""
+    input: OutputMetrics
+    direct: OutputMetrics
+    masked: OutputMetrics
+
+
+def whole(
+    of_each: Metrics,
+    is_event: Bool[Array, " batch"],
+    *,
+    outputs: OutputSums,
+    cells: Mapping[str, Array],
+    n_pixels: int,
+) -> Metrics:
+    """Sums of a batch from the metrics of its events, with what is not known of single events.
+
+    Args:
+        of_each: metrics of single events.
+        is_event: False for filling.
+        outputs: raw outputs of the network.
+        cells: of `input`, `direct` and `masked`, as `EachImage` has them.
+        n_pixels: of an image.
+    """
+    sums = total(of_each, is_event)
+
+    def with_joint(output: OutputMetrics, cells: Array) -> OutputMetrics:
+        joint = joint_times(cells, is_event, n_pixels=n_pixels)
+        return output._replace(image=output.image._replace(joint=joint))
+
+    joined = {name: with_joint(getattr(sums, name), of) for name, of in cells.items()}
+    return sums._replace(outputs=outputs, **joined)
+
+
+def merge(first: Any, second: Any) -> Any:
+    """Sums of both; on the device or on the host."""
+    return jax.tree.map(lambda a, b: a + b, first, second)
+
+
+def to_host(metrics: Any) -> Any:
+    """The same sums as NumPy int64 and float64 values, wide enough to merge any number of batches."""
+
+    def widen(leaf: Any) -> Any:
+        leaf = np.asarray(leaf)
+        wide = leaf.astype(np.int64 if np.issubdtype(leaf.dtype, np.integer) else np.float64)
+        return wide[()]  # a scalar where it is one
+
+    return jax.tree.map(widen, metrics)
+
+
+def metric_names() -> list[str]:
+    """Dotted names of all numbers that `compute` gives, e.g. `masked.f1`."""
+    image = ImageSums(0, 0, 0, 0, np.zeros(5), np.zeros(3), 0, 0, 0, 0, ssim=0.0, joint=np.zeros((1, 1)))
+    output = OutputMetrics(Confusion(*[0] * 5), image)
+    untouched = output._replace(image=image._replace(ssim=None))
+    nothing = Metrics(
+        EventCounts(*[0] * 8), 0.0, OutputSums(np.zeros(1), 0, 0, 0), untouched, direct=output, masked=output
+    )
+
+    def names(tree: dict[str, Any], prefix: str) -> list[str]:
+        found = []
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                found += names(value, f"{prefix}{key}.")
+            elif isinstance(value, int | float):
+                found.append(f"{prefix}{key}")
+        return found
+
+    return names(compute(nothing, threshold=0.0), "")
+
+
+def compute(metrics: Metrics, *, threshold: float, direct_has_time: bool = True) -> dict[str, Any]:
+    """Numbers for people, from merged sums.
+
+    Returns `{"events", "loss", "counts", "outputs", "input", "direct", "masked"}`; `outputs` is `compute_outputs`, the
+    last three hold efficiency, purity, F1, noise rejection and counts (`compute_confusion`) and what `compute_images`
+    gives, in units of the full time range (`mse` in (t/T)²). The input has no SSIM. Without events all of it is 0 or,
+    for shares and nmi, 1 (percentages: 100). What the sums lack (`outputs`, joint histograms) the result lacks.
+
+    Args:
+        metrics: sums of all batches.
+        threshold: of the network's outputs, for the record.
+        direct_has_time: False where the direct output is only lit or not: what compares times then is None.
+    """
+    n_events = int(metrics.events.n_events)
+    counts = metrics.events._asdict()
+    del counts["n_events"]
+    result: dict[str, Any] = {
+        "events": n_events,
+        "loss": float(metrics.loss) / max(n_events, 1),
+        "counts": {name.removeprefix("n_"): int(n) for name, n in counts.items()},
+    }
+    if metrics.outputs is not None:
+        result["outputs"] = compute_outputs(metrics.outputs, threshold)
+    for name in ("input", "direct", "masked"):
+        output: OutputMetrics = getattr(metrics, name)
+        images: dict[str, Any] = compute_images(output.image, n_events)
+        if name == "direct" and not direct_has_time:
+            images = {key: value if key in TIMELESS else None for key, value in images.items()}
+        result[name] = compute_confusion(output.confusion, n_events) | images
+    return result
