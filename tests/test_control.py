@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -251,10 +252,11 @@ def test_a_signal_ends_a_run_in_good_order(program, tmp_path, number, code, whol
     assert 0 < meta.batches_delivered == record.results["steps"] < STEPS
     if plots == "save":
         assert {"curves.png", "outputs.png", "event_1_stages.png"} <= {path.name for path in paths.plots.iterdir()}
-        drawn = [line for line in log.splitlines() if line.startswith(("plotting: ", "plot saved: "))]
-        assert drawn[0].startswith("plotting: ")  # a figure is named before it is made, and said to be saved after
-        saved = [Path(line.removeprefix("plot saved: ")) for line in drawn if line.startswith("plot saved: ")]
-        assert set(saved) == {path for path in paths.plots.iterdir() if path.suffix == ".png"}
+        drawn = [line for line in log.splitlines() if line.startswith(("plotting: ", "plots saved: "))]
+        *named, said = drawn  # a figure is named before it is made, and all are said to be saved after
+        figures = [path for path in paths.plots.iterdir() if path.suffix == ".png"]
+        assert said == f"plots saved: {len(figures)}, in {paths.plots}"
+        assert len({line for line in named if line.startswith("plotting: ")}) == len(named) == len(figures)
         assert not set("\x1b\r") & set(log)  # no signs for a terminal where there is none
     assert resumed(paths, train={"plots": "none"}).status == "finished"
     losses = [[epoch["train"]["loss"] for epoch in read_history(p.metrics)] for p in (paths, whole("plain"))]
@@ -394,7 +396,7 @@ def test_a_full_disk_fails_the_run_in_one_line(tmp_path, folder):  # noqa: F811
     record = read_record(only_run(tmp_path).folder)[1]
     assert record.status == "failed"
     assert "SaveError" in record.reason
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("tofae_jax:")]
+    [line] = re.findall("tofae_jax: .*", done.stderr)  # other threads may say something at the same time
     assert "checkpoints: a checkpoint could not be written" in line
     assert "File too large" in line
 

@@ -27,7 +27,7 @@ SHIFTS = np.array([-3.0, 0.0, 1.5, 2.5])
 
 
 def shifted() -> EventView:
-    """Four pixels recovered, their times off by SHIFTS bins, one missed, one false; masked: noise hides a signal hit."""
+    """Four pixels recovered, their times off by SHIFTS bins, one missed, one false; masked: noise hides a signal."""
     pattern = np.array([[i, 2 * i, 100 + i] for i in range(5)])
     smeared = pattern[:3]
     noise = np.array([[1, 2, 111], [50, 60, 300]])

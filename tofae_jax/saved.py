@@ -88,9 +88,7 @@ def load_latents(path: Path) -> Latents:
     """What `save_latents` wrote; DataError naming the file if it is no such."""
     arrays = load_arrays(path)
     try:
-        latents = Latents(**{name: arrays[name] for name in Latents._fields})._replace(
-            has_time=bool(arrays["has_time"])
-        )
+        vectors, labels, samples, has_time = (arrays[name] for name in Latents._fields)
     except KeyError as error:
         raise DataError(f"{path}: holds no {error}") from None
     latents = Latents(vectors, labels, samples, bool(has_time))

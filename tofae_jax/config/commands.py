@@ -103,7 +103,7 @@ class EvaluateCommand(Section, frozen=True):
 
 
 class ReportCommand(Section, frozen=True):
-    """tell about a run, or compare several, in one HTML file that opens offline; from what they saved, no data needed"""
+    """tell about a run, or compare several, in one HTML file that opens offline; no dataset is needed"""
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN")]
     """run folders, or folders of runs"""

@@ -14,12 +14,9 @@ from matplotlib.patches import Patch
 
 from tofae_jax.plots import style as look
 from tofae_jax.plots.curves import (
-    LOSS,
-    QUALITIES,
     Against,
     History,
     Output,
-    Quantity,
     abscissas,
     confidence_interval,
     draw_bars,
@@ -28,12 +25,12 @@ from tofae_jax.plots.curves import (
     interval_notes,
     name_legend,
     share_axis,
-    shown_name,
     value,
     values,
 )
 from tofae_jax.plots.frame import check_choice
 from tofae_jax.plots.grid import panel_grid, share_abscissa
+from tofae_jax.plots.names import LOSS, QUALITIES, Quantity, shown_name
 
 _COLOURS = (look.BLUE, look.VERMILLION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY_BLUE, look.BLACK)
 _LINES = ("-", "--", ":", "-.")

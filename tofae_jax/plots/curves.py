@@ -4,70 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from tofae_jax.plots import style as look
 from tofae_jax.plots.frame import check_choice, number
+from tofae_jax.plots.names import LOSS, QUALITIES, Quantity
 
 Against = Literal["epoch", "time"]
 Output = Literal["input", "direct", "masked"]
 History = Sequence[Mapping[str, Any]]
 
 
-class Quantity(NamedTuple):
-    """How a number of a record is called and drawn."""
-
-    heading: str
-    unit: str = ""
-    limits: tuple[float, float] | None = None
-    """of what it can be, where an axis shows all of that"""
-    may_be_log: bool = False
-    """True if less is better and a tenth of it is still worth seeing"""
-
-    @property
-    def label(self) -> str:
-        """With the unit, e.g. `PSNR (dB)`."""
-        return f"{self.heading} ({self.unit})" if self.unit and self.unit != "share" else self.heading
-
-
-_SHARE: Any = {"unit": "share", "limits": (0.0, 1.0)}
-_PERCENT: Any = {"unit": "%", "limits": (0.0, 100.0)}
-LOSS = Quantity("loss", may_be_log=True)
-QUALITIES = {
-    "efficiency": Quantity("efficiency", **_SHARE),
-    "purity": Quantity("purity", **_SHARE),
-    "f1": Quantity("F1", **_SHARE),
-    "noise_rejection": Quantity("noise rejection", **_SHARE),
-    "detection_snr_db": Quantity("detection SNR", "dB"),
-    "false_positives_per_event": Quantity("false positives per event", may_be_log=True),
-    "false_negatives_per_event": Quantity("false negatives per event", may_be_log=True),
-    "true_positive_xy_percent": Quantity("true positives, xy", **_PERCENT),
-    "true_positive_tof_percent": Quantity("true positives, xy + ToF", **_PERCENT),
-    "true_positive_tof_near_percent": Quantity("true positives, xy + near ToF", **_PERCENT),
-    "correlation": Quantity("correlation"),
-    "mse": Quantity("MSE", "t²/T²", may_be_log=True),
-    "mae": Quantity("MAE", "t/T", may_be_log=True),
-    "psnr_db": Quantity("PSNR", "dB"),
-    "power_snr_db": Quantity("power SNR", "dB"),
-    "ssim": Quantity("SSIM"),
-    "nmi": Quantity("NMI"),
-}
-"""the numbers of `metrics.compute` that say how good an output is, in the order of figures"""
-
 LARGEST = 1e100  # what is beyond it is no measurement, and the span of an axis would overflow
 _LOG_FROM = 10.0  # what falls by more than this factor is drawn on a logarithmic axis
 _FEW_DECADES = 300.0  # an axis that spans less needs more ticks than powers of 10
 _MARKERS_UP_TO = 40  # points of a curve
 _LINES = {"direct": "--", "masked": "-", "train": "-", "validation": "--"}
-_MOST_SIGNS = 44
 _BEYOND = 0.02  # of an axis with limits, so that what lies at them is seen
 
 
@@ -144,24 +102,6 @@ def finish_panel(axes: Axes, quantity: Quantity, *, against: Against | str) -> N
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-@cache
-def _known_signs() -> frozenset[int]:
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
-
-
-def shown_name(name: Any, *, most: int = _MOST_SIGNS) -> str:
-    """A name as a figure shows it: one line, the middle of a long one left out, as names differ at their ends.
-
-    What cannot be printed becomes a space, what the font does not have a replacement character. Draw it with
-    `parse_math=False`: a name is no formula, whatever dollar signs it has.
-    """
-    signs = [sign if sign.isprintable() else " " for sign in str(name)]
-    if len(signs) > most:
-        tail = (most - 1) // 2
-        signs = [*signs[: most - 1 - tail], "…", *signs[-tail:]]
-    return "".join(sign if ord(sign) in _known_signs() else "\ufffd" for sign in signs).strip() or "(no name)"
 
 
 def name_legend(

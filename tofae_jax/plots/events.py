@@ -59,7 +59,9 @@ def stage_panels(view: EventView, *, detector: Detector, units: Units | str = "p
             draw_hits(axes, stage, "x", "y", frame, points)
             continue
         image = _draw_times(axes, view.direct, frame)
-        bar = figure.colorbar(image, ax=axes, location="bottom", pad=0.04, fraction=0.06, aspect=30, panchor=False)
+        place: dict[str, Any] = {"location": "bottom", "pad": 0.04, "fraction": 0.06, "aspect": 30, "panchor": False}
+        bar = figure.colorbar(image, ax=axes, ticks=frame.t.ticks(6), **place)
+        bar.ax.ticklabel_format(axis="x", useOffset=False)
         bar.set_label(f"direct output: {frame.t.label}")
     frame.show(panels[0, 0], "x", "y")
     for axes in panels[-1]:

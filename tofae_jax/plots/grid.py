@@ -11,19 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tofae_jax.plots import style as look
-from tofae_jax.plots.curves import (
-    LOSS,
-    QUALITIES,
-    Against,
-    History,
-    Quantity,
-    abscissas,
-    draw_curve,
-    finish_panel,
-    name_legend,
-    shown_name,
-    values,
-)
+from tofae_jax.plots.curves import Against, History, abscissas, draw_curve, finish_panel, name_legend, values
+from tofae_jax.plots.names import LOSS, QUALITIES, Quantity, shown_name
 
 _METRIC_COLUMNS = 6
 _DETAIL_COLUMNS = 3
@@ -40,7 +29,7 @@ _SECONDS = {
     "train_s": ("train", look.BLUE, "--"),
     "validation_s": ("validation", look.GREEN, "-"),
     "plots_s": ("plots", look.ORANGE, "-"),
-    "drawing_s": ("drawing", look.PURPLE, "--"),
+    "drawing_cpu_s": ("drawing (background)", look.PURPLE, "--"),
 }
 _DETAILS: dict[tuple[str, ...], Quantity] = {
     ("learning_rate",): Quantity("learning rate", may_be_log=True),

@@ -219,8 +219,8 @@ _FRAGMENT = """<div id="{name}" class="event-viewer">
 <noscript><p>This view in three dimensions needs JavaScript, which is switched off here.</p></noscript>
 <p id="{name}-failure" role="alert" hidden></p>
 <div id="{name}-all" hidden>
-<p><label>Event <select id="{name}-event">{options}</select></label>
-<label>Stage <select id="{name}-stage"></select></label>
+<p><label for="{name}-event">Event</label> <select id="{name}-event">{options}</select>
+<label for="{name}-stage">Stage</label> <select id="{name}-stage"></select>
 <span id="{name}-cameras" role="group" aria-label="Camera">{buttons}</span></p>
 <p><span id="{name}-heading" role="status"></span>
 <span id="{name}-kinds" role="group" aria-label="Kinds of hits shown"></span></p>
@@ -300,6 +300,10 @@ function draw() {
   for (const axis of "xyz") layout.scene[axis + "axis"] = fresh.scene[axis + "axis"];
   if (endOn) Object.assign(layout.scene[endOn + "axis"], {showticklabels: false, title: {text: ""}});
   const traces = stage().traces.map((trace) => ({...trace, uid: trace.name, visible: !hidden.has(trace.name)}));
+  // an unseen point, without which an event that has none would have no axes either
+  const corner = [..."xyz"].map((axis) => [axis, [layout.scene[axis + "axis"].range[0]]]);
+  traces.push({type: "scatter3d", mode: "markers", marker: {opacity: 0, size: 1}, hoverinfo: "skip", uid: "axes",
+    ...Object.fromEntries(corner)});
   part("heading").textContent = stage().heading;
   return Plotly.react(plot, traces, layout, config).catch((error) => fail("This view failed: " + error));
 }

@@ -14,9 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from tofae_jax.detector import Detector
 from tofae_jax.plots import style as look
-from tofae_jax.plots.curves import LARGEST, name_legend, shown_name
+from tofae_jax.plots.curves import LARGEST, name_legend
 from tofae_jax.plots.frame import Frame, Units, detector_frame
 from tofae_jax.plots.grid import panel_grid
+from tofae_jax.plots.names import shown_name
 
 _MOST_IMAGES = 36
 _MOST_COLUMNS = 6
@@ -33,7 +34,7 @@ _GROUPS = (
 )
 _OTHER = (look.NOISE, "p")
 _LEGEND_POINTS = 5.0
-_WITHOUT_SKLEARN = "latent projection needs scikit-learn: pip install 'tofae-jax[plots]'"
+_WITHOUT_SKLEARN = "latent projection needs scikit-learn: pip install 'tofae-jax[report]'"
 
 
 def _columns(n: int) -> int:

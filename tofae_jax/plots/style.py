@@ -75,7 +75,7 @@ def new_figure(width_inches: float, height_inches: float, *, name: str, title: s
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained", label=name)
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)  # it may be a name, whatever dollar signs that has
     return figure
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from tofae_jax.plots import style as look
+from tofae_jax.plots.names import shown_name
 
 _COLOURS = (look.BLUE, look.ORANGE, look.GREEN, look.PURPLE, look.SKY_BLUE, look.VERMILLION)
 _MOST_ROWS = 30
@@ -98,8 +99,7 @@ def _duration(seconds: float) -> str:
 
 
 def _label(row: _Row) -> str:
-    name = "".join(sign if sign.isprintable() else " " for sign in row.name)
-    name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    name = shown_name(row.name, most=_LONGEST_NAME)
     return f"{name}\n{len(row.start_s)} × {_duration(row.seconds / len(row.start_s))} = {_duration(row.seconds)}"
 
 

@@ -16,6 +16,7 @@ from tofae_jax.files import write_text
 from tofae_jax.lineage import duration, family_of, family_tree
 from tofae_jax.plots import style as look
 from tofae_jax.plots.interactive import event_viewer, plotly_script
+from tofae_jax.plots.names import QUALITIES
 from tofae_jax.saved import SavedRun
 
 CSS_PIXELS_PER_INCH = 96
@@ -29,27 +30,6 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Data and latent space": ("occlusion", "latent_samples", "latent_space"),
 }
 OF_EACH_IN_COMPARISON = ("event_1_stages", "curves", "threshold")
-HIGHER, LOWER = True, False
-# names of metrics, and whether higher values are better
-METRICS: dict[str, tuple[str, bool]] = {
-    "efficiency": ("efficiency", HIGHER),
-    "purity": ("purity", HIGHER),
-    "f1": ("F1", HIGHER),
-    "noise_rejection": ("noise rejection", HIGHER),
-    "detection_snr_db": ("detection SNR (dB)", HIGHER),
-    "false_positives_per_event": ("false positives per event", LOWER),
-    "false_negatives_per_event": ("false negatives per event", LOWER),
-    "true_positive_xy_percent": ("true positives, xy (%)", HIGHER),
-    "true_positive_tof_percent": ("true positives, xy + ToF (%)", HIGHER),
-    "true_positive_tof_near_percent": ("true positives, xy + near ToF (%)", HIGHER),
-    "mse": ("MSE (t²/T²)", LOWER),
-    "mae": ("MAE (t/T)", LOWER),
-    "psnr_db": ("PSNR (dB)", HIGHER),
-    "power_snr_db": ("power SNR (dB)", HIGHER),
-    "ssim": ("SSIM", HIGHER),
-    "nmi": ("NMI", HIGHER),
-    "correlation": ("correlation", HIGHER),
-}
 
 
 class Picture(NamedTuple):
@@ -126,7 +106,7 @@ def _cell(test: Mapping[str, Any], output: str, metric: str) -> Cell:
 def _results(test: Mapping[str, Any] | None) -> dict[str, list[Cell]]:
     if test is None:
         return {}
-    rows = {label: [_cell(test, output, metric) for output in OUTPUTS] for metric, (label, _) in METRICS.items()}
+    rows = {of.label: [_cell(test, output, metric) for output in OUTPUTS] for metric, of in QUALITIES.items()}
     return {label: cells for label, cells in rows.items() if any(cell.value != "-" for cell in cells)}
 
 
@@ -199,14 +179,14 @@ def _told(run: SavedRun, drawings: Iterable[Drawing], say: Callable[[str], objec
 def _compared(runs: Sequence[SavedRun], output: str) -> dict[str, list[Cell]]:
     """A row per metric, a cell per run; the best is marked, where they differ."""
     table = {}
-    for metric, (label, higher) in METRICS.items():
+    for metric, quantity in QUALITIES.items():
         values = [((run.test or {}).get(output) or {}).get(metric) for run in runs]
         known = {value for value in values if value is not None and math.isfinite(value)}
         if not known:
             continue
-        best = (max(known) if higher else min(known)) if len(known) > 1 else None
+        best = None if len(known) < 2 else min(known) if quantity.less_is_better else max(known)
         cells = [_cell(run.test or {}, output, metric) for run in runs]
-        table[label] = [
+        table[quantity.label] = [
             cell._replace(is_best=value == best and best is not None) for cell, value in zip(cells, values, strict=True)
         ]
     return table

@@ -117,7 +117,7 @@ def _write_figures(folder: Path, runs: Sequence[SavedRun], mode: PlotMode, say: 
 
 def write_report(
     places: Sequence[str | Path],
-    wanted: Wanted = Wanted(),
+    wanted: Wanted,
     *,
     mode: PlotMode = "save",
     overwrite: bool = False,
