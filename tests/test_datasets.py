@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tofae_jax.datasets import format as f
-from tofae_jax.datasets.events import DataError, Events, concatenate, select_hits
+from tofae_jax.datasets.events import DataError, Events, concatenate, select_hits, slice_events
 from tofae_jax.datasets.integrity import describe, inspect_dataset
 from tofae_jax.datasets.pipeline import (
     EvaluationSource,
@@ -47,7 +47,7 @@ def test_any_shards_give_the_same_events(tmp_path_factory, counts, shard_events,
     path = tmp_path_factory.mktemp("d") / "set"
     events = events_of(counts)
     cuts = np.array_split(np.arange(len(counts)), parts)
-    pieces = [f.slice_events(events, int(part[0]), int(part[-1]) + 1) for part in cuts if len(part)]
+    pieces = [slice_events(events, int(part[0]), int(part[-1]) + 1) for part in cuts if len(part)]
     dataset = f.write_dataset(path, pieces, detector=DETECTOR, provenance={}, shard_events=shard_events)
     assert len(dataset) == len(counts)
     assert dataset.description.n_hits == sum(counts)
@@ -61,6 +61,60 @@ def test_any_shards_give_the_same_events(tmp_path_factory, counts, shard_events,
         np.testing.assert_array_equal(dataset.hits_of(i), events.hits[events.offsets[i] : events.offsets[i + 1]])
     middle = concatenate(dataset.events(1, len(counts)))
     assert middle.n_events == len(counts) - 1
+
+
+def with_tracks(events, counts, seed=1):
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    columns = {
+        "momentum_gev": np.random.default_rng(seed).random(offsets[-1], np.float32),
+        "type": np.arange(offsets[-1]),
+    }
+    return events._replace(track_offsets=offsets, track_columns=columns)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8), st.integers(1, 5))
+def test_tracks_stay_with_their_events(tmp_path_factory, counts, shard_events):
+    events = with_tracks(events_of([2] * len(counts)), counts)
+    path = tmp_path_factory.mktemp("d") / "set"
+    f.write_dataset(path, [events], detector=DETECTOR, provenance={}, shard_events=shard_events)
+    dataset = f.Dataset(path)
+    back = concatenate(dataset.events())
+    np.testing.assert_array_equal(back.track_offsets, events.track_offsets)
+    for name, column in events.track_columns.items():
+        np.testing.assert_array_equal(back.track_columns[name], column)
+        assert back.track_columns[name].dtype == column.dtype
+    last = slice_events(back, len(counts) - 1, len(counts))
+    np.testing.assert_array_equal(last.track_columns["type"], np.arange(sum(counts[:-1]), sum(counts)))
+    assert select_hits(back, np.zeros(back.n_hits, bool)).track_offsets is back.track_offsets
+    assert "tracks: momentum_gev, type" in "\n".join(describe(dataset, inspect_dataset(dataset)))
+
+
+def test_damaged_tracks_are_named(tmp_path):
+    events = with_tracks(events_of([2, 2]), [1, 2])
+    f.write_dataset(tmp_path / "set", [events], detector=DETECTOR, provenance={})
+    np.save(tmp_path / "set" / "00000.track_offsets.npy", np.array([0, 2, 1]))
+    with pytest.raises(DataError, match="track_offsets.npy: offsets must rise from 0 to 3, got 0 to 1, falling"):
+        f.Dataset(tmp_path / "set").shard(0)
+
+
+def test_parts_with_and_without_tracks_do_not_join(tmp_path):
+    events = events_of([1])
+    with pytest.raises(ValueError, match="need the same columns"):
+        concatenate([events, with_tracks(events, [1])])
+
+
+def test_a_dataset_of_the_first_version_is_read(tmp_path):
+    events, _ = write(tmp_path / "set", [3, 4])
+    file = tmp_path / "set" / "dataset.json"
+    tree = json.loads(file.read_text())
+    tree["schema_version"] = 1
+    del tree["track_columns"]
+    for shard in tree["shards"]:
+        del shard["n_tracks"]
+    file.write_text(json.dumps(tree))
+    back = concatenate(f.Dataset(tmp_path / "set").events())
+    assert back.track_offsets is None
+    np.testing.assert_array_equal(back.hits, events.hits)
 
 
 def test_hits_are_memory_mapped(tmp_path):

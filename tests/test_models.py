@@ -29,8 +29,12 @@ def test_evaluation_output_equals_the_reference(theirs):
     data, model, variables = theirs
     output = jax.jit(model.apply)(variables, jnp.asarray(data["input"][:, 0]))
     np.testing.assert_allclose(output, data["output_eval"][:, 0], atol=1e-6)
-    _, sown = model.module.apply(variables, jnp.asarray(data["input"][:, 0]), mutable=["intermediates"])
-    np.testing.assert_allclose(sown["intermediates"]["latent_vector"][0], data["latent_eval"], atol=1e-6)
+    latent = jax.jit(model.encode)(variables, jnp.asarray(data["input"][:, 0]))
+    np.testing.assert_allclose(latent, data["latent_eval"], atol=1e-6)
+    decoded = jax.jit(model.decode)(variables, latent)
+    np.testing.assert_allclose(decoded, output, atol=1e-6)
+    others = jax.jit(model.decode)(variables, latent[::-1])  # what is decoded is what was given
+    np.testing.assert_allclose(others, output[::-1], atol=1e-6)
 
 
 def test_training_output_gradients_and_one_step_equal_the_reference(theirs):

@@ -6,6 +6,8 @@ dataset.json             schema version, detector, event and hit counts, columns
 00000.offsets.npy        int64[n_events + 1]: event i owns hits[offsets[i]:offsets[i + 1]]
 00000.hit.NAME.npy       one value per hit, e.g. is_signal, track
 00000.event.NAME.npy     one value per event, e.g. event (its number in the source)
+00000.track_offsets.npy  int64[n_events + 1]: event i owns the rows track_offsets[i]:track_offsets[i + 1] of the tracks
+00000.track.NAME.npy     one value per track, e.g. momentum_gev
 ```
 
 A shard holds any number of events. Counts are counted when writing and checked when reading, never computed from the
@@ -27,10 +29,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tofae_jax.datasets.events import DataError, Events, concatenate
+from tofae_jax.datasets.events import DataError, Events, column_names, concatenate, slice_events
 from tofae_jax.detector import Detector
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no tracks
 DESCRIPTION = "dataset.json"
 DEFAULT_SHARD_EVENTS = 10_000
 
@@ -40,6 +42,7 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     n_events: int
     n_hits: int
+    n_tracks: int = 0
     sha256: dict[str, str]
     """checksum of each of its files, by name"""
 
@@ -53,6 +56,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     n_hits: int
     hit_columns: list[str]
     event_columns: list[str]
+    track_columns: list[str] | None = None
+    """None: no tracks are known"""
     provenance: dict[str, Any]
     shards: list[Shard]
 
@@ -101,7 +106,7 @@ class DatasetWriter:
         self._shards: list[Shard] = []
         self._pending: list[Events] = []
         self._n_pending = 0
-        self._columns: tuple[list[str], list[str]] | None = None
+        self._columns: tuple[list[str], list[str], list[str] | None] | None = None
         self.n_events = 0
         self.n_hits = 0
         self.n_appended = 0
@@ -116,11 +121,11 @@ class DatasetWriter:
 
     def append(self, events: Events) -> None:
         """Add events; all parts need the same columns."""
-        columns = sorted(events.hit_columns), sorted(events.event_columns)
+        columns = column_names(events)
         if self._columns not in (None, columns):
             raise ValueError(f"all parts of a dataset need the same columns, got {self._columns} and {columns}")
         self._columns = columns
-        for name in [*columns[0], *columns[1]]:
+        for name in [*columns[0], *columns[1], *(columns[2] or [])]:
             _check_column_name(name, str(self.path))
         check_hits(events, self._detector, str(self.path))
         self._pending.append(events)
@@ -139,12 +144,16 @@ class DatasetWriter:
         arrays = {"hits": events.hits.astype(np.int16), "offsets": events.offsets.astype(np.int64)}
         arrays |= {f"hit.{name}": column for name, column in events.hit_columns.items()}
         arrays |= {f"event.{name}": column for name, column in events.event_columns.items()}
+        if events.track_offsets is not None:
+            arrays["track_offsets"] = events.track_offsets.astype(np.int64)
+            arrays |= {f"track.{name}": column for name, column in events.track_columns.items()}
         checksums = {}
         for part, array in arrays.items():
             name = _file(len(self._shards), part)
             np.save(self._folder / name, np.ascontiguousarray(array), allow_pickle=False)
             checksums[name] = file_checksum(self._folder / name)
-        self._shards.append(Shard(n_events=events.n_events, n_hits=events.n_hits, sha256=checksums))
+        n_tracks = 0 if events.track_offsets is None else int(events.track_offsets[-1])
+        self._shards.append(Shard(n_events=events.n_events, n_hits=events.n_hits, n_tracks=n_tracks, sha256=checksums))
         self.n_events += events.n_events
         self.n_hits += events.n_hits
 
@@ -160,7 +169,7 @@ class DatasetWriter:
             self._flush(self._n_pending)
         if not self.n_events:
             raise DataError(f"{self.path}: no events to write")
-        hit_columns, event_columns = self._columns or ([], [])
+        hit_columns, event_columns, track_columns = self._columns or ([], [], None)
         description = Description(
             schema_version=SCHEMA_VERSION,
             detector=self._detector,
@@ -168,6 +177,7 @@ class DatasetWriter:
             n_hits=self.n_hits,
             hit_columns=hit_columns,
             event_columns=event_columns,
+            track_columns=track_columns,
             provenance=self._provenance,
             shards=self._shards,
         )
@@ -189,17 +199,6 @@ def _check_column_name(name: str, where: str) -> None:
     """Columns are files, so their names must not lead elsewhere."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_ .+-]*", name):
         raise DataError(f"{where}: column {name!r}: letters, digits, '_', ' ', '.', '+' and '-' allowed")
-
-
-def slice_events(events: Events, start: int, stop: int) -> Events:
-    """Events `start` to `stop - 1`, as views."""
-    low, high = int(events.offsets[start]), int(events.offsets[stop])
-    return Events(
-        events.hits[low:high],
-        events.offsets[start : stop + 1] - low,
-        {name: column[low:high] for name, column in events.hit_columns.items()},
-        {name: column[start:stop] for name, column in events.event_columns.items()},
-    )
 
 
 def check_hits(events: Events, detector: Detector, where: str) -> None:
@@ -251,22 +250,32 @@ class Dataset:
         hits = self._map(index, "hits", (shard.n_hits, 3))
         if hits.dtype != np.int16:
             raise DataError(f"{self.path / _file(index, 'hits')}: holds {hits.dtype}, int16 expected")
-        offsets = self._map(index, "offsets", (shard.n_events + 1,))
-        if offsets[0] != 0 or offsets[-1] != shard.n_hits or np.any(np.diff(offsets) < 0):
-            raise DataError(
-                f"{self.path / _file(index, 'offsets')}: offsets must rise from 0 to {shard.n_hits}, "
-                f"got {offsets[0]} to {offsets[-1]}" + ("" if np.all(np.diff(offsets) >= 0) else ", falling in between")
-            )
-        names = self.description.hit_columns, self.description.event_columns
+        offsets = self._offsets(index, "offsets", shard.n_hits)
+        description = self.description
+        track_offsets, track_columns = None, {}
+        if description.track_columns is not None:
+            track_offsets = self._offsets(index, "track_offsets", shard.n_tracks)
+            track_columns = {n: self._map(index, f"track.{n}", (shard.n_tracks,)) for n in description.track_columns}
         events = Events(
             hits,
             offsets,
-            {name: self._map(index, f"hit.{name}", (shard.n_hits,)) for name in names[0]},
-            {name: self._map(index, f"event.{name}", (shard.n_events,)) for name in names[1]},
+            {name: self._map(index, f"hit.{name}", (shard.n_hits,)) for name in description.hit_columns},
+            {name: self._map(index, f"event.{name}", (shard.n_events,)) for name in description.event_columns},
+            track_offsets,
+            track_columns,
         )
         # read once in full: a hit outside the detector would silently read or light another pixel
         check_hits(events, self.detector, str(self.path / _file(index, "hits")))
         return events
+
+    def _offsets(self, index: int, part: str, n_rows: int) -> np.ndarray:
+        offsets = self._map(index, part, (self.description.shards[index].n_events + 1,))
+        if offsets[0] != 0 or offsets[-1] != n_rows or np.any(np.diff(offsets) < 0):
+            raise DataError(
+                f"{self.path / _file(index, part)}: offsets must rise from 0 to {n_rows}, "
+                f"got {offsets[0]} to {offsets[-1]}" + ("" if np.all(np.diff(offsets) >= 0) else ", falling in between")
+            )
+        return offsets
 
     def _map(self, index: int, part: str, shape: tuple[int, ...]) -> np.ndarray:
         path = self.path / _file(index, part)
@@ -333,7 +342,7 @@ def _read_description(path: Path) -> Description:
         raise DataError(
             f"{file}: says {description.n_events} events and {description.n_hits} hits, its shards have {counted}"
         )
-    for name in [*description.hit_columns, *description.event_columns]:
+    for name in [*description.hit_columns, *description.event_columns, *(description.track_columns or [])]:
         _check_column_name(name, str(file))
     if not description.n_events:
         raise DataError(f"{file}: holds no events")

@@ -107,7 +107,8 @@ def describe(dataset: Dataset, found: Inspection) -> list[str]:
         f"hits         {description.n_hits}, per event {mean:.1f}"
         + (f" (from {lit[0]} to {lit[-1]})" if len(lit) else ""),
         f"columns      hits: {', '.join(['x', 'y', 't', *description.hit_columns])}; "
-        f"events: {', '.join(description.event_columns) or 'none'}",
+        f"events: {', '.join(description.event_columns) or 'none'}"
+        + (f"; tracks: {', '.join(description.track_columns)}" if description.track_columns is not None else ""),
         f"occlusion    {found.n_occluded} hits share a pixel with a later one",
         f"duplicates   {found.n_duplicates} hits equal another of their event",
         f"integrity    {'ok' if not found.problems else f'{len(found.problems)} problems'}",

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from tofae_jax.datasets.events import Events, concatenate, event_of_hit, select_hits
+from tofae_jax.datasets.events import Events, concatenate, event_of_hit, select_hits, slice_events
 from tofae_jax.detector import Detector
 
 Origin = tuple[float | None, float | None, float | None]
@@ -231,7 +231,7 @@ def _chunks(draw_block: Callable[[int], Events], n_events: int, chunk_events: in
     for start in range(0, n_events, chunk_events):
         stop = min(start + chunk_events, n_events)
         yield concatenate(
-            _events_between(draw_block(block), max(start - first, 0), min(stop - first, BLOCK_EVENTS))
+            slice_events(draw_block(block), max(start - first, 0), min(stop - first, BLOCK_EVENTS))
             for block in range(start // BLOCK_EVENTS, (stop - 1) // BLOCK_EVENTS + 1)
             for first in [block * BLOCK_EVENTS]
         )
@@ -339,16 +339,6 @@ def _kept(x: np.ndarray, y: np.ndarray, t: np.ndarray, keep: np.ndarray) -> Even
     for column, values in enumerate((x, y, t)):
         hits[:, column] = np.broadcast_to(values, keep.shape)[keep]
     return Events(hits, np.concatenate([[0], np.cumsum(counts)]))
-
-
-def _events_between(events: Events, first: int, last: int) -> Events:
-    begin, end = events.offsets[first], events.offsets[last]
-    return Events(
-        events.hits[begin:end],
-        events.offsets[first : last + 1] - begin,
-        {name: column[begin:end] for name, column in events.hit_columns.items()},
-        {name: column[first:last] for name, column in events.event_columns.items()},
-    )
 
 
 def _is_inside(x: np.ndarray, y: np.ndarray, t: np.ndarray, detector: Detector) -> np.ndarray:

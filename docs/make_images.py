@@ -1,0 +1,52 @@
+"""Draws the images of the README from a run: `python docs/make_images.py runs/ID`.
+
+Those that are here come from the demo: `python -m tofae_jax train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tofae_jax import plots
+from tofae_jax.files import replacing
+from tofae_jax.saved import read_saved
+
+HERE = Path(__file__).resolve().parent
+COLOURS = 255  # of a palette: a figure has few, and its file is a third as large
+
+
+def write_image(figure: Figure, path: Path) -> Path:
+    """A figure as a PNG with a palette; returns its path."""
+    with plots.style.style():
+        figure.savefig(buffer := io.BytesIO(), format="png")
+    image = Image.open(buffer).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    with replacing(path) as partial:
+        image.save(partial, format="png", optimize=True)
+    return path
+
+
+def main() -> None:
+    """Draw them all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of the images")
+    arguments = parser.parse_args()
+    run = read_saved(arguments.run)
+    if not run.views or not run.history:
+        parser.error(f"{arguments.run}: has saved no events or no history to draw")
+    view = run.views[0]
+    for name, figure in {
+        "event_stages": plots.stage_panels(view, detector=run.detector),
+        "event_3d": plots.event_3d(view, detector=run.detector),
+        "curves": plots.training_curves(run.history),
+    }.items():
+        print(write_image(figure, arguments.out / f"{name}.png"))
+
+
+if __name__ == "__main__":
+    main()
