@@ -39,6 +39,7 @@ LAYERS = [
     },
     {
         "assembly",
+        "simulated",
         "training",
         "loop",
         "observers",

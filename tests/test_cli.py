@@ -253,3 +253,11 @@ def test_the_module_runs_as_a_program():
     assert answer.stdout.startswith("5 events")
     described = json.loads(Path("data/v/dataset.json").read_text())
     assert described["provenance"]["pattern"] == {"v": 1.0}
+
+
+def test_output_that_nobody_reads_any_more_ends_the_program_quietly():
+    command = f"{sys.executable} -m tofae_jax --help | true; exit ${{PIPESTATUS[0]}}"
+    for _ in range(3):  # the reader may be slower
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.stderr == ""
+        assert done.returncode in (0, 141)

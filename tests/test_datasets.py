@@ -58,7 +58,9 @@ def test_any_shards_give_the_same_events(tmp_path_factory, counts, shard_events,
     np.testing.assert_array_equal(back.hit_columns["track"], events.hit_columns["track"])
     np.testing.assert_array_equal(back.event_columns["event"], events.event_columns["event"])
     for i in range(len(counts)):
-        np.testing.assert_array_equal(dataset.hits_of(i), events.hits[events.offsets[i] : events.offsets[i + 1]])
+        np.testing.assert_array_equal(
+            next(dataset.hits_of_each(np.array([i])))[0], events.hits[events.offsets[i] : events.offsets[i + 1]]
+        )
     middle = concatenate(dataset.events(1, len(counts)))
     assert middle.n_events == len(counts) - 1
 
@@ -93,7 +95,7 @@ def test_damaged_tracks_are_named(tmp_path):
     events = with_tracks(events_of([2, 2]), [1, 2])
     f.write_dataset(tmp_path / "set", [events], detector=DETECTOR, provenance={})
     np.save(tmp_path / "set" / "00000.track_offsets.npy", np.array([0, 2, 1]))
-    with pytest.raises(DataError, match="track_offsets.npy: offsets must rise from 0 to 3, got 0 to 1, falling"):
+    with pytest.raises(DataError, match=r"track_offsets\.npy: offsets must rise from 0 to 3, got 0 to 1, falling"):
         f.Dataset(tmp_path / "set").shard(0)
 
 
@@ -208,7 +210,7 @@ def test_inspection_finds_what_is_wrong(tmp_path):
     assert any("checksum" in problem for problem in problems)
     assert any("outside the detector" in problem for problem in problems)
     with pytest.raises(DataError, match="outside the detector"):
-        f.Dataset(tmp_path / "set").hits_of(0)
+        f.Dataset(tmp_path / "set").shard(0)
 
 
 def test_inspection_counts_repeats(tmp_path):
@@ -234,12 +236,12 @@ def test_splits_are_disjoint_and_repeatable(n, train, other, seed):
 
 def test_surplus_hits_are_thinned_at_random_and_counted(tmp_path):
     events, dataset = write(tmp_path / "set", [3, 6, 0])
-    hits, dropped = pad_events(dataset, np.array([0, 1, 2]), batch=4, max_hits=4)
+    hits, _, dropped = pad_events(dataset, np.array([0, 1, 2]), batch=4, max_hits=4)
     assert hits.shape == (4, 4, 3)
     assert hits.dtype == np.int16
     assert dropped.tolist() == [0, 2, 0, 0]
     assert Counter(map(tuple, hits[1].tolist())) <= Counter(map(tuple, events.hits[3:9].tolist()))
-    again, _ = pad_events(dataset, np.array([1]), batch=1, max_hits=4)
+    again = pad_events(dataset, np.array([1]), batch=1, max_hits=4).hits
     np.testing.assert_array_equal(again[0], hits[1])
 
 

@@ -131,13 +131,12 @@ def test_smearing_has_the_width_it_was_given():
     assert np.all(np.abs(moved.mean(axis=0) - [44, 64, 500]) < SIGMAS * expected / np.sqrt(20000))
 
 
-def noise(key, n=(5, 9), max_noise=16, shape=SHAPE, **settings):
+def noise(key, n=(5, 9), max_noise=16, shape=SHAPE, background=None, **settings):
     shares = dict.fromkeys(d.NOISE_PROFILES, 0.0) | {"uniform": 1.0}
     shares |= {name: settings.pop(name) for name in d.NOISE_PROFILES if name in settings}
     weights = tuple(shares[name] for name in d.NOISE_PROFILES)
-    return d.add_noise(
-        key, n_noise=n, max_noise=max_noise, shape_xyt=shape, settings=d.NoiseSettings(weights=weights, **settings)
-    )
+    settings = d.NoiseSettings(weights=weights, **settings)
+    return d.add_noise(key, background, n_noise=n, max_noise=max_noise, shape_xyt=shape, settings=settings)
 
 
 @pytest.mark.backlog("B59")
@@ -145,7 +144,7 @@ def noise(key, n=(5, 9), max_noise=16, shape=SHAPE, **settings):
     st.integers(0, 16),
     st.integers(0, 16),
     st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 50)),
-    st.sampled_from(d.NOISE_PROFILES),
+    st.sampled_from(d.NOISE_PROFILES[:-1]),
 )
 def test_noise_is_exact_in_number_and_inside_the_cube(low, high, shape, profile):
     low, high = min(low, high), max(low, high)
@@ -206,6 +205,51 @@ def test_clusters_and_bursts_are_narrow():
     bursts = many(uniform=0.0, time_bursts=1.0, n_bursts=1, burst_sigma_bins=5.0)
     assert bursts[:, 2].std() < 5.5
     assert_flat(bursts[:, 0], 88)
+
+
+def own_background(n, n_slots=30):
+    """Hits unlike any other, in slots with gaps."""
+    hits = np.zeros((n_slots, 3), np.int16)
+    places = np.sort(np.random.default_rng(n).choice(n_slots, n, replace=False))
+    hits[places] = np.arange(n)[:, None] + [0, 0, 1]
+    return jnp.asarray(hits)
+
+
+@given(st.integers(0, 30), st.integers(0, 16), st.integers(0, 1000))
+def test_noise_of_the_data_uses_each_of_its_hits_at_most_once(n_background, n_noise, seed):
+    hits, n = noise(
+        jax.random.key(seed), (n_noise, n_noise), background=own_background(n_background), uniform=0.0, data=1.0
+    )
+    found = [tuple(hit) for hit in np.asarray(hits).tolist() if hit[2]]
+    assert int(n) == len(found) == len(set(found)) == min(n_noise, n_background)
+    assert set(found) <= {(i, i, i + 1) for i in range(n_background)}
+
+
+def test_noise_of_the_data_is_a_random_choice_of_its_share():
+    background = own_background(30)
+    counts = np.zeros(30)
+    n_others = 0
+    for seed in range(300):
+        hits, n = noise(jax.random.key(seed), (16, 16), background=background, uniform=1.0, data=3.0)
+        own = np.asarray([hit for hit in np.asarray(hits) if hit[0] == hit[1] == hit[2] - 1])
+        counts[own[:, 0]] += 1
+        n_others += int(n) - len(own)
+        assert int(n) == 16
+    assert abs(counts.sum() - 300 * 12) < SIGMAS * np.sqrt(300 * 3)
+    assert abs(n_others - 300 * 4) < SIGMAS * np.sqrt(300 * 3)
+    assert np.all(np.abs(counts - counts.mean()) < SIGMAS * np.sqrt(counts.mean()))
+
+
+@pytest.mark.parametrize("background", [None, jnp.zeros((0, 3), jnp.int16), jnp.zeros((7, 3), jnp.int16)])
+def test_without_background_there_is_no_noise_of_it(background):
+    hits, n = noise(jax.random.key(1), (10, 10), background=background, uniform=0.0, data=1.0)
+    assert (int(n), int(hits.sum())) == (0, 0)
+
+
+def test_the_other_profiles_do_not_depend_on_the_background():
+    alone, _ = noise(jax.random.key(5), (9, 9))
+    beside, _ = noise(jax.random.key(5), (9, 9), background=own_background(12))
+    np.testing.assert_array_equal(alone, beside)
 
 
 def test_mixtures_have_their_shares():

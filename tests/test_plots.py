@@ -24,7 +24,9 @@ from plotted import (  # noqa: F401
 )
 
 from tofae_jax import plots
-from tofae_jax.datasets.integrity import Distributions
+from tofae_jax.datasets.events import Events
+from tofae_jax.datasets.format import write_dataset
+from tofae_jax.datasets.integrity import Distributions, inspect_dataset
 from tofae_jax.detector import Detector
 from tofae_jax.plots import delivery
 
@@ -189,6 +191,28 @@ def test_distributions_are_those_of_the_hits(units):
     np.testing.assert_array_equal(per_event.patches[0].get_data().values, [2, 0, 1])
     np.testing.assert_allclose(occlusion.lines[0].get_xydata(), [[1, 0], [3, 100 / 3]])
     assert len(np.unique(pixels(figure))) > 10
+
+
+def test_places_against_time_are_those_of_the_signal(tmp_path):
+    hits = np.array([[8, 6, 40], [8, 6, 1], [0, 0, 3], [2, 3, 40], [2, 3, 40]], np.int16)
+    columns = {"origin": np.array([0, 0, 1, 0, 0], np.int8), "track": np.array([0, 0, 3, 1, 1], np.int16)}
+    events = Events(hits, np.array([0, 3, 5]), columns)
+    dataset = write_dataset(tmp_path / "d", [events], detector=SMALL, provenance={})
+    found = inspect_dataset(dataset).distributions
+    assert [(tuple(place), found.xt[tuple(place)]) for place in np.argwhere(found.xt)] == [
+        ((2, 40), 2), ((8, 1), 1), ((8, 40), 1)
+    ]  # fmt: skip
+    assert found.yt.sum() == 4
+    np.testing.assert_array_equal(found.hits_per_track, [0, 0, 2])  # two tracks of two hits each
+    figure = plots.dataset_distributions(found, detector=SMALL, row_angles_rad=(0.45, 0.95))
+    assert len(figure.axes) == 9
+    assert figure.axes[-2].get_ylim() == (0.45, 0.95) or figure.axes[-1].get_ylim() == (0.45, 0.95)
+    mesh = figure.axes[5].collections[0]
+    assert mesh.get_array().sum() == 4
+    np.testing.assert_allclose(mesh.get_coordinates()[[0, -1], [0, -1]], [[0, 0], [2, 18]])  # ns and mm
+    for name in ("xt", "yt"):
+        with pytest.raises(ValueError, match=f"the histogram of {name} has shape"):
+            plots.dataset_distributions(found._replace(**{name: np.zeros((3, 3), int)}), detector=SMALL)
 
 
 def test_long_histograms_are_averaged_not_cut():

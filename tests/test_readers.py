@@ -21,6 +21,7 @@ from tofae_jax.detector import Detector
 
 DATA = Path(__file__).parent / "data"
 SMALL = Detector(n_x=4, n_y=3, n_t=10)
+TABLES = (".arrow", ".feather", ".h5", ".hdf5", ".parquet", ".pq", ".root")
 ROWS = np.array([[2, 0, 0, 1], [2, 3, 2, 10], [5, 1, 1, 5], [9, 1, 1, 5], [9, 1, 1, 6], [9, 0, 2, 7]])
 CSV_ROWS = "".join(",".join(map(str, row)) + "\n" for row in ROWS.tolist())
 
@@ -55,7 +56,7 @@ def check_refused(path: Path, words: str, **options) -> None:
 
 
 def test_known_formats():
-    assert known_formats() == (".csv", ".npy", ".npz", ".pt")
+    assert known_formats() == (".csv", ".npy", ".npz", ".pt", *TABLES)
 
 
 @pytest.mark.parametrize("ending", known_formats())
@@ -68,7 +69,7 @@ def test_missing_empty_and_folder(tmp_path, ending):
 
 
 def test_unknown_ending_and_settings(tmp_path):
-    check_refused(tmp_path / "hits.root", r"unknown ending '\.root'; known are \.csv, \.npy, \.npz, \.pt")
+    check_refused(tmp_path / "hits.txt", r"unknown ending '\.txt'; known are \.csv, \.npy, \.npz, \.pt, \.arrow")
     check_refused(tmp_path / "hits.csv", "only .npz files have named arrays", array="rdt")
     with pytest.raises(ValueError, match="chunk_hits must be at least 1, got 0"):
         read_events(tmp_path / "hits.csv", detector=SMALL, chunk_hits=0)

@@ -277,7 +277,9 @@ def test_automatic_weights_are_the_class_ratio_of_the_training_data():
     paths, record = training.train(c)
     dataset = Dataset("d")
     events = splits_of(dataset, c.data).train
-    lit = sum(len({(x, y) for x, y, _ in dataset.hits_of(int(event)).tolist()}) for event in events)
+    lit = sum(
+        len({(x, y) for x, y, _ in next(dataset.hits_of_each(np.array([event])))[0].tolist()}) for event in events
+    )
     ratio = (len(events) * 12 * 16 - lit) / lit
     assert record.config["loss"]["acb_mse"]["hit_weight"] == pytest.approx(ratio)
     assert record.data["automatic_weights"] == {"loss.acb_mse.hit_weight": pytest.approx(ratio)}
@@ -291,7 +293,7 @@ def test_automatic_weights_are_the_class_ratio_of_the_training_data():
 
 def test_automatic_weights_follow_the_target_and_the_class():
     dataset, events = Dataset("d"), np.arange(300)
-    counts = np.array([len(dataset.hits_of(event)) for event in range(300)])
+    counts = np.array([len(hits) for hits, _ in dataset.hits_of_each(np.arange(300))])
     signal = np.mean([np.minimum(counts, n).mean() for n in (3, 4, 5)])
     degradation = {"n_signal": [3, 5], "n_noise": [10, 20]}
     auto = {"name": "class_mse", "class_mse": dict.fromkeys(("true_negative_weight", "true_positive_weight"), "auto")}

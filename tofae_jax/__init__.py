@@ -54,7 +54,7 @@ _HOMES = {
     "tofae_jax.datasets.events": ("DataError", "Events"),
     "tofae_jax.datasets.format": ("Dataset", "DatasetWriter"),
     "tofae_jax.datasets.readers": ("read_events",),
-    "tofae_jax.simulation.patterns": ("simulate_patterns",),
+    "tofae_jax.simulation.mixtures": ("simulate_patterns",),
     "tofae_jax.evaluation": ("evaluate_run", "load_run"),
     "tofae_jax.inference": ("Denoiser", "denoise_run"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,17 +27,17 @@ from tofae_jax.config import (
     as_range,
     at_epoch,
     chosen,
-    parse_mixture,
 )
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import Splits, split_events
+from tofae_jax.datasets.pipeline import EvaluationSource, Splits, TrainSource, split_events
 from tofae_jax.datasets.statistics import class_ratio, class_sizes
+from tofae_jax.datasets.store import EventStore
 from tofae_jax.degradation import NOISE_PROFILES, DegradationSettings, NoiseSettings
 from tofae_jax.detector import Detector
 from tofae_jax.models import MODELS, Model, build_model
 from tofae_jax.precision import Policy, policy_by_name
-from tofae_jax.simulation.dataset import simulated_dataset
+from tofae_jax.simulated import simulated_events, write_simulation
 from tofae_jax.steps import StepOptions, StepSettings
 from tofae_jax.train_state import TrainState, build_optimiser, create_train_state
 
@@ -230,7 +230,7 @@ def _chosen_losses(config: Config) -> dict[str, LossConfig | EvaluationLossConfi
     return {key: section for key, section in sections.items() if section.name != SAME}
 
 
-def resolved_losses(config: Config, dataset: Dataset, events: np.ndarray) -> tuple[Config, dict[str, float]]:
+def resolved_losses(config: Config, dataset: EventStore, events: np.ndarray) -> tuple[Config, dict[str, float]]:
     """The settings with numbers for the weights that are `auto` in the losses in use, and these numbers by key.
 
     The weight of a class is the size of its opposite per size of its own, over the given (training) events.
@@ -266,35 +266,73 @@ def learning_rate_at(optimiser: OptimiserConfig, step: int, n_steps: int) -> flo
     return rate
 
 
-def open_training_data(config: Config, say: Callable[[str], None]) -> Dataset:
-    """The dataset of a run; simulated first where there is none. DataError where its detector is another one."""
-    path = Path(config.data.path)
-    if not path.exists():
-        simulate = config.data.simulate
-        say(f"simulating {simulate.events} events of {simulate.pattern} into {path}")
-        simulated_dataset(
-            path,
-            detector=config.detector,
-            weights=parse_mixture(simulate.pattern),
-            n_events=simulate.events,
-            tracks=as_range(simulate.tracks),
-            seed=simulate.seed,
-        )
-    dataset = Dataset(path)
-    check_detector(dataset, config.detector)
-    return dataset
+def open_events(config: Config, say: Callable[[str], None], *, places: Sequence[str] = ()) -> EventStore:
+    """The events of a run, of its dataset or simulated as they are asked for; a missing dataset is simulated first.
+
+    `places` are where the dataset may lie too. DataError where its detector is another one, or where background is
+    asked for and the events have none.
+    """
+    if config.data.source == "simulate":
+        store: EventStore = simulated_events(config)
+    else:
+        path = next((place for place in (config.data.path, *places) if place and Path(place).exists()), None)
+        store = Dataset(path) if path is not None else _simulated_dataset(config, say)
+        check_detector(store, config.detector)
+    if config.degradation.noise.data and not store.has_origins:
+        raise DataError(f"{store.name}: degradation.noise.data asks for its background, but its hits have no origin")
+    return store
 
 
-def check_detector(dataset: Dataset, detector: Detector) -> None:
+def is_gone(data: DataConfig, then: str) -> bool:
+    """Whether a run's dataset is neither where its settings say nor where it was then."""
+    return data.source == "dataset" and not any(place and Path(place).exists() for place in (data.path, then))
+
+
+def _simulated_dataset(config: Config, say: Callable[[str], None]) -> Dataset:
+    simulate, path = config.data.simulate, config.data.path
+    say(f"simulating {simulate.events} events of {simulate.pattern} into {path}")
+    return write_simulation(path, simulate, detector=config.detector)
+
+
+def max_background(config: Config) -> int:
+    """Slots for background hits: none where nothing asks for them."""
+    return config.data.max_background if config.degradation.noise.data else 0
+
+
+def train_source(config: Config, store: EventStore, splits: Splits) -> TrainSource:
+    """Batches to train on."""
+    return TrainSource(
+        store,
+        splits.train,
+        batch=config.train.batch,
+        max_hits=config.data.max_hits,
+        max_background=max_background(config),
+        seed=config.seed,
+        repeat_every=config.train.repeat_every,
+    )
+
+
+def evaluation_source(config: Config, store: EventStore, events: np.ndarray) -> EvaluationSource:
+    """Batches of events to evaluate."""
+    return EvaluationSource(
+        store,
+        events,
+        batch=config.train.batch,
+        max_hits=config.data.max_hits,
+        max_background=max_background(config),
+    )
+
+
+def check_detector(dataset: EventStore, detector: Detector) -> None:
     """DataError where the dataset's detector has another shape than `detector`."""
     if dataset.detector.shape != detector.shape:
         raise DataError(
-            f"{dataset.path}: its detector has n_x, n_y, n_t = {dataset.detector.shape}, "
+            f"{dataset.name}: its detector has n_x, n_y, n_t = {dataset.detector.shape}, "
             f"the settings say {detector.shape}; give --detector.n-x and so on, or another dataset"
         )
 
 
-def splits_of(dataset: Dataset, data: DataConfig) -> Splits:
+def splits_of(dataset: EventStore, data: DataConfig) -> Splits:
     """Disjoint training, validation and test events."""
     return split_events(
         len(dataset),

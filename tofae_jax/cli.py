@@ -131,16 +131,14 @@ def _take(words: list[str], option: str) -> str | None:
 def simulate(argv: list[str]) -> None:
     """simulate labelled patterns into a new dataset"""
     settings = parse(c.SimulateCommand, argv, command="simulate")
-    from tofae_jax.config import as_range, parse_mixture
-    from tofae_jax.simulation.dataset import simulated_dataset
+    from tofae_jax.config import SimulateConfig
+    from tofae_jax.simulated import write_simulation
 
-    dataset = simulated_dataset(
+    names = ("pattern", "events", "tracks", "seed", "lhcb_torch")
+    dataset = write_simulation(
         settings.out,
+        SimulateConfig(**{name: getattr(settings, name) for name in names}),
         detector=settings.detector,
-        weights=parse_mixture(settings.pattern),
-        n_events=settings.events,
-        tracks=as_range(settings.tracks),
-        seed=settings.seed,
         origin=(settings.origin_x, settings.origin_y, settings.origin_t),
         overwrite=settings.overwrite,
     )
@@ -148,30 +146,42 @@ def simulate(argv: list[str]) -> None:
 
 
 def convert(argv: list[str]) -> None:
-    """make a dataset from images or hit lists of other programs, or a run from the predecessor's checkpoint"""
+    """make a dataset from files of other programs, or such a file from a dataset; a run from a .pth checkpoint"""
     settings = parse(c.ConvertCommand, argv, command="convert")
-    from tofae_jax.datasets.events import DataError
-    from tofae_jax.datasets.format import DatasetWriter
+    from tofae_jax.datasets.conversion import convert_events
     from tofae_jax.datasets.predecessor_checkpoint import read_predecessor_checkpoint
-    from tofae_jax.datasets.readers import read_events
 
-    if (checkpoint := read_predecessor_checkpoint(Path(settings.src))) is not None:
+    source, out = Path(settings.src), Path(settings.out)
+    if (checkpoint := read_predecessor_checkpoint(source)) is not None:
         _convert_checkpoint(settings, checkpoint, [PROGRAM, "convert", *argv])
         return
-    provenance = {"source": Path(settings.src).name, "array": settings.array}
-    with DatasetWriter(
-        settings.out, detector=settings.detector, provenance=provenance, overwrite=settings.overwrite
-    ) as writer:
-        for events in read_events(Path(settings.src), detector=settings.detector, array=settings.array):
-            writer.append(events)
-        if not writer.n_appended:
-            raise DataError(f"{settings.src}: holds no events")
-    print(f"{writer.n_events} events, {writer.n_hits} hits: {settings.out}")
+    done = convert_events(
+        source, out, detector=settings.detector, overwrite=settings.overwrite, **_reading_options(settings)
+    )
+    if done.tally.n_outside:
+        print(f"{source}: {done.tally}", file=sys.stderr)
+    print(f"{done.n_events} events, {done.n_hits} hits: {out}")
+
+
+def _reading_options(settings: c.SourceOptions) -> dict[str, Any]:
+    """What `read_events` takes."""
+    columns = msgspec.structs.asdict(settings.columns)
+    further = columns.pop("further")
+    return {
+        "array": settings.array,
+        "tree": settings.tree,
+        "columns": {name: column for name, column in columns.items() if name != column},
+        "further": None if further == "all" else [name for name in further.split(",") if name not in ("", "none")],
+        "units": settings.units,
+        "origin": settings.origin,
+    }
 
 
 def _convert_checkpoint(settings: c.ConvertCommand, checkpoint: PredecessorCheckpoint, command: list[str]) -> None:
     if settings.array is not None:
         raise ConfigError(f"convert: --array {settings.array}: {settings.src} is a checkpoint and has no named arrays")
+    if _reading_options(settings) != _reading_options(c.ConvertCommand(src="", out="")):
+        raise ConfigError(f"convert: {settings.src} is a checkpoint, for which no tree, columns or units can be chosen")
     from tofae_jax import assembly
 
     assembly.use_compilation_cache()
@@ -198,7 +208,10 @@ def inspect(argv: list[str]) -> int:
     print("\n".join(describe(dataset, found)))
     if settings.plots != "none":
         name = settings.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
-        figure = plots.dataset_distributions(found.distributions, detector=dataset.detector)
+        angles = dataset.provenance.get("module", {}).get("theta_z_rad")  # of a simulated LHCb TORCH module
+        figure = plots.dataset_distributions(
+            found.distributions, detector=dataset.detector, row_angles_rad=tuple(angles) if angles else None
+        )
         path = plots.deliver(figure, Path(name), settings.plots)
         if path:
             print(f"plot saved: {path}")
@@ -230,23 +243,27 @@ def evaluate(argv: list[str]) -> None:
 
 
 def denoise(argv: list[str]) -> None:
-    """denoise measured events into a hit file with columns event, x, y, t, score"""
+    """denoise measured events into a file of hits with columns event, x, y, t, those of the input, and score"""
     settings = parse(c.DenoiseCommand, argv, command="denoise")
     from tofae_jax import assembly
 
     assembly.use_compilation_cache()
+    from tofae_jax.datasets.physical import Tally
     from tofae_jax.inference import denoise_run
 
     report = denoise_run(
         settings.run,
         settings.input,
         settings.output,
-        array=settings.array,
         all_hits=settings.all_hits,
         tof_tolerance_ns=settings.tof_tolerance_ns,
         precision=settings.precision,
         overwrite=settings.overwrite,
+        **_reading_options(settings),
     )
+    if report.hits_outside:
+        n_read = report.hits + report.hits_outside
+        print(f"{settings.input}: {Tally(n_read, report.hits_outside)}", file=sys.stderr)
     print(msgspec.json.encode(report._asdict()).decode())
 
 
@@ -321,6 +338,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("interrupted", EXIT_CODES.get(str(error).partition(" ")[0], 130))
     except ValueError as error:
         return _failed(error, str(error), 2)
+    except BrokenPipeError:  # of our output; the caller of all this ends quietly
+        raise
     except OSError as error:
         return _failed(error, f"{error.filename or name}: {error.strerror or error}", 1)
     except Exception as error:  # a fault of ours, or of the machine

@@ -21,7 +21,7 @@ Range = tuple[Number, Number]
 OVERFLOWS = ("drop", "clamp")
 SELECTIONS = ("random", "even")
 
-NOISE_PROFILES = ("uniform", "hot_pixels", "clusters", "gradient_x", "gradient_y", "time_bursts")
+NOISE_PROFILES = ("uniform", "hot_pixels", "clusters", "gradient_x", "gradient_y", "time_bursts", "data")
 # static capacities of what is drawn once per event or run; the settings choose how many of them are in use
 MAX_HOT_PIXELS = 64
 MAX_CLUSTERS = 8
@@ -31,7 +31,7 @@ MAX_BURSTS = 8
 class NoiseSettings(NamedTuple):
     """Numbers of the noise profiles. Each may be traced."""
 
-    weights: tuple[Number, ...] | Array = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    weights: tuple[Number, ...] | Array = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     """share of each profile of `NOISE_PROFILES`, in any unit"""
     n_hot_pixels: Number = 10
     """pixels that fire too often, 1..64"""
@@ -177,26 +177,19 @@ def _pick(u: Float[Array, " n"], n_used: Number, n_most: int) -> Int[Array, " n"
     return jnp.minimum((u * n_used).astype(jnp.int32), n_used - 1)
 
 
-def add_noise(
-    key: Array, *, n_noise: Range, max_noise: int, shape_xyt: tuple[int, int, int], settings: NoiseSettings
-) -> tuple[Int[Array, "m 3"], Int[Array, ""]]:
-    """Noise hits of one event, drawn in the cube of x, y and t before any flattening.
+def _shuffled(key: Array, hits: Int[Array, "b 3"], n: int) -> Int[Array, "n 3"]:
+    """`n` slots with the hits in random order, all if they fit, the rest empty."""
+    hits = jnp.pad(hits.astype(jnp.int32), ((0, max(0, n - hits.shape[0])), (0, 0)))
+    draw = jnp.where(is_hit(hits), jax.random.uniform(key, hits.shape[:1], jnp.float32), -1.0)
+    return hits[jax.lax.top_k(draw, n)[1]]
 
-    Each hit takes a profile drawn by weight:
-    `uniform` in x, y, t; `hot_pixels`: a few pixels that are the same in every event, any time; `clusters`: Gaussian
-    in x, y and t about centres of this event; `gradient_x`, `gradient_y`: density rising linearly with x (with y), 0
-    below the first pixel; `time_bursts`: uniform in x and y, Gaussian in time about moments of this event.
-    Gaussian laws are cut at the detector's edges, so every noise hit counts. t lies in 1..n_t.
 
-    Returns:
-        `(hits[max_noise, 3], n)` with the `n` noise hits first, `n` drawn from the inclusive range `n_noise`.
-    """
+def _candidates(
+    u: Float[Array, "n 5"], key_sites: Array, shape_xyt: tuple[int, int, int], settings: NoiseSettings
+) -> Int[Array, "p n 3"]:
+    """Each noise hit as each profile but `data` would have it, from its own uniform numbers."""
     n_x, n_y, n_t = shape_xyt
-    key_count, key_hits, key_sites = jax.random.split(key, 3)
-    n = jnp.minimum(_draw_count(key_count, n_noise), max_noise)
-    # one large draw instead of one per profile: on CPU each further draw costs more to compile than to run
-    u = jax.random.uniform(key_hits, (max_noise, 5), jnp.float32)
-    u_profile, u_x, u_y, u_t, u_site = (u[:, i] for i in range(5))
+    u_x, u_y, u_t, u_site = (u[:, i] for i in range(1, 5))
     sites = _sites(jax.random.uniform(key_sites, (MAX_CLUSTERS + MAX_BURSTS, 3), jnp.float32), shape_xyt)
     hot_key = jax.random.key(jnp.asarray(settings.hot_pixel_seed, jnp.uint32))
     hot = _sites(jax.random.uniform(hot_key, (MAX_HOT_PIXELS, 3), jnp.float32), shape_xyt).astype(jnp.int32)
@@ -223,16 +216,58 @@ def add_noise(
             jnp.stack([x, y, _normal_cell(u_t, burst[:, 2], settings.burst_sigma_bins, n_t)], -1),
         ]
     )
+    return candidates + jnp.array([0, 0, 1], jnp.int32)
+
+
+def add_noise(
+    key: Array,
+    background: Int[Array, "b 3"] | None = None,
+    *,
+    n_noise: Range,
+    max_noise: int,
+    shape_xyt: tuple[int, int, int],
+    settings: NoiseSettings,
+) -> tuple[Int[Array, "m 3"], Int[Array, ""]]:
+    """Noise hits of one event, drawn in the cube of x, y and t before any flattening.
+
+    Each hit takes a profile drawn by weight:
+    `uniform` in x, y, t; `hot_pixels`: a few pixels that are the same in every event, any time; `clusters`: Gaussian
+    in x, y and t about centres of this event; `gradient_x`, `gradient_y`: density rising linearly with x (with y), 0
+    below the first pixel; `time_bursts`: uniform in x and y, Gaussian in time about moments of this event; `data`: hits
+    of `background`, which the event brought along, each used at most once.
+    Gaussian laws are cut at the detector's edges, so every noise hit counts. t lies in 1..n_t.
+
+    Returns:
+        `(hits[max_noise, 3], n)`: of the number drawn from the inclusive range `n_noise`, the `n` that there are: fewer
+        where `data` has not enough, whose slots stay empty.
+    """
+    key_count, key_hits, key_sites = jax.random.split(key, 3)
+    n = jnp.minimum(_draw_count(key_count, n_noise), max_noise)
+    # one large draw instead of one per profile: on CPU each further draw costs more to compile than to run
+    u = jax.random.uniform(key_hits, (max_noise, 5), jnp.float32)
+    candidates = _candidates(u, key_sites, shape_xyt, settings)
     share = jnp.cumsum(jnp.stack([jnp.asarray(w, jnp.float32) for w in settings.weights]))
-    profile = jnp.sum(u_profile[:, None] * share[-1] >= share[None, :-1], axis=-1)
-    hits = jnp.take_along_axis(candidates, profile[None, :, None], axis=0)[0] + jnp.array([0, 0, 1], jnp.int32)
-    return jnp.where((jnp.arange(max_noise) < n)[:, None], hits, 0), n
+    n_drawn = candidates.shape[0]
+    # rounding may reach the sum of all shares, and must not ask for a background that has none
+    most = jnp.where(jnp.asarray(settings.weights[n_drawn]) > 0, n_drawn, n_drawn - 1)
+    profile = jnp.minimum(jnp.sum(u[:, :1] * share[-1] >= share[None, :-1], axis=-1), most)
+    hits = jnp.take_along_axis(candidates, jnp.minimum(profile, n_drawn - 1)[None, :, None], axis=0)[0]
+    of_data = profile == n_drawn
+    if background is not None and background.shape[0] and max_noise:
+        # fold_in: the draws of events without a background stay what they are
+        order = _shuffled(jax.random.fold_in(key_sites, 1), background, max_noise)
+        hits = jnp.where(of_data[:, None], order[jnp.cumsum(of_data) - 1], hits)
+    else:
+        hits = jnp.where(of_data[:, None], 0, hits)
+    hits = jnp.where((jnp.arange(max_noise) < n)[:, None], hits, 0)
+    return hits, jnp.sum(is_hit(hits), dtype=jnp.int32)
 
 
 def degrade(
     key: Array,
     hits: Int[Array, "k 3"],
     settings: DegradationSettings,
+    background: Int[Array, "b 3"] | None = None,
     *,
     shape_xyt: tuple[int, int, int],
     max_signal: int,
@@ -246,6 +281,7 @@ def degrade(
         key: random key of this event.
         hits: the pattern, t = 0 in empty slots.
         settings: numbers of the three steps; may be traced.
+        background: hits that the event brought along, for the noise profile `data`; None: it has none.
         shape_xyt: pixel columns, pixel rows, time bins.
         max_signal: slots for signal hits; the largest `n_signal` that any schedule reaches.
         max_noise: slots for noise hits, likewise.
@@ -267,7 +303,12 @@ def degrade(
         overflow=overflow,
     )
     noise, n_noise = add_noise(
-        key_noise, n_noise=settings.n_noise, max_noise=max_noise, shape_xyt=shape_xyt, settings=settings.noise
+        key_noise,
+        background,
+        n_noise=settings.n_noise,
+        max_noise=max_noise,
+        shape_xyt=shape_xyt,
+        settings=settings.noise,
     )
     signal = is_hit(smeared)
     return Degraded(

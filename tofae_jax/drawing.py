@@ -15,14 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tofae_jax.runs import RunPaths
 
 PATIENCE_S = 120.0  # at the end of a run, for the figures under way
 _NICENESS = 10
+_MARK = "tofae_jax.drawing"  # libraries write to the same pipe
 Say = Callable[[str], object]
 
 
@@ -40,40 +41,61 @@ class BackgroundPlots:
         self._under_way = 0
         self._cpu_s = 0.0
         self._tail = ""
+        self._is_done = False
 
     def __enter__(self) -> BackgroundPlots:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):  # whoever insists does not want to wait
+            self._end(patience_s=0)
         self.wait()
 
     def wait(self) -> None:
         """Wait for what is under way; nothing more can be asked for."""
+        self._end(patience_s=PATIENCE_S)
+
+    def _end(self, *, patience_s: float) -> None:
         if self._process is None or self._listener is None:
             return
+        self._is_done = True
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         with contextlib.suppress(OSError):
-            assert self._process.stdin is not None
             self._process.stdin.close()
-        self._listener.join(PATIENCE_S)
+        self._listener.join(patience_s)
         if self._listener.is_alive():
-            self._say(f"figures: still being drawn after {PATIENCE_S:.0f} s, so given up")
+            if patience_s:
+                self._say(f"figures: still being drawn after {patience_s:.0f} s, so given up")
+            with self._lock:
+                self._under_way = 0  # and it has not died by itself
             self._process.kill()
             self._listener.join()
         self._process.wait()
+        self._process.stdout.close()
 
     @property
     def is_free(self) -> bool:
         """False while figures are being drawn, or where the process has died."""
         with self._lock:
-            return self._under_way == 0 and (self._process is None or self._process.poll() is None)
+            if self._process is None:
+                return not self._is_done
+            return self._under_way == 0 and self._process.poll() is None
 
     def request(self, epoch: int) -> None:
         """Draw what the run has saved of an epoch."""
         if self._process is None:
-            self._start()
+            try:
+                self._process = self._started()
+            except OSError as error:  # no memory, no processes left
+                self._is_done = True
+                self._say(f"figures: none until the end of the run: {error}")
+                return
+            self._listener = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
+            self._listener.start()
         with self._lock:
             self._under_way += 1
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{epoch}\n")
             self._process.stdin.flush()
@@ -87,8 +109,8 @@ class BackgroundPlots:
             taken, self._cpu_s = self._cpu_s, 0.0
         return taken
 
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
+    def _started(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "tofae_jax.drawing", str(self._paths.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -96,26 +118,30 @@ class BackgroundPlots:
             text=True,
             encoding="utf-8",
             errors="replace",
+            start_new_session=True,  # Ctrl-C is for the run alone, while this starts too
         )
-        self._listener = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
-        self._listener.start()
 
-    def _listen(self, lines: TextIO) -> None:
+    def _listen(self, lines: Iterable[str]) -> None:
         for line in lines:
-            try:
+            answer = None
+            with contextlib.suppress(ValueError):
                 answer = json.loads(line)
-            except ValueError:  # not ours: a warning of some library, or the end of a traceback
+            if isinstance(answer, dict) and _MARK in answer:
+                self._hear(answer)
+            else:  # not ours: a warning of some library, or the end of a traceback
                 self._tail = line.strip() or self._tail
-                continue
-            self._hear(answer)
         with self._lock:
-            died, self._under_way = self._under_way > 0, 0
+            died, self._under_way = self._under_way > 0 or not self._is_done, 0
         if died:
-            self._say(f"figures: the process that draws has died: {self._tail or 'it said nothing'}")
+            why = self._tail or "it said nothing"
+            self._say(f"figures: the process that draws has died, so there are none until the end of the run: {why}")
 
     def _hear(self, answer: dict[str, Any]) -> None:
         if "drawing" in answer:
             self.note(answer["drawing"])
+            return
+        if "warning" in answer:
+            self._say(f"figures of epoch {answer['epoch']}: {answer['warning']}")
             return
         with self._lock:
             self._under_way -= 1
@@ -126,19 +152,24 @@ class BackgroundPlots:
             self._say(f"plots saved: {answer['saved']} of epoch {answer['epoch']}, under {self._paths.plots}")
 
 
-def draw_epoch(paths: RunPaths, epoch: int, say: Say) -> list[Path]:
-    """Draw what is drawn during a training, from what the run has saved of this epoch; returns the figures' paths."""
+def draw_epoch(paths: RunPaths, epoch: int, *, say: Say, warn: Say) -> list[Path]:
+    """Draw what is drawn during a training, from what the run has saved of this epoch; returns the figures' paths.
+
+    `say` is given what is being drawn, `warn` what cannot be drawn or read.
+    """
     from tofae_jax.figures import curve_drawings, deliver_all, event_drawings
     from tofae_jax.saved import read_saved
 
     folder = paths.epoch_plots(epoch)
     run = read_saved(paths.folder, views=folder / paths.plot_data.name)
-    saved = deliver_all(curve_drawings(run), paths.plots, "save", say=say)
-    return saved + deliver_all(event_drawings(run, "stages", "3d"), folder, "save", say=say)
+    for problem in run.problems:
+        warn(problem)
+    saved = deliver_all(curve_drawings(run), paths.plots, "save", say=say, warn=warn)
+    return saved + deliver_all(event_drawings(run, "stages", "3d"), folder, "save", say=say, warn=warn)
 
 
-def main(arguments: Sequence[str], requests: TextIO, answers: TextIO) -> int:
-    """Draw for the run folder in `arguments` until `requests` ends."""
+def main(arguments: Sequence[str], requests: Iterable[str]) -> int:
+    """Draw for the run folder in `arguments` until `requests`, lines of epoch numbers, end; answers go to stdout."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the run stops in good order, and so its figures do
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(AttributeError, OSError):
@@ -147,13 +178,18 @@ def main(arguments: Sequence[str], requests: TextIO, answers: TextIO) -> int:
 
     def answer(**message: Any) -> None:
         with contextlib.suppress(BrokenPipeError):  # the run is gone; what is under way gets finished
-            print(json.dumps(message), file=answers, flush=True)
+            print(json.dumps({_MARK: True, **message}), flush=True)
 
     used = 0.0
     for line in requests:
         epoch, message = int(line), {}
         try:
-            saved = draw_epoch(RunPaths(folder), epoch, lambda what: answer(drawing=what))
+            saved = draw_epoch(
+                RunPaths(folder),
+                epoch,
+                say=lambda what: answer(drawing=what),
+                warn=lambda what: answer(epoch=epoch, warning=what),  # noqa: B023
+            )
             message = {"saved": len(saved)}
         except Exception as error:  # a figure is no reason to end a run
             message = {"error": f"{type(error).__name__}: {error}"}
@@ -164,4 +200,4 @@ def main(arguments: Sequence[str], requests: TextIO, answers: TextIO) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], sys.stdin, sys.stdout))
+    sys.exit(main(sys.argv[1:], sys.stdin))

@@ -12,12 +12,22 @@ import msgspec
 import numpy as np
 
 from tofae_jax import metrics
-from tofae_jax.assembly import Assembly, assemble, check_detector, splits_of, step_settings, with_precision
+from tofae_jax.assembly import (
+    Assembly,
+    assemble,
+    evaluation_source,
+    is_gone,
+    open_events,
+    splits_of,
+    step_settings,
+    with_precision,
+)
 from tofae_jax.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.config import Config, from_tree
 from tofae_jax.datasets.events import DataError, Events
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import EvaluationSource, evaluation_batches
+from tofae_jax.datasets.store import EventStore
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.plots import EventView
@@ -233,26 +243,27 @@ def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = Non
     return msgspec.structs.replace(config, degradation=degradation)
 
 
-def _own_data(run: LoadedRun, config: Config) -> str:
-    """The run's dataset: by its path as it was given, or as it was then, seen from anywhere."""
-    places = [config.data.path, str(run.record.data.get("path", ""))]
-    for place in places:
-        if place and Path(place).exists():
-            return place
-    raise DataError(f"{places[-1] or places[0]}: the run's dataset is not there any more; name one with --data")
+def _events_of(run: LoadedRun, config: Config, data: str | None) -> EventStore:
+    """The dataset that is named, or the run's own events; its dataset is where it was given, or where it was then."""
+    if data is not None:
+        Dataset(data)  # says what is wrong with it; what is missing is not simulated here
+        section = msgspec.structs.replace(config.data, source="dataset", path=data)
+        return open_events(msgspec.structs.replace(config, data=section), warn)
+    then = str(run.record.data.get("path", ""))
+    if is_gone(config.data, then):
+        raise DataError(f"{then or config.data.path}: the run's dataset is not there any more; name one with --data")
+    return open_events(config, warn, places=[then])
 
 
 def _evaluation_source(run: LoadedRun, config: Config, data: str | None, split: str) -> tuple[EvaluationSource, str]:
-    dataset = Dataset(data or _own_data(run, config))
-    check_detector(dataset, config.detector)
-    own = dataset.fingerprint == run.record.data.get("fingerprint")
+    store = _events_of(run, config, data)
+    own = store.fingerprint == run.record.data.get("fingerprint")
     if split == "auto":
         split = "test" if own else "all"
-    events = np.arange(len(dataset)) if split == "all" else getattr(splits_of(dataset, config.data), split)
+    events = np.arange(len(store)) if split == "all" else getattr(splits_of(store, config.data), split)
     if not len(events):
-        raise DataError(f"{dataset.path}: its {split} split is empty; choose another with --split")
-    source = EvaluationSource(dataset, events, batch=config.train.batch, max_hits=config.data.max_hits)
-    return source, split
+        raise DataError(f"{store.name}: its {split} split is empty; choose another with --split")
+    return evaluation_source(config, store, events), split
 
 
 def evaluate_run(
@@ -298,7 +309,7 @@ def evaluate_run(
     about = {
         "run": run.record.run_id,
         "epoch": run.epoch,
-        "data": str(source.dataset.path),
+        "data": source.dataset.name,
         "split": split,
         "seed": seed,
         "precision": config.precision.policy,

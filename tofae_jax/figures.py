@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,10 @@ from matplotlib.figure import Figure
 
 from tofae_jax import plots
 from tofae_jax.config import PlotMode
+from tofae_jax.plots.delivery import display_obstacle, print_once
 from tofae_jax.saved import SavedRun
+
+Say = Callable[[str], object]
 
 
 class Drawing(NamedTuple):
@@ -104,20 +107,37 @@ def comparison_drawings(runs: Sequence[SavedRun]) -> Iterator[Drawing]:
     yield Drawing("compare_radar", "radar of the runs", lambda: plots.radar(results))
 
 
+def drawn(drawing: Drawing, *, say: Say, warn: Say) -> Figure | str:
+    """The figure, or why it could not be made, which `warn` is given too; `say` is given what is being made.
+
+    Whatever goes wrong: what it shows may be damaged, and a figure is no reason to lose a run or a report.
+    """
+    say(f"plotting: {drawing.about}")
+    try:
+        return drawing.draw()
+    except (ModuleNotFoundError, ValueError) as error:  # these speak for themselves
+        why = str(error)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+    warn(f"left out: {drawing.about}: {why}")
+    return why
+
+
 def deliver_all(
-    drawings: Iterator[Drawing], folder: Path, mode: PlotMode, *, say: Callable[[str], object]
+    drawings: Iterable[Drawing], folder: Path, mode: PlotMode, *, say: Say, warn: Say | None = None
 ) -> list[Path]:
     """Draw figures one by one, and show or save each; returns the paths of those that are there.
 
-    `say` is given what is being made. A figure whose package is not installed is left out, and `say` is told why.
+    `say` is given what is being made. A figure that cannot be made is left out, and `warn`, or `say`, is told why.
+    Where nobody can see windows, none is drawn only to be shown; one line on stderr says so.
     """
+    if mode == "show" and (obstacle := display_obstacle()):
+        print_once(f"plots are not shown: {obstacle}")
+        return []
     saved = []
     for drawing in drawings if mode != "none" else ():
-        say(f"plotting: {drawing.about}")
-        try:
-            figure = drawing.draw()
-        except ModuleNotFoundError as error:
-            say(f"left out: {error}")
+        figure = drawn(drawing, say=say, warn=warn or say)
+        if isinstance(figure, str):
             continue
         if path := plots.deliver(figure, folder / f"{drawing.name}.png", mode):
             saved.append(path)

@@ -10,10 +10,13 @@ import jax
 import numpy as np
 
 from tofae_jax.assembly import Assembly, check_detector, step_settings
-from tofae_jax.datasets.events import DataError, Events, select_hits
-from tofae_jax.datasets.format import Dataset, slice_events
+from tofae_jax.datasets.conversion import check_no_reading_options, no_events, numbered_events
+from tofae_jax.datasets.events import DataError, Events, select_hits, slice_events
+from tofae_jax.datasets.format import Dataset
+from tofae_jax.datasets.physical import Tally
 from tofae_jax.datasets.readers import read_events
 from tofae_jax.datasets.writers import open_hit_file
+from tofae_jax.datasets.written_columns import only_writable
 from tofae_jax.detector import Detector
 from tofae_jax.evaluation import load_run
 from tofae_jax.steps import Denoised, denoise_step
@@ -35,22 +38,23 @@ class DenoiseReport(NamedTuple):
     """policy that it computed in"""
     hits_occluded: int
     """hits that shared a pixel with a later one, which the model could not see; they are never kept"""
+    hits_outside: int
+    """hits in physical units that lie outside the detector; they were dropped before and are not among `hits`"""
 
 
-def events_of(source: str | Path, *, detector: Detector, array: str | None = None) -> Iterator[Events]:
-    """Events of a dataset folder or of any known file, part by part, numbered by a column `event`."""
+def events_of(source: str | Path, *, detector: Detector, **reading: Any) -> Iterator[Events]:
+    """Events of a dataset folder or of any known file, part by part, numbered by a column `event`.
+
+    `reading` are options of `read_events`.
+    """
     path = Path(source)
     if not path.is_dir():
-        yield from read_events(path, detector=detector, array=array)
+        yield from read_events(path, detector=detector, **reading)
         return
+    check_no_reading_options(path, reading)
     dataset = Dataset(path)
     check_detector(dataset, detector)
-    first = 0
-    for events in dataset.events():
-        numbers = events.event_columns.get("event")
-        numbers = np.arange(first, first + events.n_events) if numbers is None else numbers
-        first += events.n_events
-        yield events._replace(event_columns={"event": numbers})
+    yield from numbered_events(dataset)
 
 
 def _padded(events: Events, rows: int, slots: int) -> np.ndarray:
@@ -131,41 +135,42 @@ def denoise_run(
     source: str | Path,
     output: str | Path,
     *,
-    array: str | None = None,
     all_hits: bool = False,
     tof_tolerance_ns: float | None = None,
     overwrite: bool = False,
     precision: str | None = None,
+    **reading: Any,
 ) -> DenoiseReport:
-    """Denoise a dataset or a file of events into a hit file with columns event, x, y, t, score.
+    """Denoise a dataset or a file of events into a hit file.
+
+    Its columns are event, x, y, t, then all columns of numbers of the source, then score. Columns of the source that
+    are called score, kept or visible are left out, for another denoiser has given them.
 
     Args:
         folder: the run whose model to use.
         source: dataset folder, or a file that `convert` can read.
-        output: `.npz` or `.csv`.
-        array: which array of an `.npz` file to read.
+        output: a file that `open_hit_file` writes.
         all_hits: write all hits, with a column `kept`, instead of the kept ones.
         tof_tolerance_ns: overrides the run's ToF tolerance of the mask, in ns.
         overwrite: replace the output if it is there.
         precision: policy; None: as in training.
+        reading: options of `read_events`, e.g. `array`, `tree`, `columns`, `units`.
     """
     if Path(output).exists() and Path(source).resolve() == Path(output).resolve():
         raise DataError(f"{output}: is the input too; give another name")
     run = load_run(folder, precision=precision)
     denoiser = Denoiser(run.assembly, run.variables, tof_tolerance_ns=tof_tolerance_ns)
-    columns: dict[str, np.dtype] = {"score": np.dtype(np.float32)}
-    if all_hits:
-        columns["kept"] = np.dtype(bool)
+    tally = Tally()
     n_events = n_hits = n_kept = n_visible = 0
-    with open_hit_file(Path(output), columns=columns, overwrite=overwrite) as file:
-        for events in denoiser(events_of(source, detector=denoiser.detector, array=array)):
+    with open_hit_file(Path(output), overwrite=overwrite) as file:
+        for events in denoiser(events_of(source, detector=denoiser.detector, tally=tally, **reading)):
             kept = events.hit_columns["kept"]
             n_events, n_hits = n_events + events.n_events, n_hits + events.n_hits
             n_kept, n_visible = n_kept + int(kept.sum()), n_visible + int(events.hit_columns["visible"].sum())
-            wanted = events._replace(hit_columns={name: events.hit_columns[name] for name in columns})
+            wanted = _written(events, ("score", "kept") if all_hits else ("score",))
             file.append(wanted if all_hits else select_hits(wanted, kept))
         if not n_events:
-            raise DataError(f"{source}: holds no events")
+            raise no_events(source, tally)
     return DenoiseReport(
         run=run.record.run_id,
         epoch=run.epoch,
@@ -175,4 +180,11 @@ def denoise_run(
         hits_kept=n_kept,
         precision=run.assembly.policy.name,
         hits_occluded=n_hits - n_visible,
+        hits_outside=tally.n_outside,
     )
+
+
+def _written(events: Events, found: tuple[str, ...]) -> Events:
+    """The events with their own columns and those that were found."""
+    own = {name: values for name, values in events.hit_columns.items() if name not in Denoised._fields}
+    return only_writable(events._replace(hit_columns={**own, **{name: events.hit_columns[name] for name in found}}))

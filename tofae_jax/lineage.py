@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +38,12 @@ def family_of(folders: Iterable[str | Path]) -> list[RunRecord]:
 
     A neighbour that cannot be read is no relative.
     """
-    records: dict[str, RunRecord] = {}
-    wanted = set()
-    for folder in map(Path, folders):
-        record = read_record(folder)[1]
-        records[record.run_id] = record
-        wanted.add(record.run_id)
-        for other in folder.resolve().parent.iterdir():
-            if (other / "run.json").is_file():
-                with contextlib.suppress(RunError, OSError):
-                    neighbour = read_record(other)[1]
-                    records.setdefault(neighbour.run_id, neighbour)
+    places = [Path(folder).resolve() for folder in folders]
+    records = {record.run_id: record for record in (read_record(place)[1] for place in places)}
+    wanted = set(records)
+    for parent in dict.fromkeys(place.parent for place in places):
+        for neighbour in _readable(parent):
+            records.setdefault(neighbour.run_id, neighbour)
     family = set(wanted)
     for reach in (_parents, _children):
         found = set(wanted)
@@ -56,6 +51,15 @@ def family_of(folders: Iterable[str | Path]) -> list[RunRecord]:
             found = {run_id for run_id in reach(found, records) if run_id in records} - family
             family |= found
     return sorted((records[run_id] for run_id in family), key=lambda record: (record.started, record.run_id))
+
+
+def _readable(folder: Path) -> Iterator[RunRecord]:
+    """Records in a folder of runs, as far as they can be read."""
+    with contextlib.suppress(OSError):  # a run may lie where one may not look around
+        for place in sorted(folder.iterdir()):
+            with contextlib.suppress(RunError, OSError):
+                if (place / "run.json").is_file():
+                    yield read_record(place)[1]
 
 
 def _parents(of: set[str], records: dict[str, RunRecord]) -> set[str]:

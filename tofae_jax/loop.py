@@ -12,12 +12,19 @@ import jax
 import msgspec
 import numpy as np
 
-from tofae_jax.assembly import Assembly, assemble, learning_rate_at, step_settings, with_precision
+from tofae_jax.assembly import (
+    Assembly,
+    assemble,
+    evaluation_source,
+    learning_rate_at,
+    step_settings,
+    with_precision,
+)
 from tofae_jax.checkpoints import CheckpointMeta, Checkpoints, EpochSums
 from tofae_jax.config import Config, at_epoch, in_force, parse_duration
 from tofae_jax.control import Control
-from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import EvaluationSource, Splits, TrainSource, batches
+from tofae_jax.datasets.store import EventStore
 from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.observers import Observers
 from tofae_jax.precision import FALLBACKS, initial_scale, policy_by_name, prepare, recast
@@ -39,7 +46,7 @@ class Work(NamedTuple):
     config: Config
     paths: RunPaths
     record: RunRecord
-    dataset: Dataset
+    dataset: EventStore
     splits: Splits
     source: TrainSource
 
@@ -251,8 +258,7 @@ class Loop:
 
     def evaluation_source(self, events: np.ndarray) -> EvaluationSource:
         """Batches of events to evaluate."""
-        batch, max_hits = self.config.train.batch, self.config.data.max_hits
-        return EvaluationSource(self.work.dataset, events, batch=batch, max_hits=max_hits)
+        return evaluation_source(self.config, self.work.dataset, events)
 
     def _score(self) -> float:
         """What makes one checkpoint better than another, higher being better."""

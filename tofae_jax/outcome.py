@@ -11,7 +11,7 @@ import numpy as np
 from tofae_jax import plots
 from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.config import to_tree
-from tofae_jax.datasets.format import Dataset
+from tofae_jax.datasets.store import EventStore
 from tofae_jax.evaluation import Details, stored_shapes
 from tofae_jax.figures import deliver_all, run_drawings
 from tofae_jax.latents import LatentCollector
@@ -105,9 +105,9 @@ def _numbers(details: Details, events: np.ndarray, labels: list[str]) -> dict[st
     return {"event": events, "label": np.asarray(labels, np.str_), "loss": np.asarray(of_each.loss), **counts}
 
 
-def _labels(dataset: Dataset, events: np.ndarray) -> list[str]:
+def _labels(dataset: EventStore, events: np.ndarray) -> list[str]:
     """What pattern each event is, as its simulation says; empty for data from elsewhere."""
-    ours = dataset.description.provenance.get("generator") == GENERATOR
+    ours = dataset.provenance.get("generator") == GENERATOR
     column = dataset.event_column("pattern", events) if ours else None
     if column is None:
         return [NO_LABEL] * len(events)

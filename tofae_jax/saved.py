@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-from zipfile import BadZipFile
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,6 +18,51 @@ from tofae_jax.tracking import read_history
 
 _VERSION = 1
 NO_LABEL = ""
+
+_Limits = Annotated[list[float | None], msgspec.Meta(min_length=2, max_length=2)]
+
+
+class _Test(msgspec.Struct):
+    events: int = 0
+    loss: float | None = None
+    counts: dict[str, int] = {}
+    outputs: dict[str, Any] = {}
+    input: dict[str, float | None] = {}
+    direct: dict[str, float | None] = {}
+    masked: dict[str, float | None] = {}
+    intervals: dict[str, _Limits | dict[str, _Limits]] = {}
+
+
+class _Results(msgspec.Struct):
+    test: _Test | None = None
+    training_s: float = 0.0
+    epochs: int | None = None
+    best_epoch: int | None = None
+    parameters: int | None = None
+
+
+class _Data(msgspec.Struct):
+    path: str | None = None
+    splits: dict[str, int] = {}
+
+
+class _System(msgspec.Struct):
+    devices: list[str] = []
+
+
+class _Settings(msgspec.Struct):
+    detector: Detector = Detector()
+    model: dict[str, Any] = {}
+    loss: dict[str, Any] = {}
+
+
+class _Told(msgspec.Struct):
+    """Of a record, what is read here and in reports; more may be there, and less."""
+
+    config: _Settings = msgspec.field(default_factory=_Settings)
+    results: _Results = msgspec.field(default_factory=_Results)
+    data: _Data = msgspec.field(default_factory=_Data)
+    system: _System = msgspec.field(default_factory=_System)
 
 
 class Latents(NamedTuple):
@@ -59,6 +102,10 @@ class SavedRun(NamedTuple):
         return self.record.results.get("test")
 
 
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+
+
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Path:
     """Write arrays to one `.npz`, completely or not at all; returns its path."""
     with replacing(path) as partial, partial.open("wb") as file:
@@ -72,8 +119,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         version = int(arrays.pop("version"))
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, OSError, BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    except Exception as error:  # a damaged archive raises anything: zlib.error, NotImplementedError, MemoryError
+        raise DataError(f"{path}: cannot be read: {_why(error)}") from error
     if version != _VERSION:
         raise DataError(f"{path}: of version {version}, this program reads {_VERSION}")
     return arrays
@@ -91,10 +138,12 @@ def load_latents(path: Path) -> Latents:
         vectors, labels, samples, has_time = (arrays[name] for name in Latents._fields)
     except KeyError as error:
         raise DataError(f"{path}: holds no {error}") from None
-    latents = Latents(vectors, labels, samples, bool(has_time))
-    if latents.vectors.ndim != 2 or latents.samples.ndim != 3 or latents.labels.shape != latents.vectors.shape[:1]:
+    kinds = "".join(array.dtype.kind for array in (vectors, labels, samples, has_time))
+    if vectors.ndim != 2 or samples.ndim != 3 or labels.shape != vectors.shape[:1] or has_time.size != 1:
         raise DataError(f"{path}: its arrays do not match")
-    return latents
+    if kinds != "fUfb":
+        raise DataError(f"{path}: its arrays are of other types than float, text, float and bool")
+    return Latents(vectors, labels, samples, bool(has_time))
 
 
 def load_events(path: Path) -> dict[str, np.ndarray]:
@@ -118,8 +167,17 @@ def _views(path: Path, detector: Detector) -> list[EventView]:
     return views
 
 
+def _latents(path: Path, detector: Detector) -> Latents:
+    latents = load_latents(path)
+    if latents.samples.shape[1:] != (detector.n_y, detector.n_x):
+        raise DataError(f"{path}: made with another detector than the run's")
+    return latents
+
+
 def read_saved(folder: str | Path, *, views: Path | None = None) -> SavedRun:
-    """A run from its folder; RunError where there is none. What is damaged beside its record is named in `problems`.
+    """A run from its folder; RunError where there is none, DataError for a record that tells nonsense.
+
+    What is damaged beside its record is left out, and named in `problems`.
 
     `views` is the file of the events to show; None: those of the run's end.
     """
@@ -127,18 +185,17 @@ def read_saved(folder: str | Path, *, views: Path | None = None) -> SavedRun:
     problems: list[str] = []
 
     def read(path: Path, reader: Any, empty: Any) -> Any:
-        if not path.exists():
-            return empty
         try:
-            return reader(path)
-        except (ValueError, OSError) as error:  # every reader names the file
-            problems.append(str(error))
+            return reader(path) if path.exists() else empty
+        except Exception as error:  # whatever is wrong with a file beside the record, the rest can still be told
+            why = _why(error)
+            problems.append(why if str(path) in why else f"{path}: cannot be read: {why}")
             return empty
 
     try:
-        detector = msgspec.convert(record.config.get("detector", {}), Detector)
+        detector = msgspec.convert(msgspec.to_builtins(record), _Told).config.detector
     except msgspec.ValidationError as error:
-        raise DataError(f"{paths.record}: detector: {error}") from None
+        raise DataError(f"{paths.record}: damaged: {error}") from None
     return SavedRun(
         paths=paths,
         record=record,
@@ -146,13 +203,7 @@ def read_saved(folder: str | Path, *, views: Path | None = None) -> SavedRun:
         detector=detector,
         views=read(views or paths.plot_data, lambda path: _views(path, detector), []),
         events=read(paths.plot_events, load_events, {}),
-        latents=read(paths.plot_latents, load_latents, None),
+        latents=read(paths.plot_latents, lambda path: _latents(path, detector), None),
         spans=read(paths.timeline, _spans, []),
         problems=problems,
     )
-
-
-def training_seconds(history: list[dict[str, Any]]) -> float:
-    """How long the epochs took together; what is not known adds nothing."""
-    known = (record.get("time", {}).get("epoch_s") for record in history)
-    return float(sum(seconds for seconds in known if isinstance(seconds, int | float) and math.isfinite(seconds)))

@@ -37,6 +37,8 @@ class Batch(NamedTuple):
     """int[]: step in the epoch, from 0"""
     n_dropped: Any
     """int[batch]: hits of each event that found no slot"""
+    background: Any
+    """int[batch, b, 3]: hits of the events that are no signal, for the noise profile `data`; b may be 0"""
 
 
 class StepSettings(NamedTuple):
@@ -131,7 +133,7 @@ def _views(keys: Array, batch: Batch, settings: StepSettings, options: StepOptio
         overflow=options.overflow,
         selection=options.selection,
     )
-    degraded = jax.vmap(degrade, in_axes=(0, 0, None))(keys, batch.hits, settings.degradation)
+    degraded = jax.vmap(degrade, in_axes=(0, 0, None, 0))(keys, batch.hits, settings.degradation, batch.background)
     embed = partial(hits.embed, n_x=n_x, n_y=n_y)
     return Views(degraded, embed(batch.hits), embed(degraded.smeared), embed(degraded.hits))
 

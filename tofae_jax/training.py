@@ -15,16 +15,19 @@ from tofae_jax.assembly import (
     check_losses,
     check_schedules,
     describe_devices,
-    open_training_data,
+    is_gone,
+    open_events,
     resolved_losses,
     seeds_of,
     splits_of,
+    train_source,
 )
 from tofae_jax.checkpoints import CheckpointError, Checkpoints
 from tofae_jax.config import Config, ConfigError, to_tree
 from tofae_jax.control import Control
 from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import Splits, TrainSource
+from tofae_jax.datasets.pipeline import Splits
+from tofae_jax.datasets.store import EventStore
 from tofae_jax.loop import Loop, TrainingError, Work, control_of, say
 from tofae_jax.metrics import metric_names
 from tofae_jax.observers import Observers
@@ -65,12 +68,12 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
         start = msgspec.structs.replace(config.start, run=str(Path(config.start.run).resolve()))
         config = msgspec.structs.replace(config, start=start)
         parent = read_parent(start.run, assemble(config), optimiser=start.optimiser)
-    dataset = open_training_data(config, say)
+    dataset = open_events(config, say)
     splits = splits_of(dataset, config.data)
     config, automatic = resolved_losses(config, dataset, splits.train)
     for name, number in automatic.items():
         say(f"{name}: {number:.6g}, from the training data")
-    source = _train_source(config, dataset, splits)
+    source = train_source(config, dataset, splits)
     paths = runs.create_run_folder(config.runs.folder, config.runs.name)
     record = RunRecord(
         run_id=paths.folder.name,
@@ -103,13 +106,12 @@ def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, Ru
     check_resumable(runs.settings_of(run), config, record)
     _prepare(config)
     check_schedules(config)
-    places = [place for place in (config.data.path, record.data.get("path", "")) if place and Path(place).exists()]
-    if not places:
+    then = str(record.data.get("path", ""))
+    if is_gone(config.data, then):
         raise RunError(f"{config.data.path}: the data of {record.run_id} are gone; name them with --data.path")
-    data = msgspec.structs.replace(config.data, path=places[0])
-    dataset = open_training_data(msgspec.structs.replace(config, data=data), say)
+    dataset = open_events(config, say, places=[then])
     if dataset.fingerprint != record.data.get("fingerprint"):
-        raise RunError(f"{dataset.path}: not the dataset that run {record.run_id} was trained on")
+        raise RunError(f"{dataset.name}: not the dataset that run {record.run_id} was trained on")
     splits = splits_of(dataset, config.data)
     session = Session(started=runs.now(), command=command)
     # a process that was killed could not say how it ended
@@ -120,7 +122,7 @@ def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, Ru
     record = msgspec.structs.replace(
         record, status="running", reason="", ended="", config=to_tree(config), sessions=[*before, session]
     )
-    return _worked(Work(config, paths, record, dataset, splits, _train_source(config, dataset, splits)), None)
+    return _worked(Work(config, paths, record, dataset, splits, train_source(config, dataset, splits)), None)
 
 
 def _check_metric(config: Config) -> None:
@@ -166,22 +168,11 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _train_source(config: Config, dataset: Dataset, splits: Splits) -> TrainSource:
-    return TrainSource(
-        dataset,
-        splits.train,
-        batch=config.train.batch,
-        max_hits=config.data.max_hits,
-        seed=config.seed,
-        repeat_every=config.train.repeat_every,
-    )
-
-
-def _data_record(dataset: Dataset, splits: Splits) -> dict[str, Any]:
+def _data_record(dataset: EventStore, splits: Splits) -> dict[str, Any]:
     return {
-        "path": str(dataset.path.resolve()),
+        "path": str(dataset.path.resolve()) if isinstance(dataset, Dataset) else dataset.name,
         "fingerprint": dataset.fingerprint,
-        "provenance": dataset.description.provenance,
+        "provenance": dataset.provenance,
         "events": len(dataset),
         "splits": {name: len(events) for name, events in splits._asdict().items()},
     }

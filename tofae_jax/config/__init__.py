@@ -17,6 +17,7 @@ from tofae_jax.config.sections import (
     chosen,
     parse_mixture,
 )
+from tofae_jax.config.simulation import LhcbTorchConfig
 
 __all__ = [
     "AUTO",
@@ -26,6 +27,7 @@ __all__ = [
     "DegradationConfig",
     "EvaluationLossConfig",
     "InstrumentsConfig",
+    "LhcbTorchConfig",
     "LossConfig",
     "ModelConfig",
     "NoiseConfig",

@@ -17,6 +17,7 @@ from tofae_jax.config.sections import (
     Seed,
     check_range,
 )
+from tofae_jax.config.simulation import LhcbTorchConfig
 from tofae_jax.detector import Detector
 
 
@@ -26,7 +27,7 @@ class SimulateCommand(Section, frozen=True):
     out: Annotated[Positional[str], arg(metavar="OUT")]
     """dataset folder to make"""
     pattern: str = "v"
-    """pattern name (v, parabola, cross, line, hemisphere, blank), or a mixture such as v=2,parabola=1"""
+    """pattern name (v, parabola, cross, line, hemisphere, blank, lhcb_torch), or a mixture such as v=2,parabola=1"""
     events: PositiveCount = 10_000
     """number of events"""
     seed: Seed = 0
@@ -42,23 +43,51 @@ class SimulateCommand(Section, frozen=True):
     overwrite: bool = False
     """replace a dataset that is there"""
     detector: Detector = Detector()
+    lhcb_torch: LhcbTorchConfig = LhcbTorchConfig()
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
         check_range("tracks", self.tracks, least=1, most=MOST_TRACKS)
 
 
-class ConvertCommand(Section, frozen=True):
-    """make a dataset from images or hit lists of other programs, or a run from the predecessor's checkpoint"""
+class ColumnsConfig(Section, frozen=True):
+    """names of the columns in the tables of .root, .parquet, .arrow and .h5 files"""
 
-    src: Annotated[Positional[str], arg(metavar="SRC")]
-    """.npy images, .npz or .csv hit lists with columns event, x, y, t, a .pt bundle, or a .pth checkpoint"""
-    out: Annotated[Positional[str], arg(metavar="OUT")]
-    """folder to make: a dataset folder from data, a run folder from a checkpoint"""
+    event: str = "event"
+    """number of the event, never falling; empty: the rows are the events and are counted"""
+    x: str = "x"
+    """pixel column, or mm"""
+    y: str = "y"
+    """pixel row, or mm"""
+    t: str = "t"
+    """time bin, or ns"""
+    further: str = "all"
+    """further columns to read: all that hold numbers, none, or names separated by commas"""
+
+
+class SourceOptions(Section, frozen=True, kw_only=True):
+    """how to read a file of another program"""
+
     array: str | None = None
     """which array of an .npz file"""
+    tree: str | None = None
+    """which tree of a .root file (DIRECTORY/NAME), or group of an .h5 file; None: the only one there is"""
+    columns: ColumnsConfig = ColumnsConfig()
+    units: Literal["pixels", "physical"] = "pixels"
+    """of the x, y, t of a table; physical: mm and ns, by the detector's scale, where hits outside it are dropped"""
+    origin: Literal["edge", "centre"] = "edge"
+    """what physical x and y are measured from, the detector's edge or its centre"""
+
+
+class ConvertCommand(SourceOptions, frozen=True, kw_only=True):
+    """make a dataset from files of other programs, or such a file from a dataset; a run from a .pth checkpoint"""
+
+    src: Annotated[Positional[str], arg(metavar="SRC")]
+    """images (.npy, .npz, .pt); hits (.npz, .csv, .root, .parquet, .arrow, .h5); a dataset folder; a .pth checkpoint"""
+    out: Annotated[Positional[str], arg(metavar="OUT")]
+    """dataset folder to make, or hit file (.npz, .csv, .root, .parquet, .arrow, .h5); of a checkpoint: run folder"""
     overwrite: bool = False
-    """replace a dataset (from a checkpoint: a run) that is there"""
+    """replace a dataset, file or run that is there"""
     detector: Detector = Detector()
 
 
@@ -91,7 +120,7 @@ class EvaluateCommand(Section, frozen=True):
     precision: PrecisionName | None = None
     """dtypes of the network; None: as in training"""
     save_hits: str | None = None
-    """write all hits with is_signal, score and kept to this .npz or .csv file"""
+    """write all hits with is_signal, score and kept to this file (.npz, .csv, .root, .parquet, .arrow, .h5)"""
     overwrite: bool = False
     """replace that file if it is there"""
 
@@ -134,17 +163,15 @@ class LineageCommand(Section, frozen=True):
     """number of the test events to show, e.g. loss or direct.ssim"""
 
 
-class DenoiseCommand(Section, frozen=True):
-    """denoise measured events into a hit file with columns event, x, y, t, score"""
+class DenoiseCommand(SourceOptions, frozen=True, kw_only=True):
+    """denoise measured events into a file of hits with columns event, x, y, t, those of the input, and score"""
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
     """run folder"""
     input: Annotated[Positional[str], arg(metavar="INPUT")]
     """dataset folder, or any file that convert reads"""
     output: Annotated[Positional[str], arg(metavar="OUTPUT")]
-    """.npz or .csv file to write"""
-    array: str | None = None
-    """which array of an .npz file"""
+    """file to write: .npz, .csv, .root, .parquet, .arrow or .h5"""
     all_hits: bool = False
     """write all hits, with a column kept, instead of the kept ones"""
     tof_tolerance_ns: NonNegative | None = None

@@ -21,6 +21,7 @@ from tofae_jax.config.running import (
     TrainConfig,
 )
 from tofae_jax.config.schedules import ScheduleConfig
+from tofae_jax.config.simulation import LhcbTorchConfig
 from tofae_jax.detector import Detector
 
 MOST_HITS = 100_000  # per event; images hold a tenth of it, and a batch of more would fill any memory
@@ -58,27 +59,35 @@ def parse_mixture(text: str) -> dict[str, float]:
     return weights
 
 
+LHCB_TORCH = "lhcb_torch"
+"""the pattern that is no toy; it mixes with no other"""
+
+
 class SimulateConfig(Section, frozen=True):
-    """how to make the dataset where there is none at data.path"""
+    """how to make the events where there is no dataset"""
 
     pattern: str = "v"
-    """pattern name, or a weighted mixture such as v=2,parabola=1"""
+    """pattern name, a weighted mixture such as v=2,parabola=1, or lhcb_torch"""
     events: PositiveCount = 20_000
     """number of events"""
     tracks: CountOrRange = 1
     """tracks per event, a number or a range"""
     seed: Seed = 0
     """seed of the simulation"""
+    lhcb_torch: LhcbTorchConfig = LhcbTorchConfig()
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
-        parse_mixture(self.pattern)
+        if LHCB_TORCH in parse_mixture(self.pattern) and self.pattern.strip() != LHCB_TORCH:
+            raise ValueError(f"pattern: {LHCB_TORCH} mixes with no other, got {self.pattern!r}")
         check_range("tracks", self.tracks, least=1, most=MOST_TRACKS)
 
 
 class DataConfig(Section, frozen=True):
     """the dataset, its splits and its input pipeline"""
 
+    source: Literal["dataset", "simulate"] = "dataset"
+    """events of the dataset at data.path, or simulated as data.simulate says, new ones in every epoch, none kept"""
     path: str = "data/v"
     """dataset folder; where there is none, it is simulated and kept"""
     simulate: SimulateConfig = SimulateConfig()
@@ -92,6 +101,8 @@ class DataConfig(Section, frozen=True):
     """seed of the split"""
     max_hits: PositiveCount = 512
     """hit slots of a pattern; events with more are thinned out at random, and the loss is counted"""
+    max_background: PositiveCount = 512
+    """slots of background hits that events bring along, where degradation.noise.data asks for them"""
     threads: Count = 1
     """threads that read ahead; any number gives the same data"""
     prefetch_batches: PositiveCount = 4
@@ -122,6 +133,8 @@ class NoiseConfig(Section, frozen=True):
     """share of noise whose density rises with y"""
     time_bursts: NonNegative = 0.0
     """share of noise in short bursts"""
+    data: NonNegative = 0.0
+    """share of noise that is background of the events themselves: hits whose column origin is not 0"""
     n_hot_pixels: Annotated[int, msgspec.Meta(ge=1, le=64)] = 10
     """number of hot pixels"""
     hot_pixel_seed: Seed = 0
@@ -140,7 +153,7 @@ class NoiseConfig(Section, frozen=True):
     @property
     def shares(self) -> dict[str, float]:
         """Share of each profile by name."""
-        names = ("uniform", "hot_pixels", "clusters", "gradient_x", "gradient_y", "time_bursts")
+        names = ("uniform", "hot_pixels", "clusters", "gradient_x", "gradient_y", "time_bursts", "data")
         return {name: getattr(self, name) for name in names}
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ import msgspec
 import numpy as np
 
 from tofae_jax.datasets.events import DataError, Events, column_names, concatenate, slice_events
+from tofae_jax.datasets.store import ORIGIN
 from tofae_jax.detector import Detector
 
 SCHEMA_VERSION = 2  # 1 had no tracks
@@ -228,9 +229,24 @@ class Dataset:
         return self.description.n_events
 
     @property
+    def name(self) -> str:
+        """Its path."""
+        return str(self.path)
+
+    @property
     def detector(self) -> Detector:
         """Shape and scale of the detector."""
         return self.description.detector
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How the events came to be."""
+        return self.description.provenance
+
+    @property
+    def has_origins(self) -> bool:
+        """Whether some hits may be background."""
+        return ORIGIN in self.description.hit_columns
 
     @property
     def fingerprint(self) -> str:
@@ -301,15 +317,13 @@ class Dataset:
         shard = np.searchsorted(self._first, events, side="right") - 1
         return shard, events - self._first[shard]
 
-    def hits_of(self, event: int) -> np.ndarray:
-        """Hits of one event, int16[n, 3]."""
-        shard, place = self.locate(np.array([event]))
-        return _hits_at(self.shard(int(shard[0])), int(place[0]))
-
-    def hits_of_each(self, events: np.ndarray) -> Iterator[np.ndarray]:
-        """Hits of each event, int16[n, 3]."""
-        for shard, place in zip(*(numbers.tolist() for numbers in self.locate(events)), strict=True):
-            yield _hits_at(self.shard(shard), place)
+    def hits_of_each(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Hits of each event, int16[n, 3], and their origins, or None where all are signal."""
+        for index, place in zip(*(numbers.tolist() for numbers in self.locate(events)), strict=True):
+            shard = self.shard(index)
+            own = slice(shard.offsets[place], shard.offsets[place + 1])
+            origin = shard.hit_columns.get(ORIGIN)
+            yield shard.hits[own], None if origin is None else origin[own]
 
     def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:
         """Values of a column for these events; None where the dataset has no such column."""
@@ -318,9 +332,10 @@ class Dataset:
         places = zip(*(numbers.tolist() for numbers in self.locate(events)), strict=True)
         return np.asarray([self.shard(shard).event_columns[name][place] for shard, place in places])
 
-
-def _hits_at(events: Events, place: int) -> np.ndarray:
-    return events.hits[events.offsets[place] : events.offsets[place + 1]]
+    def anew(self, events: np.ndarray, epoch: int) -> np.ndarray:
+        """The same events in every epoch."""
+        del epoch
+        return events
 
 
 def _read_description(path: Path) -> Description:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tofae_jax.datasets.events import DataError, Events, event_of_hit
 from tofae_jax.datasets.format import Dataset, file_checksum
+from tofae_jax.datasets.store import ORIGIN
 
 
 class Distributions(NamedTuple):
@@ -19,6 +20,12 @@ class Distributions(NamedTuple):
     t: np.ndarray
     occlusion: np.ndarray
     """[2, n]: per event with `n` hits, how many such events, and how many of their hits share a pixel with another"""
+    xt: np.ndarray = np.zeros((0, 0), np.int64)
+    """[n_x, n_t + 1]: hits by column and time bin; of signal alone where the hits' origin is known"""
+    yt: np.ndarray = np.zeros((0, 0), np.int64)
+    """[n_y, n_t + 1]: likewise by row"""
+    hits_per_track: np.ndarray = np.zeros(0, np.int64)
+    """signal hits of each track; empty where the hits' tracks are not known"""
 
 
 class Inspection(NamedTuple):
@@ -60,13 +67,34 @@ def _repeats(events: Events, columns: int) -> np.ndarray:
     return events.counts - np.bincount(distinct, minlength=events.n_events)
 
 
+def _planes(events: Events, shape_xyt: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`xt`, `yt` and `hits_per_track` of events."""
+    n_x, n_y, n_t = shape_xyt
+    origin, track = events.hit_columns.get(ORIGIN), events.hit_columns.get("track")
+    signal = np.ones(events.n_hits, bool) if origin is None else np.asarray(origin) == 0
+    x, y, t = events.hits[signal].T.astype(np.int64)
+    xt = np.bincount(x * (n_t + 1) + t, minlength=n_x * (n_t + 1)).reshape(n_x, n_t + 1)
+    yt = np.bincount(y * (n_t + 1) + t, minlength=n_y * (n_t + 1)).reshape(n_y, n_t + 1)
+    if track is None or np.asarray(track).dtype.kind not in "iu":
+        return xt, yt, np.zeros(0, np.int64)
+    number = event_of_hit(events)[signal] * 2**16 + np.asarray(track, np.int64)[signal]
+    _, counts = np.unique(number, return_counts=True)
+    return xt, yt, np.bincount(counts)
+
+
 def inspect_dataset(dataset: Dataset) -> Inspection:
     """Check checksums, offsets, ranges and duplicates, and sum up the distributions. Shards are read one at a time."""
     problems = _checksum_problems(dataset)
     n_x, n_y, n_t = dataset.detector.shape
     empty = np.zeros(1, np.int64)
     total = Distributions(
-        empty, np.zeros(n_x, np.int64), np.zeros(n_y, np.int64), np.zeros(n_t + 1, np.int64), np.zeros((2, 1), np.int64)
+        empty,
+        np.zeros(n_x, np.int64),
+        np.zeros(n_y, np.int64),
+        np.zeros(n_t + 1, np.int64),
+        np.zeros((2, 1), np.int64),
+        np.zeros((n_x, n_t + 1), np.int64),
+        np.zeros((n_y, n_t + 1), np.int64),
     )
     n_duplicates = n_occluded = n_empty = 0
     for index in range(len(dataset.description.shards)):
@@ -81,12 +109,16 @@ def inspect_dataset(dataset: Dataset) -> Inspection:
         n_empty += int(np.sum(events.counts == 0))
         x, y, t = events.hits.T
         counts = np.bincount(events.counts)
+        xt, yt, per_track = _planes(events, dataset.detector.shape)
         total = Distributions(
             _padded_add(total.hits_per_event, counts),
             total.x + np.bincount(x, minlength=n_x),
             total.y + np.bincount(y, minlength=n_y),
             total.t + np.bincount(t, minlength=n_t + 1),
             _padded_add(total.occlusion, np.stack([counts, np.bincount(events.counts, weights=shared).astype(int)])),
+            total.xt + xt,
+            total.yt + yt,
+            _padded_add(total.hits_per_track, per_track) if len(per_track) else total.hits_per_track,
         )
     return Inspection(problems, n_duplicates, n_occluded, n_empty, total)
 

@@ -14,7 +14,7 @@ import grain
 import numpy as np
 
 from tofae_jax.datasets.events import DataError
-from tofae_jax.datasets.format import Dataset
+from tofae_jax.datasets.store import EventStore
 from tofae_jax.steps import Batch
 
 
@@ -37,39 +37,71 @@ def split_events(n_events: int, *, train: float, validation: float, test: float,
     return Splits(*(np.sort(part) for part in np.split(order, stops)[:3]))
 
 
-def pad_events(dataset: Dataset, events: np.ndarray, *, batch: int, max_hits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hit lists of the events, zero-padded to `int16[batch, max_hits, 3]`, and how many hits of each did not fit.
+class Padded(NamedTuple):
+    """Hit lists of some events in slots."""
 
-    An event with more hits keeps a random subset, in order, that depends on its number alone.
+    hits: np.ndarray
+    """int16[batch, max_hits, 3]: signal, or all hits where origins are not known"""
+    background: np.ndarray
+    """int16[batch, max_background, 3]: hits of other origins"""
+    n_dropped: np.ndarray
+    """int32[batch]: hits of each event that found no slot"""
+
+
+def pad_events(store: EventStore, events: np.ndarray, *, batch: int, max_hits: int, max_background: int = 0) -> Padded:
+    """Hit lists of the events, zero-padded, signal and background apart.
+
+    An event with more hits than slots keeps a random subset, in order, that depends on its number alone. Without slots
+    for it, background is left out and not counted as dropped.
     """
     hits = np.zeros((batch, max_hits, 3), np.int16)
+    background = np.zeros((batch, max_background, 3), np.int16)
     n_dropped = np.zeros(batch, np.int32)
-    for row, own in enumerate(dataset.hits_of_each(events)):
-        if len(own) > max_hits:
-            n_dropped[row] = len(own) - max_hits
-            keep = np.random.default_rng([int(events[row]), max_hits]).choice(len(own), max_hits, replace=False)
-            own = own[np.sort(keep)]
-        hits[row, : len(own)] = own
-    return hits, n_dropped
+    for row, (own, origin) in enumerate(store.hits_of_each(events)):
+        number = int(events[row])
+        if origin is not None:
+            if max_background:
+                n_dropped[row] += _fill(background[row], own[origin > 0], (number, max_background, 1))
+            own = own[origin == 0]
+        n_dropped[row] += _fill(hits[row], own, (number, max_hits))
+    return Padded(hits, background, n_dropped)
+
+
+def _fill(slots: np.ndarray, hits: np.ndarray, seed: tuple[int, ...]) -> int:
+    """Put the hits, or a random subset of them, into the slots; returns how many found none."""
+    n_dropped = max(0, len(hits) - len(slots))
+    if n_dropped:
+        hits = hits[np.sort(np.random.default_rng(list(seed)).choice(len(hits), len(slots), replace=False))]
+    slots[: len(hits)] = hits
+    return n_dropped
 
 
 class TrainSource:
     """Endless training batches: item `i` is step `i % steps` of epoch `i // steps`, a pure function of `i`.
 
     Each epoch is shuffled anew; events that do not fill a last batch sit that epoch out. With `repeat_every = k`, epoch
-    `e` is epoch `e % k` again: same order, same draws.
+    `e` is epoch `e % k` again: same order, same draws. A store that never ends gives fresh events in every epoch.
     """
 
     def __init__(
-        self, dataset: Dataset, events: np.ndarray, *, batch: int, max_hits: int, seed: int, repeat_every: int = 0
+        self,
+        dataset: EventStore,
+        events: np.ndarray,
+        *,
+        batch: int,
+        max_hits: int,
+        seed: int,
+        max_background: int = 0,
+        repeat_every: int = 0,
     ) -> None:
         """Prepare the source; DataError where there are fewer events than one batch."""
         if len(events) < batch:
             raise DataError(
-                f"{dataset.path}: {len(events)} training events do not fill a batch of {batch}; "
+                f"{dataset.name}: {len(events)} training events do not fill a batch of {batch}; "
                 "make train.batch smaller or the dataset larger"
             )
-        self.dataset, self.events, self.batch, self.max_hits = dataset, events, batch, max_hits
+        self.dataset, self.events, self.batch = dataset, events, batch
+        self.max_hits, self.max_background = max_hits, max_background
         self.seed, self.repeat_every = seed, repeat_every
         self.steps_per_epoch = len(events) // batch
         self._order: tuple[int, np.ndarray] = (-1, events)
@@ -78,6 +110,7 @@ class TrainSource:
     def fingerprint(self) -> str:
         """Short hash of all that decides what batch `i` is: a position means nothing in another source."""
         numbers = (self.batch, self.max_hits, self.seed, self.repeat_every)
+        numbers += (self.max_background,) if self.max_background else ()
         return hashlib.sha256(repr((self.dataset.fingerprint, numbers)).encode() + self.events.tobytes()).hexdigest()[
             :16
         ]
@@ -93,31 +126,45 @@ class TrainSource:
             order = self.events[np.random.default_rng([self.seed, epoch]).permutation(len(self.events))]
             self._order = (epoch, order)
         chosen = order[step * self.batch : (step + 1) * self.batch]
-        hits, n_dropped = pad_events(self.dataset, chosen, batch=self.batch, max_hits=self.max_hits)
+        chosen = self.dataset.anew(chosen, epoch)
+        padded = pad_events(
+            self.dataset, chosen, batch=self.batch, max_hits=self.max_hits, max_background=self.max_background
+        )
         return Batch(
-            hits, chosen.astype(np.int32), np.ones(self.batch, bool), np.int32(epoch), np.int32(step), n_dropped
+            padded.hits,
+            chosen.astype(np.int32),
+            np.ones(self.batch, bool),
+            np.int32(epoch),
+            np.int32(step),
+            padded.n_dropped,
+            padded.background,
         )
 
 
 class EvaluationSource:
     """All events once, in order, the last batch filled up with marked empty events."""
 
-    def __init__(self, dataset: Dataset, events: np.ndarray, *, batch: int, max_hits: int) -> None:
+    def __init__(
+        self, dataset: EventStore, events: np.ndarray, *, batch: int, max_hits: int, max_background: int = 0
+    ) -> None:
         """Prepare the source; DataError where there are no events."""
         if not len(events):
-            raise DataError(f"{dataset.path}: no events to evaluate; its share of the dataset is too small")
-        self.dataset, self.events, self.batch, self.max_hits = dataset, events, batch, max_hits
+            raise DataError(f"{dataset.name}: no events to evaluate; its share of the dataset is too small")
+        self.dataset, self.events, self.batch = dataset, events, batch
+        self.max_hits, self.max_background = max_hits, max_background
 
     def __len__(self) -> int:
         return (len(self.events) + self.batch - 1) // self.batch
 
     def __getitem__(self, index: Any) -> Batch:
         chosen = self.events[int(index) * self.batch : (int(index) + 1) * self.batch]
-        hits, n_dropped = pad_events(self.dataset, chosen, batch=self.batch, max_hits=self.max_hits)
+        padded = pad_events(
+            self.dataset, chosen, batch=self.batch, max_hits=self.max_hits, max_background=self.max_background
+        )
         event = np.zeros(self.batch, np.int32)
         event[: len(chosen)] = chosen
         is_event = np.arange(self.batch) < len(chosen)
-        return Batch(hits, event, is_event, np.int32(0), np.int32(index), n_dropped)
+        return Batch(padded.hits, event, is_event, np.int32(0), np.int32(index), padded.n_dropped, padded.background)
 
 
 def batches(source: TrainSource | EvaluationSource, *, threads: int, prefetch: int) -> Any:

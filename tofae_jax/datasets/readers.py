@@ -5,17 +5,25 @@ from __future__ import annotations
 import csv
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from tofae_jax.datasets.event_columns import once_per_event, with_event_arrays
 from tofae_jax.datasets.events import DataError, Events
+from tofae_jax.datasets.extras import libraries
+from tofae_jax.datasets.physical import Origin, Tally, Units, check_units
+from tofae_jax.datasets.readers_columns import arrow_table, parquet_table
 from tofae_jax.datasets.readers_csv import csv_events
+from tofae_jax.datasets.readers_hdf5 import hdf5_table
 from tofae_jax.datasets.readers_images import check_images, image_events, images_per_block
-from tofae_jax.datasets.readers_lists import one_line
+from tofae_jax.datasets.readers_lists import HIT_LIST_COLUMNS, one_line
 from tofae_jax.datasets.readers_npz import npy_header, npz_events
+from tofae_jax.datasets.readers_root import root_table
+from tofae_jax.datasets.readers_tables import HitRules, Table, guarded, table_events
 from tofae_jax.datasets.torch_pickle import load_tensors
 from tofae_jax.detector import Detector
 
@@ -32,8 +40,28 @@ _DAMAGE = (  # what the libraries raise for a file that is cut, damaged or of an
 )
 
 
+class _Request(NamedTuple):
+    """What is asked of a reader."""
+
+    path: Path
+    array: str | None
+    tree: str | None
+    chunk_hits: int
+    rules: HitRules
+
+
 def read_events(
-    path: Path, *, detector: Detector, array: str | None = None, chunk_hits: int = 1_000_000
+    path: Path,
+    *,
+    detector: Detector,
+    array: str | None = None,
+    chunk_hits: int = 1_000_000,
+    tree: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    further: Sequence[str] | None = None,
+    units: Units = "pixels",
+    origin: Origin = "edge",
+    tally: Tally | None = None,
 ) -> Iterator[Events]:
     """Events of a file of another program, in its order, in chunks of complete events.
 
@@ -43,33 +71,71 @@ def read_events(
     - `.npz`: a hit list or images, see `npz_events`; `array` names the array to read where there is a choice.
     - `.csv`: a hit list with a header, see `csv_events`.
     - `.pt`: images as one tensor, as PyTorch saves it, of which nothing is run; held in memory as a whole.
+    - `.root`, `.parquet` (`.pq`), `.arrow` (`.feather`), `.h5` (`.hdf5`): a table of one row per event, with lists
+      of hits, or of one row per hit, see `readers_tables`; each needs a library that an extra brings.
 
     A hit list has one row per hit: the event's number, x, y, t. Rows of an event follow each other, and numbers never
-    fall; gaps are fine. Further columns become hit columns of the same name.
+    fall; gaps are fine. Further columns become hit columns of the same name, or event columns if they are called
+    `event.NAME`.
 
-    A chunk has at most `chunk_hits` hits (images: pixels); an event with more stays whole. Memory is bounded by that.
+    A chunk has at most `chunk_hits` hits (images: pixels); an event with more stays whole. Memory is bounded by that,
+    and by what the file itself keeps together: a compressed basket, page, batch or chunk is unpacked as a whole.
     Each chunk has the event column `event`: the event's number in the file (images: its position). A file without
     events gives no chunk.
 
+    Args:
+        path: the file.
+        detector: what the hits have to lie in.
+        array: array of an `.npz` file.
+        chunk_hits: see above.
+        tree: tree of a ROOT file, or group or dataset of records of an HDF5 file; None: the only one there is.
+        columns: names in the table of `event, x, y, t`, where they differ; an empty name of `event` counts the rows.
+        further: further columns of the table to read; None: all that hold numbers.
+        units: of a table's `x, y, t`: pixels and time bins, or `physical`: mm and ns, see `in_pixels`. Hits outside the
+            detector (NaN and negative times too) are an error in pixels; in physical units they are dropped.
+        origin: what physical `x` and `y` are measured from.
+        tally: counts the hits of a table, and those dropped.
+
     Raises `DataError`, when called or when the chunk is read, for whatever is wrong with the file.
     """
+    names = {name: name for name in HIT_LIST_COLUMNS} | dict(columns or {})
+    rules = HitRules(detector, names, further, units, origin, Tally() if tally is None else tally)
+    asked = _Request(path, array, tree, chunk_hits, rules)
+    _check_request(asked)
+    ending = path.suffix.lower()
+    if ending in _READERS:
+        return _READERS[ending](asked)
+    with _naming(path):
+        libraries(ending)
+    return _read_table(asked, _TABLES[ending])
+
+
+def _check_request(asked: _Request) -> None:
+    path, array, tree, chunk_hits, rules = asked
     if chunk_hits < 1:
         raise ValueError(f"chunk_hits must be at least 1, got {chunk_hits}")
+    check_units(rules.units, rules.origin)
+    if unknown := set(rules.names) - set(HIT_LIST_COLUMNS):
+        raise ValueError(f"columns has {', '.join(sorted(unknown))}; {', '.join(HIT_LIST_COLUMNS)} allowed")
     ending = path.suffix.lower()
-    if ending not in _READERS:
+    if ending not in known_formats():
         raise DataError(f"{path}: unknown ending {ending!r}; known are {', '.join(known_formats())}")
     if array is not None and ending != ".npz":
         raise DataError(f"{path}: array {array!r} chosen, but only .npz files have named arrays")
+    if tree is not None and ending not in _WITH_TREES:
+        raise DataError(f"{path}: tree {tree!r} chosen, but only {', '.join(_WITH_TREES)} files have trees or groups")
+    is_renamed = any(name != column for name, column in rules.names.items())
+    if ending in _READERS and (is_renamed or rules.further is not None or rules.units != "pixels"):
+        raise DataError(f"{path}: columns and units can be chosen for {', '.join(_TABLES)} files only")
     if not path.is_file():
         raise DataError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
     if not path.stat().st_size:
         raise DataError(f"{path}: is empty")
-    return _READERS[ending](path, detector, array, chunk_hits)
 
 
 def known_formats() -> tuple[str, ...]:
-    """The file endings that `read_events` knows."""
-    return tuple(sorted(_READERS))
+    """The file endings that `read_events` knows; those at the end need extras."""
+    return tuple(sorted(_READERS)) + tuple(sorted(_TABLES))
 
 
 @contextmanager
@@ -83,17 +149,21 @@ def _naming(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cut, damaged or not a {path.suffix.lower()} file ({one_line(error)})") from error
 
 
-def _read_csv(path: Path, detector: Detector, _array: str | None, chunk_hits: int) -> Iterator[Events]:
+def _read_csv(asked: _Request) -> Iterator[Events]:
+    with _naming(asked.path):
+        chunks = csv_events(asked.path, detector=asked.rules.detector, chunk_hits=asked.chunk_hits)
+        yield from once_per_event(chunks)
+
+
+def _read_npz(asked: _Request) -> Iterator[Events]:
+    path, detector = asked.path, asked.rules.detector
     with _naming(path):
-        yield from csv_events(path, detector=detector, chunk_hits=chunk_hits)
+        chunks = npz_events(path, detector=detector, array=asked.array, chunk_hits=asked.chunk_hits)
+        yield from with_event_arrays(path, chunks)
 
 
-def _read_npz(path: Path, detector: Detector, array: str | None, chunk_hits: int) -> Iterator[Events]:
-    with _naming(path):
-        yield from npz_events(path, detector=detector, array=array, chunk_hits=chunk_hits)
-
-
-def _read_npy(path: Path, detector: Detector, _array: str | None, chunk_hits: int) -> Iterator[Events]:
+def _read_npy(asked: _Request) -> Iterator[Events]:
+    path, detector = asked.path, asked.rules.detector
     with _naming(path):
         # Not np.load, which goes by the content and would take a zip file or, if allowed to, a pickle.
         with path.open("rb") as file:
@@ -101,15 +171,37 @@ def _read_npy(path: Path, detector: Detector, _array: str | None, chunk_hits: in
             start = file.tell()
         check_images(shape, dtype, detector=detector)
         images = np.memmap(path, dtype, "r", start, shape, "F" if is_fortran else "C")
-        yield from _array_events(images, detector, chunk_hits)
+        yield from _array_events(images, detector, asked.chunk_hits)
 
 
-def _read_pt(path: Path, detector: Detector, _array: str | None, chunk_hits: int) -> Iterator[Events]:
-    tensors = list(_tensors(load_tensors(path)))
+def _read_pt(asked: _Request) -> Iterator[Events]:
+    tensors = list(_tensors(load_tensors(asked.path)))
     if len(tensors) != 1:
-        raise DataError(f"{path}: {len(tensors)} tensors; one tensor of images expected")
-    with _naming(path):
-        yield from _array_events(tensors[0], detector, chunk_hits)
+        raise DataError(f"{asked.path}: {len(tensors)} tensors; one tensor of images expected")
+    with _naming(asked.path):
+        yield from _array_events(tensors[0], asked.rules.detector, asked.chunk_hits)
+
+
+def _read_table(asked: _Request, open_table: Callable[[_Request], Table]) -> Iterator[Events]:
+    with _naming(asked.path):
+        (table,) = guarded(open_table(asked) for _ in range(1))
+        yield from table_events(table, asked.rules, chunk_hits=asked.chunk_hits)
+
+
+def _root(asked: _Request) -> Table:
+    return root_table(asked.path, asked.tree, chunk_hits=asked.chunk_hits)
+
+
+def _parquet(asked: _Request) -> Table:
+    return parquet_table(asked.path, chunk_hits=asked.chunk_hits)
+
+
+def _arrow(asked: _Request) -> Table:
+    return arrow_table(asked.path, chunk_hits=asked.chunk_hits)
+
+
+def _hdf5(asked: _Request) -> Table:
+    return hdf5_table(asked.path, asked.tree, x=asked.rules.names["x"], chunk_hits=asked.chunk_hits)
 
 
 def _array_events(images: np.ndarray, detector: Detector, chunk_hits: int) -> Iterator[Events]:
@@ -128,9 +220,19 @@ def _tensors(tree: object) -> Iterator[np.ndarray]:
             yield from _tensors(part)
 
 
-_READERS: dict[str, Callable[[Path, Detector, str | None, int], Iterator[Events]]] = {
+_READERS: dict[str, Callable[[_Request], Iterator[Events]]] = {
     ".csv": _read_csv,
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".pt": _read_pt,
 }
+_TABLES: dict[str, Callable[[_Request], Table]] = {
+    ".root": _root,
+    ".parquet": _parquet,
+    ".pq": _parquet,
+    ".arrow": _arrow,
+    ".feather": _arrow,
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
+}
+_WITH_TREES = (".root", ".h5", ".hdf5")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tofae_jax.datasets.events import DataError
-from tofae_jax.datasets.format import Dataset
+from tofae_jax.datasets.store import EventStore
 
 
-def pixels_and_hits(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def pixels_and_hits(dataset: EventStore) -> tuple[np.ndarray, np.ndarray]:
     """Number of pixels that each event lights, and of its hits, int64[n_events]; hits that share a pixel light one."""
     n_x, n_y, _ = dataset.detector.shape
     pixels, hits = [], []
@@ -32,7 +32,7 @@ def kept_hits(available: np.ndarray, n_kept: tuple[int, int]) -> float:
 
 
 def class_sizes(
-    dataset: Dataset,
+    dataset: EventStore,
     events: np.ndarray,
     *,
     target: str,

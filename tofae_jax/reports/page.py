@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tofae_jax.config import leaves, only_chosen
-from tofae_jax.figures import Drawing, comparison_drawings, run_drawings
+from tofae_jax.figures import Drawing, Say, comparison_drawings, drawn, run_drawings
 from tofae_jax.files import write_text
 from tofae_jax.lineage import duration, family_of, family_tree
 from tofae_jax.plots import style as look
@@ -60,6 +61,14 @@ class Section(NamedTuple):
     pictures: list[Picture]
 
 
+class Viewer(NamedTuple):
+    """Events that the reader can turn: trusted HTML, or a note why they are not there."""
+
+    plotly: str = ""
+    html: str = ""
+    note: str = ""
+
+
 class Told(NamedTuple):
     """What the page says of one run."""
 
@@ -70,23 +79,23 @@ class Told(NamedTuple):
     results: dict[str, list[Cell]]
     """by name of the metric, a cell for each of `OUTPUTS`"""
     n_events: int
+    has_intervals: bool
     sections: list[Section]
     records: dict[str, dict[str, str]]
     """tables of names and values by heading"""
     problems: list[str]
 
 
-def picture(drawing: Drawing) -> Picture:
+def picture(drawing: Drawing, say: Say) -> Picture:
     """Draw a figure for the page; lossless, and smaller than as PNG. What cannot be drawn says why."""
-    try:
-        figure = drawing.draw()
-    except ModuleNotFoundError as error:
-        return Picture(drawing.name, drawing.about, missing=str(error))
+    figure = drawn(drawing, say=say, warn=say)
+    if isinstance(figure, str):
+        return Picture(drawing.name, drawing.about, missing=figure)
     with look.style():
         figure.savefig(buffer := io.BytesIO(), format="webp", pil_kwargs={"lossless": True, "method": 1})
-    return Picture(
-        drawing.name, drawing.about, f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    )
+    width, height = (round(length * CSS_PIXELS_PER_INCH) for length in figure.get_size_inches())
+    source = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return Picture(drawing.name, drawing.about, source, width, height)
 
 
 def _shown(value: Any) -> str:
@@ -115,6 +124,12 @@ def _pairs(tree: Mapping[str, Any]) -> dict[str, str]:
     return {name: _shown(value) for name, value in leaves(tree)}
 
 
+def _joined(first: Any, *others: tuple[str, Any]) -> str:
+    """What is known of these; of the others, in a phrase."""
+    known = [phrase.format(value) for phrase, value in [("{}", first), *others] if value]
+    return ", ".join(known)
+
+
 def _facts(run: SavedRun) -> dict[str, str]:
     record, results = run.record, run.record.results
     data, system = record.data, record.system
@@ -122,14 +137,14 @@ def _facts(run: SavedRun) -> dict[str, str]:
         "started": record.started,
         "ended": record.ended,
         "parent": record.parent_run_id,
-        "model": f"{record.config.get('model', {}).get('name', '-')}, {_shown(results.get('parameters'))} parameters",
+        "model": _joined(record.config.get("model", {}).get("name"), ("{:,} parameters", results.get("parameters"))),
         "data": data.get("path"),
         "events": ", ".join(f"{n:,} {part}" for part, n in data.get("splits", {}).items()),
-        "epochs": f"{_shown(results.get('epochs'))}, best {_shown(results.get('best_epoch'))}",
+        "epochs": _joined(results.get("epochs") or len(run.history), ("best {}", results.get("best_epoch"))),
         "training time": duration(results["training_s"]) if "training_s" in results else None,
         "precision": results.get("precision"),
         "device": ", ".join(system.get("devices", [])),
-        "command": " ".join(record.command),
+        "command": shlex.join(record.command),
     }
     return {name: str(value) for name, value in facts.items() if value}
 
@@ -152,17 +167,16 @@ def _records(run: SavedRun) -> dict[str, dict[str, str]]:
     return {heading: table for heading, table in tables.items() if table}
 
 
-def _sections(drawings: Iterable[Drawing], say: Callable[[str], object]) -> list[Section]:
+def _sections(drawings: Iterable[Drawing], say: Say) -> list[Section]:
     placed: dict[str, list[Picture]] = {heading: [] for heading in SECTIONS}
     for drawing in drawings:
-        say(f"plotting: {drawing.about}")
         for heading, names in SECTIONS.items():
             if any(drawing.name == name or (name.endswith("_") and drawing.name.startswith(name)) for name in names):
-                placed[heading].append(picture(drawing))
+                placed[heading].append(picture(drawing, say))
     return [Section(heading, pictures) for heading, pictures in placed.items() if pictures]
 
 
-def _told(run: SavedRun, drawings: Iterable[Drawing], say: Callable[[str], object]) -> Told:
+def _told(run: SavedRun, drawings: Iterable[Drawing], say: Say) -> Told:
     return Told(
         run_id=run.record.run_id,
         status=run.record.status,
@@ -170,6 +184,7 @@ def _told(run: SavedRun, drawings: Iterable[Drawing], say: Callable[[str], objec
         facts=_facts(run),
         results=_results(run.test),
         n_events=(run.test or {}).get("events", 0),
+        has_intervals=bool((run.test or {}).get("intervals")),
         sections=_sections(drawings, say),
         records=_records(run),
         problems=run.problems,
@@ -200,24 +215,23 @@ def _differing(runs: Sequence[SavedRun]) -> dict[str, list[str]]:
     return {name: values for name, values in rows.items() if len(set(values)) > 1}
 
 
-def _viewer(runs: Sequence[SavedRun]) -> tuple[str, str]:
-    """Plotly and a view of all runs' events; without plotly, nothing and a note."""
+def _viewer(runs: Sequence[SavedRun]) -> Viewer:
+    """A view of all runs' events, if they have any."""
     most = None if len(runs) == 1 else MOST_EVENTS_OF_EACH
     shown = [
         (f"{run.record.run_id}, event {number}" if len(runs) > 1 else f"event {number}", view, run.detector)
         for run in runs
         for number, view in enumerate(run.views[:most], start=1)
     ]
+    if not shown:
+        return Viewer()
     try:
-        script = plotly_script() if shown else ""
+        return Viewer(plotly_script(), event_viewer([entry[:2] for entry in shown], [entry[2] for entry in shown]))
     except ModuleNotFoundError as error:
-        return "", f"No view that can be turned, only the pictures below: {error}"
-    return script, event_viewer([entry[:2] for entry in shown], [entry[2] for entry in shown])
+        return Viewer(note=f"No view that can be turned, only the pictures below: {error}")
 
 
-def render(
-    runs: Sequence[SavedRun], *, with_figures: bool = True, say: Callable[[str], object] = lambda _: None
-) -> str:
+def render(runs: Sequence[SavedRun], *, with_figures: bool = True, say: Say = lambda _: None) -> str:
     """The page of one run, or of several compared and then each; their ids must differ.
 
     Args:
@@ -228,25 +242,21 @@ def render(
     from jinja2 import Environment
 
     several = len(runs) > 1
-    told, script, viewer, pictures = [], "", "", []
-    if with_figures:
-        script, viewer = _viewer(runs)
+    told, pictures = [], []
+    viewer = _viewer(runs) if with_figures else Viewer()
     for run in runs:
         drawings = run_drawings(run) if with_figures else ()
         if several:
             drawings = (drawing for drawing in drawings if drawing.name in OF_EACH_IN_COMPARISON)
         told.append(_told(run, drawings, say))
     if several and with_figures:
-        for drawing in comparison_drawings(runs):
-            say(f"plotting: {drawing.about}")
-            pictures.append(picture(drawing))
+        pictures = [picture(drawing, say) for drawing in comparison_drawings(runs)]
     family = family_of([run.paths.folder for run in runs])
     template = resources.files("tofae_jax.reports").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(
         runs=told,
         outputs=OUTPUTS,
-        plotly=script,
         viewer=viewer,
         comparison={output: _compared(runs, output) for output in ("masked", "direct")} if several else {},
         differing=_differing(runs) if several else {},
@@ -255,8 +265,6 @@ def render(
     )
 
 
-def write_page(
-    path: Path, runs: Sequence[SavedRun], *, with_figures: bool = True, say: Callable[[str], object] = lambda _: None
-) -> Path:
+def write_page(path: Path, runs: Sequence[SavedRun], *, with_figures: bool = True, say: Say = lambda _: None) -> Path:
     """Write the page of the runs, completely or not at all; returns its path."""
     return write_text(path, render(runs, with_figures=with_figures, say=say))

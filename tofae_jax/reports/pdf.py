@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
-from tofae_jax.figures import Drawing
+from tofae_jax.figures import Drawing, Say, drawn
 from tofae_jax.files import replacing
 from tofae_jax.plots import style as look
 
 A4_INCHES = (8.27, 11.69)
 _MARGIN = 0.07
+_FONT = "DejaVu Sans Mono"  # comes with matplotlib
+_REPLACEMENT = "�"
 _LINES_PER_PAGE = 92
 _SIGNS_PER_LINE = 118
 _NO_DATE = {"CreationDate": None}  # the same run gives the same file
 
 
+@cache
+def _known_signs() -> frozenset[int]:
+    return frozenset(get_font(findfont(_FONT)).get_charmap())
+
+
+def _readable(line: str) -> str:
+    """With a replacement for signs that the font does not have, control characters among them."""
+    return "".join(sign if ord(sign) in _known_signs() else _REPLACEMENT for sign in line)
+
+
 def _pages(lines: Iterable[str]) -> Iterator[list[str]]:
     wrapped = [
-        part for line in lines for part in textwrap.wrap(line, _SIGNS_PER_LINE, subsequent_indent="    ") or [""]
+        _readable(part)
+        for line in lines
+        for part in textwrap.wrap(line, _SIGNS_PER_LINE, subsequent_indent="    ") or [""]
     ]
     for start in range(0, len(wrapped), _LINES_PER_PAGE):
         yield wrapped[start : start + _LINES_PER_PAGE]
@@ -36,7 +52,7 @@ def text_page(lines: list[str]) -> Figure:
         _MARGIN,
         1 - _MARGIN / 2,
         "\n".join(lines),
-        family="DejaVu Sans Mono",
+        family=_FONT,
         fontsize=6.5,
         va="top",
         linespacing=1.25,
@@ -45,20 +61,16 @@ def text_page(lines: list[str]) -> Figure:
     return figure
 
 
-def write_pdf(path: Path, text: Iterable[str], drawings: Iterable[Drawing], *, say: Callable[[str], object]) -> Path:
+def write_pdf(path: Path, text: Iterable[str], drawings: Iterable[Drawing], *, say: Say) -> Path:
     """Write pages of text, then a page for each figure, completely or not at all; returns the path.
 
-    `say` is given what is being drawn, and why a figure was left out whose package is not installed.
+    `say` is given what is being drawn, and why a figure was left out.
     """
     with look.style(), replacing(path) as partial, PdfPages(partial, metadata=_NO_DATE) as pages:
         for lines in _pages(text):
             pages.savefig(text_page(lines))
         for drawing in drawings:
-            say(f"plotting: {drawing.about}")
-            try:
-                figure = drawing.draw()
-            except ModuleNotFoundError as error:
-                say(f"left out: {error}")
-                continue
-            pages.savefig(figure)
+            figure = drawn(drawing, say=say, warn=say)
+            if not isinstance(figure, str):
+                pages.savefig(figure)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 import unicodedata
@@ -311,6 +312,7 @@ def write_xlsx(path: str | Path, runs: Sequence[RunNumbers]) -> Path:
     for name, table in zip(names, tables, strict=True):
         _fill_sheet(book.create_sheet(name), table)
     _colour_metrics(book.worksheets[0], results)
+    book.save(buffer := io.BytesIO())  # into a file on a full disk, it leaves a traceback when it is forgotten
     with replacing(path) as partial:
-        book.save(partial)
+        partial.write_bytes(buffer.getvalue())
     return path

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from tofae_jax.config import PlotMode, leaves, only_chosen
-from tofae_jax.figures import Drawing, comparison_drawings, deliver_all, run_drawings
+from tofae_jax.figures import Drawing, Say, comparison_drawings, deliver_all, run_drawings
+from tofae_jax.files import writable_folder
 from tofae_jax.lineage import run_folders
+from tofae_jax.plots.frame import check_choice
 from tofae_jax.progress import outputs_table
-from tofae_jax.reports.page import write_page
+from tofae_jax.reports.page import OUTPUTS, write_page
 from tofae_jax.reports.pdf import write_pdf
 from tofae_jax.reports.tables import RunNumbers, write_csv, write_history_csv, write_xlsx
 from tofae_jax.runs import RunError
 from tofae_jax.saved import SavedRun, read_saved
 
-Say = Callable[[str], object]
 ENDINGS = {"out": ".html", "pdf": ".pdf", "csv": ".csv", "history_csv": ".csv", "xlsx": ".xlsx"}
 COMPARISON = "comparison.html"
+_LONGEST_NAME = 100  # of a folder, in signs; systems allow 255 bytes
 
 
 class Wanted(NamedTuple):
@@ -48,21 +52,29 @@ def read_runs(places: Sequence[str | Path]) -> list[SavedRun]:
     return sorted(found.values(), key=lambda run: (run.record.started, run.record.run_id))
 
 
-def check_wanted(wanted: Wanted, *, overwrite: bool) -> None:
-    """ValueError for a file of another ending, or that is there and must not be replaced."""
-    for name, ending in ENDINGS.items():
-        path: Path | None = getattr(wanted, name)
+def check_wanted(wanted: Wanted, *, mode: PlotMode, overwrite: bool) -> None:
+    """ValueError for a file of another ending, named twice, that is there and must not be replaced, or for no mode."""
+    check_choice("plot mode", mode, PlotMode)
+    figures = {"show": ("out", "pdf", "png"), "none": ("pdf", "png")}.get(mode, ())
+    seen: dict[Path, str] = {}
+    for name, path in wanted._asdict().items():
         if path is None:
             continue
-        option = name.replace("_", "-")
-        if path.suffix.lower() != ending:
-            raise ValueError(f"--{option} {path}: must end in {ending}")
+        option = f"--{name.replace('_', '-')}"
+        if name in figures:
+            raise ValueError(f"{option} {path}: not written with --plots {mode}; use --plots save or both")
+        if (other := seen.setdefault(path.resolve(), option)) != option:
+            raise ValueError(f"{option} {path}: {other} is written there")
+        if name == "png":
+            if path.exists() and not path.is_dir():
+                raise ValueError(f"{option} {path}: not a folder")
+            continue
+        if path.suffix.lower() != ENDINGS[name]:
+            raise ValueError(f"{option} {path}: must end in {ENDINGS[name]}")
         if path.is_dir():
-            raise ValueError(f"--{option} {path}: is a folder")
+            raise ValueError(f"{option} {path}: is a folder")
         if path.exists() and not overwrite:
-            raise ValueError(f"--{option} {path}: there already; --overwrite replaces it")
-    if wanted.png is not None and wanted.png.exists() and not wanted.png.is_dir():
-        raise ValueError(f"--png {wanted.png}: not a folder")
+            raise ValueError(f"{option} {path}: there already; --overwrite replaces it")
 
 
 def numbers(run: SavedRun) -> RunNumbers:
@@ -87,7 +99,7 @@ def _text(runs: Sequence[SavedRun]) -> Iterator[str]:
         yield f"started {record.started}, ended {record.ended or '-'}"
         yield from (f"could not be read: {problem}" for problem in run.problems)
         yield ""
-        if run.test is not None:
+        if run.test is not None and all(run.test.get(output) for output in OUTPUTS):
             yield from outputs_table(run.test).splitlines()
             yield ""
         for heading, tree in (("settings", only_chosen(record.config)), ("data", record.data)):
@@ -105,14 +117,51 @@ def _drawings(runs: Sequence[SavedRun]) -> Iterator[Drawing]:
             yield drawing._replace(about=f"{run.record.run_id}: {drawing.about}") if several else drawing
 
 
-def _write_figures(folder: Path, runs: Sequence[SavedRun], mode: PlotMode, say: Say) -> list[Path]:
+def _figure_folders(folder: Path, runs: Sequence[SavedRun]) -> list[tuple[Path, list[Drawing]]]:
     """Figures of one run into the folder; of several, each run's into one of its own."""
     if len(runs) == 1:
-        return deliver_all(run_drawings(runs[0]), folder, mode, say=say)
-    saved = deliver_all(comparison_drawings(runs), folder, mode, say=say)
-    for run in runs:
-        saved += deliver_all(run_drawings(run), folder / run.record.run_id, mode, say=say)
-    return saved
+        return [(folder, list(run_drawings(runs[0])))]
+    places = [(folder, list(comparison_drawings(runs)))]
+    for number, run in enumerate(runs, start=1):
+        # an id may be any text; a folder's name may not
+        name = re.sub(r"[^\w.-]+|^[.]+", "_", run.record.run_id)
+        name = name if name == run.record.run_id and len(name) <= _LONGEST_NAME else f"{number}_{name[:_LONGEST_NAME]}"
+        places.append((folder / name, list(run_drawings(run))))
+    return places
+
+
+def _check_figures(places: list[tuple[Path, list[Drawing]]]) -> None:
+    """ValueError where a figure is there already."""
+    for folder, drawings in places:
+        for drawing in drawings:
+            if (path := folder / f"{drawing.name}.png").exists():
+                raise ValueError(f"--png {folder}: holds {path.name} already; --overwrite replaces it")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[Path]:
+    """An OSError from within says what could not be written, as the user called it."""
+    try:
+        yield path
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _check_place(path: Path, *, hint: str) -> None:
+    try:
+        writable_folder(path.parent)
+    except ValueError as error:
+        raise ValueError(f"{error}{hint}") from None
+
+
+def _write_tables(wanted: Wanted, rows: Sequence[RunNumbers]) -> list[Path]:
+    writers = {"csv": write_csv, "history_csv": write_history_csv, "xlsx": write_xlsx}
+    written = []
+    for name, write in writers.items():
+        if (wanted_path := getattr(wanted, name)) is not None:
+            with _naming(wanted_path) as path:
+                written.append(write(path, rows))
+    return written
 
 
 def write_report(
@@ -131,25 +180,33 @@ def write_report(
         mode: `save`: files; `show`: the figures in windows, and no files but tables; `both`; `none`: files, and no
             figure in the page.
         overwrite: replace files that are there. The page at its usual place always is.
-        say: is given what is being made.
+        say: is given what is being made, and what went wrong with a part of it.
+
+    Raises ValueError for what cannot be written or read, before anything is drawn.
     """
-    check_wanted(wanted, overwrite=overwrite)
-    if mode == "none" and (wanted.png or wanted.pdf):
-        raise ValueError("--plots none: makes no figures, so there is nothing for --png and --pdf")
+    check_wanted(wanted, mode=mode, overwrite=overwrite)
     runs = read_runs(places)
+    usual = runs[0].paths.report if len(runs) == 1 else runs[0].paths.folder.parent / COMPARISON
+    if mode != "show":
+        wanted = wanted._replace(out=wanted.out or usual)
+    figures = _figure_folders(wanted.png, runs) if wanted.png is not None else []
+    if not overwrite:
+        _check_figures(figures)
+    for name, path in wanted._asdict().items():
+        if path is not None:
+            _check_place(path, hint="; name another file with --out" if name == "out" and path == usual else "")
     for problem in (problem for run in runs for problem in run.problems):
         say(f"warning: {problem}")
-    rows = [numbers(run) for run in runs]
-    writers = {"csv": write_csv, "history_csv": write_history_csv, "xlsx": write_xlsx}
-    written = [write(path, rows) for name, write in writers.items() if (path := getattr(wanted, name)) is not None]
+    written = _write_tables(wanted, [numbers(run) for run in runs])
     if mode in ("show", "both"):
-        _write_figures(Path(), runs, "show", say)
-    if mode == "show":
-        return written
-    usual = runs[0].paths.report if len(runs) == 1 else runs[0].paths.folder.parent / COMPARISON
-    written.append(write_page(wanted.out or usual, runs, with_figures=mode != "none", say=say))
+        deliver_all(_drawings(runs), Path(), "show", say=say)
+    if wanted.out is not None:
+        with _naming(wanted.out) as path:
+            written.append(write_page(path, runs, with_figures=mode != "none", say=say))
     if wanted.pdf is not None:
-        written.append(write_pdf(wanted.pdf, _text(runs), _drawings(runs), say=say))
-    if wanted.png is not None:
-        written += _write_figures(wanted.png, runs, "save", say)
+        with _naming(wanted.pdf) as path:
+            written.append(write_pdf(path, _text(runs), _drawings(runs), say=say))
+    for folder, drawings in figures:
+        with _naming(folder):
+            written += deliver_all(drawings, folder, "save", say=say)
     return written

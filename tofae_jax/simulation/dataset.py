@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tofae_jax.datasets.format import Dataset, write_dataset
 from tofae_jax.detector import Detector
-from tofae_jax.simulation.patterns import ANYWHERE, Origin, simulate_patterns
+from tofae_jax.simulation.mixtures import simulate_patterns
+from tofae_jax.simulation.patterns import ANYWHERE, Origin
 
 GENERATOR = "tofae_jax.simulation.patterns"  # in the provenance of a dataset; its column `pattern` counts in PATTERNS
 

@@ -1,0 +1,144 @@
+"""HDF5 files of other programs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+h5py = pytest.importorskip("h5py")
+
+from hit_files import COUNTS, ROWS, check_refused, columns_of, read, rows_of, write  # noqa: E402
+
+from tofae_jax.datasets.events import Events  # noqa: E402
+
+OFFSETS = np.append(0, np.cumsum(COUNTS))
+HITS = {name: ROWS[:, axis + 1] for axis, name in enumerate("xyt")}
+RECORDS = np.dtype([("event", "<i8"), ("x", "<i2"), ("y", ">i4"), ("t", "<f4"), ("score", ">f4"), ("name", "S3")])
+
+
+def write_group(path: Path, group: str = "/", **datasets) -> Path:
+    with h5py.File(path, "a") as file:
+        for name, values in datasets.items():
+            file[f"{group}/{name}"] = values
+    return path
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"chunks": (2,), "compression": "gzip"}, {"chunks": (4,), "compression": "lzf"}]
+)
+def test_records(tmp_path, options):
+    records = np.zeros(6, RECORDS)
+    for name, values in columns_of(ROWS).items():
+        records[name] = values
+    records["score"] = np.arange(6) / 8
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file.create_dataset("deep/hits", data=records, **options)
+    events = read(tmp_path / "a.hdf5", chunk_hits=3)
+    assert np.array_equal(rows_of(events), ROWS)
+    assert {name: values.dtype.str for name, values in events.hit_columns.items()} == {"score": "<f4"}
+    assert events.hit_columns["score"].tolist() == (np.arange(6) / 8).tolist()
+    check_refused(tmp_path / "a.hdf5", "group deep/hits: no column 'z' for x; it has event, x, y", columns={"x": "z"})
+
+
+def test_groups_are_chosen_by_name(tmp_path):
+    path = write_group(tmp_path / "a.h5", "one", **columns_of(ROWS))
+    assert np.array_equal(rows_of(read(path)), ROWS)
+    write_group(path, "deep/two", **columns_of(ROWS[:3]))
+    check_refused(path, "2 groups of datasets; choose one with --tree: deep/two, one")
+    check_refused(path, "no group 'three' with 1-D datasets; it has deep/two, one", tree="three")
+    check_refused(path, "no group 'deep' with 1-D datasets; it has", tree="deep")
+    for name in ("deep/two", "/deep/two/"):
+        assert np.array_equal(rows_of(read(path, tree=name)), ROWS[:3])
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["image"] = np.zeros((3, 4))
+    check_refused(tmp_path / "b.h5", "no group with 1-D datasets, and no dataset of records")
+
+
+def test_lengths_tell_what_a_dataset_is_about(tmp_path):
+    path = write_group(
+        tmp_path / "a.h5",
+        **HITS,
+        offsets=OFFSETS,
+        event=[2, 5, 9],
+        score=np.arange(6.0),
+        weight=[1, 2, 3],
+        other=[1, 2],
+    )
+    for chunk_hits in (1, 3, 1000):
+        events = read(path, chunk_hits=chunk_hits)
+        assert np.array_equal(rows_of(events), ROWS)
+        assert list(events.hit_columns) == ["score"]
+        assert events.event_columns["weight"].tolist() == [1, 2, 3]
+        assert "other" not in events.event_columns
+    path = write_group(tmp_path / "b.h5", **columns_of(ROWS), offsets=OFFSETS)
+    assert np.array_equal(rows_of(read(path)), ROWS)
+    check_refused(path, "column offsets is of type int64 and has 4 values, not 6", further=["offsets"])
+
+
+def test_as_many_events_as_hits(tmp_path):
+    """Then lengths do not tell, but what we write says it."""
+    events = Events(
+        np.ones((3, 3), np.int16),
+        np.array([0, 0, 3, 3]),
+        {"score": np.arange(3.0)},
+        {"event": np.arange(3), "p": np.ones(3)},
+    )
+    found = read(write(tmp_path / "a.h5", events))
+    assert list(found.hit_columns) == ["score"]
+    assert sorted(found.event_columns) == ["event", "p"]
+    assert found.counts.tolist() == [0, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "words"),
+    [
+        ([0, 2, 3, 5], "dataset offsets has to rise from 0 to 6"),
+        ([1, 2, 3, 6], "dataset offsets has to rise"),
+        ([0, 3, 2, 6], "dataset offsets has to rise"),
+        ([0, 2, 99, 6], "dataset offsets has to rise"),
+        ([0.0, 2.0, 3.0, 6.0], r"dataset offsets is of float64\[4\]; offsets are integers, one or more"),
+        (np.zeros(0, int), r"dataset offsets is of int64\[0\]"),
+    ],
+)
+def test_bad_offsets(tmp_path, offsets, words):
+    check_refused(write_group(tmp_path / "a.h5", **HITS, offsets=offsets), words)
+
+
+def test_wrong_types_and_lengths(tmp_path):
+    path = write_group(tmp_path / "a.h5", **{**columns_of(ROWS), "y": np.array([b"a"] * 6)})
+    check_refused(path, r"column y is of type \|S1; integers or floats expected")
+    path = write_group(tmp_path / "b.h5", **{**columns_of(ROWS), "y": ROWS[:4, 2]})
+    check_refused(path, "column y is of type int64 and has 4 values, not 6 as there are hits")
+    path = write_group(tmp_path / "c.h5", **columns_of(ROWS), note=np.array([b"a"] * 6), flag=ROWS[:, 1] > 0)
+    assert list(read(path).hit_columns) == ["flag"]
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        for name, values in HITS.items():
+            ragged = file.create_dataset(name, (3,), h5py.vlen_dtype(np.int32))
+            for row in range(3):
+                ragged[row] = values[:row]
+    check_refused(tmp_path / "d.h5", "column .* is of type object; integers or floats expected|no column 'event'")
+
+
+def test_links_are_not_followed(tmp_path):
+    write_group(tmp_path / "other.h5", **columns_of(ROWS))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in columns_of(ROWS):
+            file[name] = h5py.ExternalLink("other.h5", name)
+    check_refused(tmp_path / "a.h5", "no group with 1-D datasets")
+
+
+def test_what_is_written_is_plain(tmp_path):
+    events = Events(
+        ROWS[:, 1:].astype(np.int16), OFFSETS, {"score": np.zeros(6, np.float32)}, {"event": np.array([2, 5, 9])}
+    )
+    with h5py.File(write(tmp_path / "a.h5", events)) as file:
+        group = file["events"]
+        assert sorted(group) == ["event", "offsets", "score", "t", "x", "y"]
+        assert group["offsets"][:].tolist() == OFFSETS.tolist()
+        assert group["x"].dtype == np.int16
+        assert group["event"].attrs["per"] == "event"
+        assert group["score"].compression == "gzip"
+    for name in ("offsets", "track_offsets"):
+        with pytest.raises(ValueError, match=f"column '{name}' cannot be written under this name"):
+            write(tmp_path / "b.h5", events._replace(hit_columns={name: np.zeros(6)}))
+    assert not (tmp_path / "b.h5").exists()

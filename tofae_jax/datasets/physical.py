@@ -1,0 +1,68 @@
+"""Hits measured in mm and ns as pixels and time bins; what falls outside the detector is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from tofae_jax.detector import Detector
+
+Units = Literal["pixels", "physical"]
+Origin = Literal["edge", "centre"]
+
+
+@dataclass
+class Tally:
+    """Counts hits while a file is read."""
+
+    n_hits: int = 0
+    """hits in the file, as far as it has been read"""
+    n_outside: int = 0
+    """those that were dropped because they lie outside the detector"""
+
+    def __str__(self) -> str:
+        return f"{self.n_outside} of {self.n_hits} hits outside the detector, dropped"
+
+
+def check_units(units: str, origin: str) -> None:
+    """ValueError for a name that is none of the known ones, and for an origin that would have no effect."""
+    for name, value, allowed in (("units", units, get_args(Units)), ("origin", origin, get_args(Origin))):
+        if value not in allowed:
+            raise ValueError(f"{name} = {value!r}: {' or '.join(allowed)} allowed")
+    if origin != "edge" and units == "pixels":
+        raise ValueError(f"origin = {origin!r}: only for units 'physical'; pixels count from the edge")
+
+
+def in_pixels(
+    columns: Mapping[str, np.ndarray], *, detector: Detector, origin: Origin
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Pixels and time bins of the hits inside the detector, and which hits those are (bool[n_hits]).
+
+    Pixel `floor(n · mm / length)` for `x` and `y`, where a centred origin adds half a length first; time bin
+    `floor(n · ns / window) + 1`. Multiplying first keeps edges such as 3 · 25 ps, which no float holds exactly, in the
+    bin that they begin. A hit is inside where all three lie in `0 <= value < length`; NaN and infinity are outside.
+
+    Args:
+        columns: `x` and `y` in mm, `t` in ns, and any others; all [n_hits].
+        detector: lengths and numbers of pixels.
+        origin: what `x` and `y` are measured from; `t` counts from the start of the window.
+
+    Returns:
+        All columns at the hits inside, with `x, y, t` as int16; and the marks.
+    """
+    shift = 0.5 if origin == "centre" else 0.0
+    lengths = {"x": detector.width_mm, "y": detector.height_mm, "t": detector.window_ns}
+    shifts = {"x": shift, "y": shift, "t": 0.0}
+    places = {}
+    is_inside = np.ones(len(columns["x"]), bool)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for (name, length), n in zip(lengths.items(), detector.shape, strict=True):
+            places[name] = (columns[name].astype(np.float64) + shifts[name] * length) * n / length
+            is_inside &= (places[name] >= 0) & (places[name] < n)
+    found = {name: values[is_inside] for name, values in columns.items()}
+    for name, first in (("x", 0), ("y", 0), ("t", 1)):
+        found[name] = (np.floor(places[name][is_inside]) + first).astype(np.int16)
+    return found, is_inside

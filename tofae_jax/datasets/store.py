@@ -1,0 +1,62 @@
+"""Where events come from: a dataset on disk, or a simulation that makes them when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from tofae_jax.datasets.events import Events
+from tofae_jax.detector import Detector
+
+ORIGIN = "origin"
+"""hit column that tells signal (0) from what was there besides"""
+
+
+@runtime_checkable
+class EventStore(Protocol):
+    """Events by number, 0 to `len(store) - 1`."""
+
+    @property
+    def name(self) -> str:
+        """For people: the dataset's path, or what is simulated."""
+        ...
+
+    @property
+    def detector(self) -> Detector:
+        """Shape and scale of the detector."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of all that decides the events."""
+        ...
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How the events came to be, as JSON values."""
+        ...
+
+    @property
+    def has_origins(self) -> bool:
+        """Whether the hits have a column `origin`, so that some may be background."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def events(self, start: int = 0, stop: int | None = None) -> Iterator[Events]:
+        """Events `start` to `stop - 1` in order, in parts."""
+        ...
+
+    def hits_of_each(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Hits of each event, int16[n, 3], and their origins, or None where all are signal."""
+        ...
+
+    def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:
+        """Values of an event column; None where there is no such column."""
+        ...
+
+    def anew(self, events: np.ndarray, epoch: int) -> np.ndarray:
+        """Which events an epoch, from 0, trains on in place of these: the same, or fresh ones where they never end."""
+        ...

@@ -1,0 +1,95 @@
+"""Simulations by name, from their settings: written into a dataset, or made as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tofae_jax.config import Config, LhcbTorchConfig, SimulateConfig, as_range, parse_mixture, to_tree
+from tofae_jax.config.sections import LHCB_TORCH
+from tofae_jax.datasets.events import Events
+from tofae_jax.datasets.format import Dataset, write_dataset
+from tofae_jax.detector import Detector
+from tofae_jax.simulation.dataset import simulated_dataset
+from tofae_jax.simulation.endless import SimulatedEvents, numbered_patterns
+from tofae_jax.simulation.lhcb_torch import BackgroundSettings, ModuleSettings
+from tofae_jax.simulation.module_events import ModuleEvents
+from tofae_jax.simulation.patterns import ANYWHERE, Origin
+
+MODULE_GENERATOR = "tofae_jax.simulation.lhcb_torch"
+CHUNK_EVENTS = 1024
+
+
+def module_events(config: LhcbTorchConfig, *, detector: Detector, tracks: tuple[int, int], seed: int) -> ModuleEvents:
+    """The simulated module; ValueError naming a setting that is not allowed."""
+    events = ModuleEvents(
+        detector=detector,
+        settings=ModuleSettings(**msgspec.structs.asdict(config.module), n_tracks=tracks),
+        backgrounds=BackgroundSettings(**msgspec.structs.asdict(config.background)),
+        photons=config.photons,
+        seed=seed,
+    )
+    events.check()
+    return events
+
+
+def _module_provenance(simulate: SimulateConfig) -> dict[str, Any]:
+    return {
+        "generator": MODULE_GENERATOR,
+        "pattern": LHCB_TORCH,
+        "tracks": list(as_range(simulate.tracks)),
+        "seed": simulate.seed,
+        **to_tree(simulate.lhcb_torch),
+    }
+
+
+def write_simulation(
+    path: str, simulate: SimulateConfig, *, detector: Detector, origin: Origin = ANYWHERE, overwrite: bool = False
+) -> Dataset:
+    """Simulate a dataset, and open it; `origin` is for toy patterns alone, and ValueError for others."""
+    tracks = as_range(simulate.tracks)
+    if simulate.pattern.strip() != LHCB_TORCH:
+        return simulated_dataset(
+            path,
+            detector=detector,
+            weights=parse_mixture(simulate.pattern),
+            n_events=simulate.events,
+            tracks=tracks,
+            seed=simulate.seed,
+            origin=origin,
+            overwrite=overwrite,
+        )
+    if origin != ANYWHERE:
+        raise ValueError(f"origin: pattern {LHCB_TORCH} has none; its tracks are set by lhcb-torch.module")
+    source = module_events(simulate.lhcb_torch, detector=detector, tracks=tracks, seed=simulate.seed)
+
+    def parts() -> Iterator[Events]:
+        for start in range(0, simulate.events, CHUNK_EVENTS):
+            yield source.draw(np.arange(start, min(start + CHUNK_EVENTS, simulate.events)))[0]
+
+    provenance = _module_provenance(simulate) | {"events": simulate.events}
+    return write_dataset(path, parts(), detector=detector, provenance=provenance, overwrite=overwrite)
+
+
+def simulated_events(config: Config) -> SimulatedEvents:
+    """The events of `data.simulate`, made as they are asked for."""
+    simulate, detector = config.data.simulate, config.detector
+    tracks = as_range(simulate.tracks)
+    if simulate.pattern.strip() == LHCB_TORCH:
+        source = module_events(simulate.lhcb_torch, detector=detector, tracks=tracks, seed=simulate.seed)
+        provenance = _module_provenance(simulate)
+
+        def draw(numbers: np.ndarray) -> Events:
+            return source.draw(numbers)[0]
+    else:
+        weights = parse_mixture(simulate.pattern)
+        of_numbers = numbered_patterns(simulate.seed, detector=detector, weights=weights, n_tracks=tracks)
+
+        def draw(numbers: np.ndarray) -> Events:
+            return of_numbers(numbers)
+
+        provenance = {"pattern": weights, "tracks": list(tracks), "seed": simulate.seed}
+    return SimulatedEvents(draw, n_events=simulate.events, detector=detector, provenance=provenance)

@@ -1,0 +1,103 @@
+"""Simulated events without a dataset: made when they are asked for, new ones in every epoch, the same by the seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tofae_jax.datasets.events import Events, concatenate, slice_events
+from tofae_jax.datasets.store import ORIGIN
+from tofae_jax.detector import Detector
+from tofae_jax.simulation.mixtures import BLOCK_EVENTS, block_drawer
+
+CHUNK_EVENTS = 1000
+MOST_BLOCKS = 64  # kept: an epoch of as many thousand events in any order draws each block once
+MOST_EVENTS = 2**31 - 1  # event numbers of a batch are int32
+
+
+def numbered_patterns(
+    seed: int, *, detector: Detector, weights: Mapping[str, float], n_tracks: tuple[int, int] = (1, 1)
+) -> Callable[[np.ndarray], Events]:
+    """What gives the events of any numbers of the list that `simulate_patterns` begins; ValueError as there."""
+    block_of = lru_cache(maxsize=MOST_BLOCKS)(block_drawer(seed, detector=detector, weights=weights, n_tracks=n_tracks))
+
+    def draw(numbers: np.ndarray) -> Events:
+        blocks, places = np.divmod(np.asarray(numbers, np.int64), BLOCK_EVENTS)
+        pairs = zip(blocks.tolist(), places.tolist(), strict=True)
+        return concatenate(slice_events(block_of(block), place, place + 1) for block, place in pairs)
+
+    return draw
+
+
+class SimulatedEvents:
+    """An `EventStore` whose events 0 to n - 1 stay, for validation and test, and from n on are new in every epoch."""
+
+    def __init__(
+        self,
+        draw: Callable[[np.ndarray], Events],
+        *,
+        n_events: int,
+        detector: Detector,
+        provenance: Mapping[str, Any],
+    ) -> None:
+        """Events as `draw` makes them from their numbers; `provenance` must hold all that decides them."""
+        self._draw, self._n_events, self._detector = draw, n_events, detector
+        self._provenance = dict(provenance)
+
+    def __len__(self) -> int:
+        return self._n_events
+
+    @property
+    def name(self) -> str:
+        """What is simulated."""
+        return f"simulated {self._provenance.get('pattern', 'events')}"
+
+    @property
+    def detector(self) -> Detector:
+        """Shape and scale of the detector."""
+        return self._detector
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How the events come to be."""
+        return self._provenance
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of all that decides the events."""
+        all_of_it = msgspec.json.encode((self._provenance, self._detector, self._n_events), order="sorted")
+        return hashlib.sha256(all_of_it).hexdigest()[:16]
+
+    @property
+    def has_origins(self) -> bool:
+        """Whether some hits may be background."""
+        return ORIGIN in self._draw(np.zeros(1, np.int64)).hit_columns
+
+    def events(self, start: int = 0, stop: int | None = None) -> Iterator[Events]:
+        """Events `start` to `stop - 1` in order, in parts."""
+        stop = len(self) if stop is None else stop
+        for first in range(start, stop, CHUNK_EVENTS):
+            yield self._draw(np.arange(first, min(first + CHUNK_EVENTS, stop)))
+
+    def hits_of_each(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Hits of each event and their origins."""
+        drawn = self._draw(np.asarray(events, np.int64))
+        for index in range(drawn.n_events):
+            event = slice_events(drawn, index, index + 1)
+            yield event.hits, event.hit_columns.get(ORIGIN)
+
+    def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:
+        """Values of an event column; None where there is no such column."""
+        return self._draw(np.asarray(events, np.int64)).event_columns.get(name)
+
+    def anew(self, events: np.ndarray, epoch: int) -> np.ndarray:
+        """Events that no other epoch has, nor validation and test."""
+        numbers = np.asarray(events, np.int64) + (epoch + 1) * len(self)
+        if len(numbers) and numbers.max() > MOST_EVENTS:
+            raise ValueError(f"epoch {epoch + 1}: the simulation has no more than {MOST_EVENTS} events")
+        return numbers
