@@ -22,11 +22,12 @@ from test_resume import (  # noqa: F401 (fixtures)
 )
 from test_saved import change, make_run
 
-from tofae_jax import cli, figures, training
+from tofae_jax import cli, figures, outcome, training
 from tofae_jax.datasets.predecessor_checkpoint import read_predecessor_checkpoint
 from tofae_jax.detector import Detector
 from tofae_jax.figures import EVENT_FIGURES
 from tofae_jax.plots import interactive
+from tofae_jax.plots import style as look
 from tofae_jax.predecessor_run import predecessor_run
 from tofae_jax.reports import page
 from tofae_jax.tracking import read_history
@@ -49,11 +50,18 @@ def refused(capsys, *words, code=2):
     return line
 
 
+def coarse(patch):
+    """Few and coarse figures, which take a third of the time."""
+    patch.setattr(outcome, "N_VIEWS", 2)
+    patch.setitem(look._SETTINGS, "figure.dpi", 60)
+
+
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):  # noqa: F811
     """A real run with all its figures, whose data are gone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        coarse(patch)
         shutil.copytree("d", "gone")
         train = {"plots": "save", "plots_every": 1, "epochs": 2}
         settings = config(train=train, data={"path": "gone"}, instruments={"timer": True})
@@ -68,7 +76,9 @@ def alone(trained, tmp_path_factory):
     place = tmp_path_factory.mktemp("alone")
     copy = place / trained.folder.name
     shutil.copytree(trained.folder, copy, ignore=shutil.ignore_patterns("checkpoints", "*.png"))
-    assert report(copy, "--png", place / "png") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        coarse(patch)
+        assert report(copy, "--png", place / "png") == 0
     return copy / "report.html"
 
 
