@@ -422,7 +422,7 @@ def test_denoise_agrees_with_evaluation(trained, capsys):
     kept = denoise(capsys, run, "seen.csv", "kept.csv", "--overwrite")
     assert kept["hits_kept"] == report["hits_kept"]
     assert len(columns("kept.csv")["x"]) == report["hits_kept"]
-    assert list(columns("kept.csv")) == ["event", "x", "y", "t", "score"]
+    assert list(columns("kept.csv")) == ["event", "x", "y", "t", "is_signal", "score"]  # what the input knew goes along
 
 
 def columns(path):
