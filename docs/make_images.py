@@ -1,6 +1,6 @@
-"""Draws the images of the README from a run: `python docs/make_images.py runs/ID`.
+"""Draws the images of the README, from a run and from a simulated track: `python docs/make_images.py runs/ID`.
 
-Those that are here come from the demo: `python -m tofae_jax train`.
+Those that are here come from a run of the demo: `python -m tofae_jax train`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ import argparse
 import io
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from tofae_jax import plots
+from tofae_jax.detector import Detector
 from tofae_jax.files import replacing
 from tofae_jax.saved import read_saved
+from tofae_jax.simulation.lhcb_torch import BackgroundSettings, ModuleSettings
+from tofae_jax.simulation.module_events import ModuleEvents
 
 HERE = Path(__file__).resolve().parent
 COLOURS = 255  # of a palette: a figure has few, and its file is a third as large
@@ -30,6 +34,19 @@ def write_image(figure: Figure, path: Path) -> Path:
     return path
 
 
+def simulated_track() -> Figure:
+    """Photons of the first track of the simulated TORCH module that is far enough from its middle to show all bands."""
+    settings = ModuleSettings(x_mm=(-150, -150), y_mm=(100, 100), slope_x=(0, 0), slope_y=(0, 0), momentum_gev=(6, 6))
+    module = ModuleEvents(Detector(), settings, BackgroundSettings(n_other_tracks=0, n_dark=0, n_hot=0))
+    events, _ = module.draw(np.zeros(1, np.int64))
+    return plots.photon_bands(
+        events.hits,
+        events.hit_columns["is_reflected"],
+        detector=module.detector,
+        row_angles_rad=settings.theta_z_rad,
+    )
+
+
 def main() -> None:
     """Draw them all."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -43,7 +60,7 @@ def main() -> None:
     for name, figure in {
         "event_stages": plots.stage_panels(view, detector=run.detector),
         "event_3d": plots.event_3d(view, detector=run.detector),
-        "curves": plots.training_curves(run.history),
+        "lhcb_torch": simulated_track(),
     }.items():
         print(write_image(figure, arguments.out / f"{name}.png"))
 

@@ -1,6 +1,7 @@
 """Set up before anything of the package is imported: types and shapes are checked at run time, programs are cached."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,6 +21,11 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+import tofae_jax.metrics  # noqa: F401
+
+# every run ends with confidence intervals, and where types are checked at run time a thousand resamples take seconds
+sys.modules["tofae_jax.metrics.intervals"].N_RESAMPLES = 50
 
 settings.register_profile(
     "tofae_jax", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]

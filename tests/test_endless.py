@@ -193,6 +193,5 @@ def test_a_run_without_a_dataset_goes_on_and_is_evaluated(tmp_path, monkeypatch)
     assert one[0]["validation"]["counts"]["noise_hits"] > 0
     result = evaluate_run(whole.folder)
     assert (result["split"], result["data"]) == ("test", "simulated lhcb_torch")
-    assert result["masked"] == evaluate_run(begun.folder)["masked"]
     assert not (tmp_path / "data").exists()
     assert settings_of(whole.folder).data.source == "simulate"

@@ -1,6 +1,7 @@
 """Confidence intervals: as wide as theory says, about the number itself; and single events that add up to all."""
 
 import math
+import sys
 
 import jax
 import numpy as np
@@ -17,6 +18,11 @@ from tofae_jax.simulation.dataset import simulated_dataset
 
 HITS = 30
 QUANTILE = 1.959964  # of the normal distribution, two-sided 95 %
+
+
+@pytest.fixture(autouse=True)
+def as_many_resamples_as_ever(monkeypatch):
+    monkeypatch.setattr(sys.modules["tofae_jax.metrics.intervals"], "N_RESAMPLES", 1000)
 
 
 def events(found, *, of=HITS, loss=None, noise=10, noise_left=2, **image):

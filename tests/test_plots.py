@@ -420,3 +420,20 @@ def test_plots_know_nothing_of_training():
         assert not [name for name in names if name.startswith("tofae_jax") and not name.startswith(allowed)], file
         at_import = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         assert not [line for line in at_import if "pyplot" in line], file
+
+
+@pytest.mark.parametrize("units", ["physical", "pixels"])
+def test_photon_bands_are_told_apart(units):
+    hits = np.array([[0, 0, 1], [8, 6, 40], [4, 3, 20]], np.int16)
+    figure = plots.photon_bands(
+        hits, [False, True, True], detector=SMALL, units=units, row_angles_rad=(0.45, 0.95), title="$x_{"
+    )
+    _, tx, _, angles = figure.axes
+    assert [len(part.get_offsets()) for part in tx.collections] == [1, 2]
+    assert angles.get_ylim() == (0.45, 0.95)
+    expected = [[0.025, 1.0]] if units == "physical" else [[1, 0]]
+    np.testing.assert_allclose(np.asarray(tx.collections[0].get_offsets()), expected)
+    assert len(np.unique(pixels(figure))) > 10
+    assert texts(plots.photon_bands(NO_HITS, [], detector=SMALL)) == ["no hits"] * 3
+    with pytest.raises(ValueError, match=r"hits has shape \(3, 3\), is_reflected \(2,\)"):
+        plots.photon_bands(hits, [True, False], detector=SMALL)

@@ -383,4 +383,4 @@ def test_help_says_what_comes_out(capsys):
     with pytest.raises(SystemExit):
         cli.main(["convert", "--help"])
     words = " ".join(capsys.readouterr().out.replace("│", "").split())
-    assert "a dataset folder from data, a run folder from a checkpoint" in words
+    assert "of a checkpoint: run folder" in words

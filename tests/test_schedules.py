@@ -210,7 +210,7 @@ def trained(tmp_path_factory):
     """A scheduled training, with the settings each of its steps and evaluations was given, and its compilations."""
     folder, seen = tmp_path_factory.mktemp("schedules"), {"train": [], "evaluation": [], "programs": []}
     simulated_dataset(folder / "d", detector=Detector(**DETECTOR), weights={"v": 1}, n_events=160, seed=1)
-    real, sums = loop.compiled_train_step, Evaluator.sums
+    real, sums, details = loop.compiled_train_step, Evaluator.sums, Evaluator.details
 
     def spied(assembly):
         step = real(assembly)
@@ -227,6 +227,10 @@ def trained(tmp_path_factory):
         seen["evaluation"].append(jax.device_get(settings))
         return sums(self, variables, source, key, settings, **options)
 
+    def spied_details(self, variables, source, key, settings, **options):
+        seen["evaluation"].append(jax.device_get(settings))
+        return details(self, variables, source, key, settings, **options)
+
     (folder / "a.toml").write_text(RECIPE)
     schedules = to_tree(read_toml(folder / "a.toml", Config))["schedules"]
     c = config(schedules=schedules, degradation={"n_noise": 33}, optimiser={"warmup_steps": 2})
@@ -234,6 +238,7 @@ def trained(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr(loop, "compiled_train_step", spied)
         patch.setattr(Evaluator, "sums", spied_sums)
+        patch.setattr(Evaluator, "details", spied_details)
         paths, _ = training.train(c)
     return c, paths, seen
 

@@ -96,7 +96,7 @@ def read_toml(path: str | Path, kind: type[S]) -> S:
 
 def to_tree(settings: msgspec.Struct) -> dict[str, Any]:
     """The settings as dicts, lists, strings and numbers, e.g. for JSON."""
-    return msgspec.to_builtins(settings)
+    return msgspec.json.decode(msgspec.json.encode(settings))
 
 
 def from_tree(tree: Any, kind: type[S], where: str) -> S:

@@ -5,6 +5,7 @@ What a figure shows is `figure.get_label()`, e.g. for a progress line. `plots.st
 """
 
 from tofae_jax.plots import style
+from tofae_jax.plots.bands import photon_bands
 from tofae_jax.plots.comparison import compare_curves, compare_outputs, radar
 from tofae_jax.plots.curves import Against, output_comparison, training_curves
 from tofae_jax.plots.delivery import deliver
@@ -37,6 +38,7 @@ __all__ = [
     "metrics_grid",
     "occlusion_by_hits",
     "output_comparison",
+    "photon_bands",
     "pixel_difference",
     "radar",
     "save_views",

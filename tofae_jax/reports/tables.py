@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import math
 import re
+import sys
+import traceback
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -285,6 +288,16 @@ def _check_limits(name: str, table: Table) -> None:
             raise ValueError(f"{name}: {n} {what}, but a sheet holds at most {most}: write CSV instead")
 
 
+def _forget(error: BaseException) -> None:
+    """Close what an error left half written, now and quietly: else it complains whenever it is forgotten."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+
+
 def write_xlsx(path: str | Path, runs: Sequence[RunNumbers]) -> Path:
     """Write a workbook, completely or not at all: sheet "metrics" with `result_table`, then each run's history.
 
@@ -312,7 +325,12 @@ def write_xlsx(path: str | Path, runs: Sequence[RunNumbers]) -> Path:
     for name, table in zip(names, tables, strict=True):
         _fill_sheet(book.create_sheet(name), table)
     _colour_metrics(book.worksheets[0], results)
-    book.save(buffer := io.BytesIO())  # into a file on a full disk, it leaves a traceback when it is forgotten
+    buffer = io.BytesIO()
+    try:
+        book.save(buffer)
+    except OSError as error:  # openpyxl writes each sheet to a temporary file first
+        _forget(error)
+        raise OSError(error.errno, error.strerror, str(path)) from None
     with replacing(path) as partial:
         partial.write_bytes(buffer.getvalue())
     return path
