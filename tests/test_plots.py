@@ -428,9 +428,9 @@ def test_photon_bands_are_told_apart(units):
     figure = plots.photon_bands(
         hits, [False, True, True], detector=SMALL, units=units, row_angles_rad=(0.45, 0.95), title="$x_{"
     )
-    _, tx, _, angles = figure.axes
+    _, tx, _, *scales = figure.axes
     assert [len(part.get_offsets()) for part in tx.collections] == [1, 2]
-    assert angles.get_ylim() == (0.45, 0.95)
+    assert [angles.get_ylim() for angles in scales] == [(0.45, 0.95)] * 2
     expected = [[0.025, 1.0]] if units == "physical" else [[1, 0]]
     np.testing.assert_allclose(np.asarray(tx.collections[0].get_offsets()), expected)
     assert len(np.unique(pixels(figure))) > 10

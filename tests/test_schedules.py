@@ -189,7 +189,7 @@ def test_a_recipe_comes_back_from_its_tree(tmp_path):
     assert isinstance(c.schedules[NOISE], ScheduleConfig)
     assert at_epoch(c, 3).degradation.n_noise == (10, 20)
     assert at_epoch(c, 3).loss.acb_mse.hit_weight == 2
-    assert in_force(c, 2) == {NOISE: (8, 12), RATE: 1e-2, "loss.acb_mse.hit_weight": 1.0}
+    assert in_force(c, 2) == {NOISE: [8, 12], RATE: 1e-2, "loss.acb_mse.hit_weight": 1.0}
     assert at_epoch(config(), 2) is not None
 
 
