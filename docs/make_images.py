@@ -35,7 +35,7 @@ def write_image(figure: Figure, path: Path) -> Path:
 
 
 def simulated_track() -> Figure:
-    """Photons of the first track of the simulated TORCH module that is far enough from its middle to show all bands."""
+    """Photons of a track through the simulated TORCH module, far enough from its middle to show all bands."""
     settings = ModuleSettings(x_mm=(-150, -150), y_mm=(100, 100), slope_x=(0, 0), slope_y=(0, 0), momentum_gev=(6, 6))
     module = ModuleEvents(Detector(), settings, BackgroundSettings(n_other_tracks=0, n_dark=0, n_hot=0))
     events, _ = module.draw(np.zeros(1, np.int64))

@@ -5,7 +5,9 @@ import pytest
 
 from tofae_jax import simulated
 from tofae_jax.config import Config, from_tree
-from tofae_jax.datasets.events import DataError, concatenate
+from tofae_jax.datasets.events import DataError, Events, concatenate
+from tofae_jax.datasets.format import write_dataset
+from tofae_jax.datasets.integrity import inspect_dataset
 from tofae_jax.datasets.pipeline import TrainSource, pad_events
 from tofae_jax.detector import Detector
 from tofae_jax.simulation.mixtures import simulate_patterns
@@ -45,7 +47,7 @@ def test_every_epoch_trains_on_new_events():
     first, second = (numbers_of(TrainSource(store, np.arange(8), batch=4, max_hits=64, seed=0), 6) for _ in range(2))
     np.testing.assert_array_equal(first, second)  # reproducible, and a function of the batch's number
     assert len(set(first)) == 24
-    assert first.min() >= len(store)  # neither validation nor test has them
+    assert first.min() >= 2**30  # neither validation nor test has them, nor a dataset of the same seed
     np.testing.assert_array_equal(source[5].hits, source[5].hits)
     repeated = TrainSource(store, np.arange(8), batch=4, max_hits=64, seed=0, repeat_every=1)
     assert len(set(numbers_of(repeated, 6))) == 8
@@ -53,8 +55,35 @@ def test_every_epoch_trains_on_new_events():
 
 def test_epochs_beyond_the_simulation_are_refused():
     store = simulated.simulated_events(config(events=2**30))
-    with pytest.raises(ValueError, match="epoch 3: the simulation has no more than 2147483647 events"):
-        store.anew(np.array([5]), 2)
+    assert store.anew(np.array([2**30 - 1]), 0) == 2**31 - 1
+    with pytest.raises(ValueError, match="epoch 2: the simulation has no more than 2147483647 events"):
+        store.anew(np.array([0]), 1)
+    with pytest.raises(ValueError, match="events is 1073741825, allowed: at most 1073741824"):
+        simulated.simulated_events(config(events=2**30 + 1))
+
+
+def test_a_schedule_may_bring_the_background_in():
+    from tofae_jax.assembly import max_background
+
+    schedule = {"kind": "linear", "start": 0.0, "end": 0.8, "last_epoch": 3}
+    assert max_background(config(schedules={"degradation.noise.data": schedule}, train={"epochs": 3})) == 512
+    assert max_background(config()) == 0
+
+
+def test_a_column_of_another_meaning_is_no_origin(tmp_path):
+    hits = np.array([[1, 2, 3], [2, 2, 3], [3, 2, 3]], np.int16)
+    for column in (np.array([3, 4, -1], np.int32), np.array([np.nan, 1, 0]), np.zeros((3, 2), np.int8)):
+        events = Events(hits, np.array([0, 3]), {"origin": column})
+        dataset = write_dataset(tmp_path / str(column.dtype), [events], detector=Detector(**SMALL), provenance={})
+        assert not dataset.has_origins
+        np.testing.assert_array_equal(pad_events(dataset, np.array([0]), batch=1, max_hits=3).hits[0], hits)
+        assert inspect_dataset(dataset).problems == []
+
+
+def test_seeds_of_any_size_do():
+    module = ModuleEvents(Detector(**SMALL), photons="detected", seed=2**32 - 1)
+    backgrounds = module.backgrounds._replace(hot_pixel_seed=2**32 - 1)
+    assert module._replace(backgrounds=backgrounds).draw(np.arange(1))[0].n_hits > 0
 
 
 def test_the_fingerprint_tells_simulations_apart():

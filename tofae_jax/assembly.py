@@ -117,6 +117,7 @@ def step_options(config: Config) -> StepOptions:
 def degradation_settings(config: DegradationConfig, detector: Detector) -> DegradationSettings:
     """Numbers of the degradation in pixels and bins, from those in mm and ns."""
     noise = config.noise
+    hot_pixel_seed: Any = np.uint32(noise.hot_pixel_seed)  # int32, as other counts are, holds half of all seeds
     return DegradationSettings(
         n_signal=as_range(config.n_signal),
         sigma_x_pixels=config.smear_x_mm / detector.pitch_x_mm,
@@ -126,7 +127,7 @@ def degradation_settings(config: DegradationConfig, detector: Detector) -> Degra
         noise=NoiseSettings(
             weights=tuple(noise.shares[name] for name in NOISE_PROFILES),
             n_hot_pixels=noise.n_hot_pixels,
-            hot_pixel_seed=noise.hot_pixel_seed,
+            hot_pixel_seed=hot_pixel_seed,
             n_clusters=noise.n_clusters,
             cluster_sigma_pixels=noise.cluster_sigma_pixels,
             cluster_sigma_bins=noise.cluster_sigma_ns / detector.bin_ns,
@@ -153,7 +154,9 @@ def step_settings(config: Config) -> StepSettings:
 
 
 def _typed(number: Any) -> Any:
-    """A count as int32, any other number as float32."""
+    """A count as int32, any other number as float32; what has a type of its own keeps it."""
+    if isinstance(number, np.generic):
+        return number
     return np.int32(number) if isinstance(number, int) else np.float32(number)
 
 
@@ -278,7 +281,7 @@ def open_events(config: Config, say: Callable[[str], None], *, places: Sequence[
         path = next((place for place in (config.data.path, *places) if place and Path(place).exists()), None)
         store = Dataset(path) if path is not None else _simulated_dataset(config, say)
         check_detector(store, config.detector)
-    if config.degradation.noise.data and not store.has_origins:
+    if max_background(config) and not store.has_origins:
         raise DataError(f"{store.name}: degradation.noise.data asks for its background, but its hits have no origin")
     return store
 
@@ -296,7 +299,8 @@ def _simulated_dataset(config: Config, say: Callable[[str], None]) -> Dataset:
 
 def max_background(config: Config) -> int:
     """Slots for background hits: none where nothing asks for them."""
-    return config.data.max_background if config.degradation.noise.data else 0
+    asks = any(now.degradation.noise.data for now in [config, *every_epoch(config)])
+    return config.data.max_background if asks else 0
 
 
 def train_source(config: Config, store: EventStore, splits: Splits) -> TrainSource:

@@ -208,7 +208,8 @@ def inspect(argv: list[str]) -> int:
     print("\n".join(describe(dataset, found)))
     if settings.plots != "none":
         name = settings.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
-        angles = dataset.provenance.get("module", {}).get("theta_z_rad")  # of a simulated LHCb TORCH module
+        is_ours = dataset.provenance.get("generator") == "tofae_jax.simulation.lhcb_torch"
+        angles = dataset.provenance["module"]["theta_z_rad"] if is_ours else None
         figure = plots.dataset_distributions(
             found.distributions, detector=dataset.detector, row_angles_rad=tuple(angles) if angles else None
         )

@@ -261,6 +261,8 @@ def _evaluation_source(run: LoadedRun, config: Config, data: str | None, split: 
     if split == "auto":
         split = "test" if own else "all"
     events = np.arange(len(store)) if split == "all" else getattr(splits_of(store, config.data), split)
+    if split == "train":
+        events = store.anew(events, 0)
     if not len(events):
         raise DataError(f"{store.name}: its {split} split is empty; choose another with --split")
     return evaluation_source(config, store, events), split

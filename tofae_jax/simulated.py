@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from tofae_jax.config.sections import LHCB_TORCH
 from tofae_jax.datasets.events import Events
 from tofae_jax.datasets.format import Dataset, write_dataset
 from tofae_jax.detector import Detector
-from tofae_jax.simulation.dataset import simulated_dataset
+from tofae_jax.simulation.dataset import GENERATOR, simulated_dataset
 from tofae_jax.simulation.endless import SimulatedEvents, numbered_patterns
 from tofae_jax.simulation.lhcb_torch import BackgroundSettings, ModuleSettings
 from tofae_jax.simulation.module_events import ModuleEvents
@@ -36,6 +37,11 @@ def module_events(config: LhcbTorchConfig, *, detector: Detector, tracks: tuple[
     return events
 
 
+def is_module(simulate: SimulateConfig) -> bool:
+    """Whether it is the LHCb TORCH module that is simulated, and no toy patterns."""
+    return LHCB_TORCH in parse_mixture(simulate.pattern)
+
+
 def _module_provenance(simulate: SimulateConfig) -> dict[str, Any]:
     return {
         "generator": MODULE_GENERATOR,
@@ -51,7 +57,7 @@ def write_simulation(
 ) -> Dataset:
     """Simulate a dataset, and open it; `origin` is for toy patterns alone, and ValueError for others."""
     tracks = as_range(simulate.tracks)
-    if simulate.pattern.strip() != LHCB_TORCH:
+    if not is_module(simulate):
         return simulated_dataset(
             path,
             detector=detector,
@@ -66,19 +72,27 @@ def write_simulation(
         raise ValueError(f"origin: pattern {LHCB_TORCH} has none; its tracks are set by lhcb-torch.module")
     source = module_events(simulate.lhcb_torch, detector=detector, tracks=tracks, seed=simulate.seed)
 
+    n_dropped = 0
+
     def parts() -> Iterator[Events]:
+        nonlocal n_dropped
         for start in range(0, simulate.events, CHUNK_EVENTS):
-            yield source.draw(np.arange(start, min(start + CHUNK_EVENTS, simulate.events)))[0]
+            events, n = source.draw(np.arange(start, min(start + CHUNK_EVENTS, simulate.events)))
+            n_dropped += n
+            yield events
 
     provenance = _module_provenance(simulate) | {"events": simulate.events}
-    return write_dataset(path, parts(), detector=detector, provenance=provenance, overwrite=overwrite)
+    dataset = write_dataset(path, parts(), detector=detector, provenance=provenance, overwrite=overwrite)
+    if n_dropped:
+        print(f"warning: {n_dropped} hits or tracks found no slot and are missing", file=sys.stderr)
+    return dataset
 
 
 def simulated_events(config: Config) -> SimulatedEvents:
     """The events of `data.simulate`, made as they are asked for."""
     simulate, detector = config.data.simulate, config.detector
     tracks = as_range(simulate.tracks)
-    if simulate.pattern.strip() == LHCB_TORCH:
+    if is_module(simulate):
         source = module_events(simulate.lhcb_torch, detector=detector, tracks=tracks, seed=simulate.seed)
         provenance = _module_provenance(simulate)
 
@@ -91,5 +105,10 @@ def simulated_events(config: Config) -> SimulatedEvents:
         def draw(numbers: np.ndarray) -> Events:
             return of_numbers(numbers)
 
-        provenance = {"pattern": weights, "tracks": list(tracks), "seed": simulate.seed}
+        provenance = {
+            "generator": GENERATOR,
+            "pattern": simulate.pattern,
+            "tracks": list(tracks),
+            "seed": simulate.seed,
+        }
     return SimulatedEvents(draw, n_events=simulate.events, detector=detector, provenance=provenance)

@@ -78,7 +78,7 @@ class SimulateConfig(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
-        if LHCB_TORCH in parse_mixture(self.pattern) and self.pattern.strip() != LHCB_TORCH:
+        if LHCB_TORCH in (names := parse_mixture(self.pattern)) and len(names) > 1:
             raise ValueError(f"pattern: {LHCB_TORCH} mixes with no other, got {self.pattern!r}")
         check_range("tracks", self.tracks, least=1, most=MOST_TRACKS)
 

@@ -31,7 +31,8 @@ class Events(NamedTuple):
     track_offsets: np.ndarray | None = None
     """int64[n_events + 1]: event `i` owns the tracks `track_offsets[i]:track_offsets[i + 1]`; None: none are known"""
     track_columns: Mapping[str, np.ndarray] = {}
-    """by name, [n_tracks, ...]: e.g. `momentum_gev`; a hit column `track` counts an event's tracks from 0"""
+    """by name, [n_tracks, ...]: e.g. `momentum_gev`; a hit column `track` counts an event's tracks from 0, and goes on
+    with tracks of the background, which are not in this table"""
 
     @property
     def n_events(self) -> int:

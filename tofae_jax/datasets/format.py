@@ -30,12 +30,13 @@ import msgspec
 import numpy as np
 
 from tofae_jax.datasets.events import DataError, Events, column_names, concatenate, slice_events
-from tofae_jax.datasets.store import ORIGIN
+from tofae_jax.datasets.store import origin_of
 from tofae_jax.detector import Detector
 
 SCHEMA_VERSION = 2  # 1 had no tracks
 DESCRIPTION = "dataset.json"
 DEFAULT_SHARD_EVENTS = 10_000
+MOST_PENDING_HITS = 5_000_000  # a shard ends early here: 30 MB of hits, and several times that of their columns
 
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +135,8 @@ class DatasetWriter:
         self._n_pending += events.n_events
         while self._n_pending >= self._shard_events:
             self._flush(self._shard_events)
+        if sum(part.n_hits for part in self._pending) >= MOST_PENDING_HITS:
+            self._flush(self._n_pending)
 
     def _flush(self, n_events: int) -> None:
         joined = concatenate(self._pending)
@@ -246,7 +249,12 @@ class Dataset:
     @property
     def has_origins(self) -> bool:
         """Whether some hits may be background."""
-        return ORIGIN in self.description.hit_columns
+        return origin_of(self.shard(0)) is not None
+
+    @property
+    def is_endless(self) -> bool:
+        """A dataset has as many events as it has."""
+        return False
 
     @property
     def fingerprint(self) -> str:
@@ -322,7 +330,7 @@ class Dataset:
         for index, place in zip(*(numbers.tolist() for numbers in self.locate(events)), strict=True):
             shard = self.shard(index)
             own = slice(shard.offsets[place], shard.offsets[place + 1])
-            origin = shard.hit_columns.get(ORIGIN)
+            origin = origin_of(shard)
             yield shard.hits[own], None if origin is None else origin[own]
 
     def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tofae_jax.datasets.events import DataError, Events, event_of_hit
 from tofae_jax.datasets.format import Dataset, file_checksum
-from tofae_jax.datasets.store import ORIGIN
+from tofae_jax.datasets.store import origin_of
 
 
 class Distributions(NamedTuple):
@@ -70,15 +70,15 @@ def _repeats(events: Events, columns: int) -> np.ndarray:
 def _planes(events: Events, shape_xyt: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`xt`, `yt` and `hits_per_track` of events."""
     n_x, n_y, n_t = shape_xyt
-    origin, track = events.hit_columns.get(ORIGIN), events.hit_columns.get("track")
-    signal = np.ones(events.n_hits, bool) if origin is None else np.asarray(origin) == 0
+    origin, track = origin_of(events), events.hit_columns.get("track")
+    signal = np.ones(events.n_hits, bool) if origin is None else origin == 0
     x, y, t = events.hits[signal].T.astype(np.int64)
     xt = np.bincount(x * (n_t + 1) + t, minlength=n_x * (n_t + 1)).reshape(n_x, n_t + 1)
     yt = np.bincount(y * (n_t + 1) + t, minlength=n_y * (n_t + 1)).reshape(n_y, n_t + 1)
-    if track is None or np.asarray(track).dtype.kind not in "iu":
+    if track is None or track.dtype.kind not in "iu" or track.ndim != 1:
         return xt, yt, np.zeros(0, np.int64)
-    number = event_of_hit(events)[signal] * 2**16 + np.asarray(track, np.int64)[signal]
-    _, counts = np.unique(number, return_counts=True)
+    names, place = np.unique(track[signal], return_inverse=True)
+    _, counts = np.unique(event_of_hit(events)[signal] * max(len(names), 1) + place, return_counts=True)
     return xt, yt, np.bincount(counts)
 
 

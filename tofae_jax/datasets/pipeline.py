@@ -123,7 +123,9 @@ class TrainSource:
         epoch = epoch % self.repeat_every if self.repeat_every else epoch
         known, order = self._order
         if known != epoch:
-            order = self.events[np.random.default_rng([self.seed, epoch]).permutation(len(self.events))]
+            order = self.events
+            if not self.dataset.is_endless:  # new events need no shuffling
+                order = order[np.random.default_rng([self.seed, epoch]).permutation(len(order))]
             self._order = (epoch, order)
         chosen = order[step * self.batch : (step + 1) * self.batch]
         chosen = self.dataset.anew(chosen, epoch)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from tofae_jax.datasets.events import DataError
-from tofae_jax.datasets.store import EventStore
+from tofae_jax.datasets.events import DataError, select_hits
+from tofae_jax.datasets.store import EventStore, origin_of
 
 
 def pixels_and_hits(dataset: EventStore) -> tuple[np.ndarray, np.ndarray]:
-    """Number of pixels that each event lights, and of its hits, int64[n_events]; hits that share a pixel light one."""
+    """Number of pixels that each event's signal lights, and of its hits, int64[n_events]; hits may share a pixel."""
     n_x, n_y, _ = dataset.detector.shape
     pixels, hits = [], []
     for events in dataset.events():
+        origin = origin_of(events)
+        events = events if origin is None else select_hits(events, origin == 0)
         number = np.repeat(np.arange(events.n_events), events.counts)
         x, y = events.hits[:, 0].astype(np.int64), events.hits[:, 1].astype(np.int64)
         lit = np.unique((number * n_y + y) * n_x + x)

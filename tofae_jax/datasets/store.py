@@ -10,8 +10,14 @@ import numpy as np
 from tofae_jax.datasets.events import Events
 from tofae_jax.detector import Detector
 
-ORIGIN = "origin"
-"""hit column that tells signal (0) from what was there besides"""
+
+def origin_of(events: Events) -> np.ndarray | None:
+    """What made each hit, 0 for signal, from the hit column `origin`; None where there is none of our kind, int8[n].
+
+    A column of that name and another type is somebody else's, and means nothing here.
+    """
+    column = events.hit_columns.get("origin")
+    return column if column is not None and column.dtype == np.int8 and column.ndim == 1 else None
 
 
 @runtime_checkable
@@ -40,7 +46,12 @@ class EventStore(Protocol):
 
     @property
     def has_origins(self) -> bool:
-        """Whether the hits have a column `origin`, so that some may be background."""
+        """Whether the hits have a column `origin` (`origin_of`), so that some may be background."""
+        ...
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether every epoch can have new events."""
         ...
 
     def __len__(self) -> int: ...

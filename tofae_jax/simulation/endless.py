@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 
 from tofae_jax.datasets.events import Events, concatenate, slice_events
-from tofae_jax.datasets.store import ORIGIN
+from tofae_jax.datasets.store import origin_of
 from tofae_jax.detector import Detector
 from tofae_jax.simulation.mixtures import BLOCK_EVENTS, block_drawer
 
 CHUNK_EVENTS = 1000
 MOST_BLOCKS = 64  # kept: an epoch of as many thousand events in any order draws each block once
+FRESH_FROM = 2**30
 MOST_EVENTS = 2**31 - 1  # event numbers of a batch are int32
 
 
@@ -35,7 +36,11 @@ def numbered_patterns(
 
 
 class SimulatedEvents:
-    """An `EventStore` whose events 0 to n - 1 stay, for validation and test, and from n on are new in every epoch."""
+    """An `EventStore` whose events 0 to n - 1 stay, for validation and test; training has new ones in every epoch.
+
+    Those begin at number 2^30, beyond any dataset that is simulated with the same seed, so that one holds no event that
+    a run was trained on.
+    """
 
     def __init__(
         self,
@@ -46,6 +51,8 @@ class SimulatedEvents:
         provenance: Mapping[str, Any],
     ) -> None:
         """Events as `draw` makes them from their numbers; `provenance` must hold all that decides them."""
+        if n_events > FRESH_FROM:
+            raise ValueError(f"events is {n_events}, allowed: at most {FRESH_FROM}")
         self._draw, self._n_events, self._detector = draw, n_events, detector
         self._provenance = dict(provenance)
 
@@ -76,7 +83,12 @@ class SimulatedEvents:
     @property
     def has_origins(self) -> bool:
         """Whether some hits may be background."""
-        return ORIGIN in self._draw(np.zeros(1, np.int64)).hit_columns
+        return origin_of(self._draw(np.zeros(1, np.int64))) is not None
+
+    @property
+    def is_endless(self) -> bool:
+        """There are new events whenever they are asked for."""
+        return True
 
     def events(self, start: int = 0, stop: int | None = None) -> Iterator[Events]:
         """Events `start` to `stop - 1` in order, in parts."""
@@ -89,15 +101,15 @@ class SimulatedEvents:
         drawn = self._draw(np.asarray(events, np.int64))
         for index in range(drawn.n_events):
             event = slice_events(drawn, index, index + 1)
-            yield event.hits, event.hit_columns.get(ORIGIN)
+            yield event.hits, origin_of(event)
 
     def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:
         """Values of an event column; None where there is no such column."""
         return self._draw(np.asarray(events, np.int64)).event_columns.get(name)
 
     def anew(self, events: np.ndarray, epoch: int) -> np.ndarray:
-        """Events that no other epoch has, nor validation and test."""
-        numbers = np.asarray(events, np.int64) + (epoch + 1) * len(self)
+        """Events that no other epoch has, nor validation and test, nor a dataset of the same simulation."""
+        numbers = np.asarray(events, np.int64) + FRESH_FROM + epoch * len(self)
         if len(numbers) and numbers.max() > MOST_EVENTS:
             raise ValueError(f"epoch {epoch + 1}: the simulation has no more than {MOST_EVENTS} events")
         return numbers

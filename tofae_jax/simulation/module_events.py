@@ -24,11 +24,11 @@ from tofae_jax.simulation.lhcb_torch import (
     simulate_event,
 )
 from tofae_jax.simulation.lhcb_torch.backgrounds import check_backgrounds
+from tofae_jax.simulation.lhcb_torch.slots import slots_for_mean
 
-EVENTS_AT_A_TIME = 64  # a compiled program's; its photons take some 10 MB, and few events are drawn in vain
+EVENTS_AT_A_TIME = 64  # of one track, in one program: each column of their photons takes 1 MB
 TRACK_COLUMNS = ("x_mm", "y_mm", "slope_x", "slope_y", "momentum_gev", "particle", "arrival_ns")
-SIGMAS = 6  # spare slots for backgrounds
-PHOTONS_PER_TRACK = 40  # at most on average, for the choice of slots
+MEAN_OF_SLOTS = 0.6  # photons of the brightest tracks on average, per slot of a track
 
 
 class ModuleEvents(NamedTuple):
@@ -48,7 +48,7 @@ class ModuleEvents(NamedTuple):
             raise ValueError(f"photons is {self.photons!r}, allowed are 'dense', 'detected'")
 
     def draw(self, numbers: np.ndarray) -> tuple[Events, int]:
-        """The events of these numbers, and how many hits found no slot (0, but for one event in a billion).
+        """The events of these numbers, and how many hits and other tracks found no slot: rarely any.
 
         Columns of hits: `track` (-1: none; other tracks come after the event's own), `origin` (place in `ORIGINS`),
         `energy_ev`, `is_reflected`, `time_ns` (true arrival after the bunch crossing; these are 0 for backgrounds); of
@@ -56,9 +56,12 @@ class ModuleEvents(NamedTuple):
         """
         numbers = np.asarray(numbers, np.int64)
         parts, n_dropped = [], 0
-        for start in range(0, len(numbers), EVENTS_AT_A_TIME):
-            chosen = numbers[start : start + EVENTS_AT_A_TIME]
-            padded = np.pad(chosen, (0, EVENTS_AT_A_TIME - len(chosen)), mode="edge")
+        size = max(1, EVENTS_AT_A_TIME // max(1, int(self.settings.n_tracks[1])))
+        while size >= 2 * max(len(numbers), 1):  # powers of two, so that few programs are compiled
+            size //= 2
+        for start in range(0, len(numbers), size):
+            chosen = numbers[start : start + size]
+            padded = np.pad(chosen, (0, size - len(chosen)), mode="edge")
             simulated, mixed = self._simulated(padded)
             parts.append(_columns(simulated, mixed, len(chosen)))
             n_dropped += int(simulated.photons.n_dropped[: len(chosen)].sum())
@@ -68,18 +71,19 @@ class ModuleEvents(NamedTuple):
     def _simulated(self, numbers: np.ndarray) -> tuple[SimulatedEvent, MixedEvent]:
         is_dense = self.photons == "dense"
         scale = float(self.settings.dense_factor) if is_dense else 1.0
-        n_others = _most(float(self.backgrounds.n_other_tracks))
+        n_others = slots_for_mean(float(self.backgrounds.n_other_tracks))
         real = _slots(self.settings, 1.0)
         slots = _slots(self.settings, scale)
         max_tracks = max(1, int(self.settings.n_tracks[1]))
-        n_background = n_others * PHOTONS_PER_TRACK + _most(float(self.backgrounds.n_dark + self.backgrounds.n_hot))
+        n_background = math.ceil(n_others * MEAN_OF_SLOTS * real.n_photons)
+        n_background += slots_for_mean(float(self.backgrounds.n_dark + self.backgrounds.n_hot))
         events = _simulate(
             jax.random.key(self.seed),
             numbers.astype(np.uint32),
             jax.tree.map(np.float32, self.settings._replace(n_tracks=(0, 0)))._replace(
                 n_tracks=jax.tree.map(np.int32, self.settings.n_tracks)
             ),
-            self.backgrounds,
+            self.backgrounds._replace(hot_pixel_seed=np.uint32(self.backgrounds.hot_pixel_seed)),
             np.float32(scale),
             shape_xyt=self.detector.shape,
             bin_ns=self.detector.bin_ns,
@@ -96,10 +100,6 @@ class ModuleEvents(NamedTuple):
 @cache
 def _slots(settings: ModuleSettings, scale: float) -> Slots:
     return choose_slots(settings, scale=scale)
-
-
-def _most(mean: float) -> int:
-    return max(1, math.ceil(mean + SIGMAS * math.sqrt(mean)))
 
 
 @partial(
