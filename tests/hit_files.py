@@ -41,7 +41,7 @@ def write(path: Path, *parts: Events) -> Path:
     return path
 
 
-def check_refused(path: Path, words: str, **options) -> None:
+def assert_refused(path: Path, words: str, **options) -> None:
     """The file gives a one-line `DataError` that names it and says `words` (a regular expression)."""
     with pytest.raises(DataError, match=words) as caught:
         for _ in read_events(path, detector=options.pop("detector", SMALL), **options):
@@ -82,7 +82,7 @@ def events_with_tables(draw) -> Events:
     return events._replace(track_offsets=np.append(0, np.cumsum(n_tracks)), track_columns=columns)
 
 
-def check_equal(found: Events, expected: Events, *, has_float16: bool = True) -> None:
+def assert_same_events(found: Events, expected: Events, *, has_float16: bool = True) -> None:
     """All hits, offsets and columns are the same, types included."""
     np.testing.assert_array_equal(found.hits, expected.hits)
     assert found.hits.dtype == np.int16

@@ -58,9 +58,9 @@ def occluded() -> EventView:
 VIEWS = {"normal": v_shape(), "empty": nothing(), "single": single(), "occluded": occluded()}
 
 
-def png(figure) -> bytes:
+def png(figure, dpi: float | str = "figure") -> bytes:
     with style.style():
-        figure.savefig(buffer := io.BytesIO(), format="png")
+        figure.savefig(buffer := io.BytesIO(), format="png", dpi=dpi)
     return buffer.getvalue()
 
 
@@ -76,6 +76,15 @@ def panel(figure, name):
 
 def texts(figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def legend(figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()] if figure.legends else []
+
+
+def notes(figure) -> str:
+    """What is written beneath the panels."""
+    return figure.get_supxlabel() + "".join(found.get_title().get_text() for found in figure.legends)
 
 
 def offsets(axes, name) -> np.ndarray:

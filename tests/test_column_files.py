@@ -8,7 +8,7 @@ import pytest
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-from hit_files import ROWS, check_refused, columns_of, lists_of, read, rows_of, write_arrow  # noqa: E402
+from hit_files import ROWS, assert_refused, columns_of, lists_of, read, rows_of, write_arrow  # noqa: E402
 
 KINDS = (".parquet", ".arrow", ".feather")
 LISTS = {name: lists_of(ROWS[:, axis + 1]) for axis, name in enumerate("xyt")}
@@ -53,12 +53,12 @@ def test_missing_values(tmp_path, kind):
         return stored(tmp_path / f"a{kind}", pyarrow.table(columns))
 
     gaps = np.array([0, 1, 0, 0, 0, 0], bool)
-    check_refused(table(x=pyarrow.array(ROWS[:, 1], mask=gaps)), r"row 1 \(the first is 0\): x = nan; whole")
+    assert_refused(table(x=pyarrow.array(ROWS[:, 1], mask=gaps)), r"row 1 \(the first is 0\): x = nan; whole")
     charge = pyarrow.array(np.arange(6), mask=gaps)
-    check_refused(table(charge=charge), "column charge lacks values, which a column of int64 cannot; fill them")
+    assert_refused(table(charge=charge), "column charge lacks values, which a column of int64 cannot; fill them")
     assert len(rows_of(read(table(charge=charge), further=[]))) == 6
     flags = pyarrow.array([True, None] * 3)
-    check_refused(table(flag=flags), "column flag lacks 3 of its bool values; fill them")
+    assert_refused(table(flag=flags), "column flag lacks 3 of its bool values; fill them")
     weight = pyarrow.array(np.arange(6.0, dtype=np.float32), mask=gaps)
     found = read(table(weight=weight)).hit_columns["weight"]
     assert found.dtype == np.float32
@@ -74,16 +74,16 @@ def test_wrong_types(tmp_path, kind):
     def table(**changes) -> Path:
         return stored(tmp_path / f"a{kind}", pyarrow.table({**columns_of(ROWS), **changes}))
 
-    check_refused(table(x=list("012345")), "column x is of type string; integers or floats expected")
-    check_refused(table(t=pyarrow.array(ROWS[:, 3]).cast(pyarrow.timestamp("ns"))), "column t is of type timestamp")
-    check_refused(table(y=[{"a": 1}] * 6), "column y is of type struct<a: int64>; integers or floats expected")
-    check_refused(table(y=[[[1]]] * 6), "x, y and t have to be lists, one row per event, or all numbers")
+    assert_refused(table(x=list("012345")), "column x is of type string; integers or floats expected")
+    assert_refused(table(t=pyarrow.array(ROWS[:, 3]).cast(pyarrow.timestamp("ns"))), "column t is of type timestamp")
+    assert_refused(table(y=[{"a": 1}] * 6), "column y is of type struct<a: int64>; integers or floats expected")
+    assert_refused(table(y=[[[1]]] * 6), "x, y and t have to be lists, one row per event, or all numbers")
     events = read(table(note=list("abcdef"), when=pyarrow.array(ROWS[:, 3]).cast(pyarrow.timestamp("ns"))))
     assert not events.hit_columns
     names = ["event", "x", "y", "t", "t"]
     twice = pyarrow.Table.from_arrays([pyarrow.array(ROWS[:, 0])] * 5, names=names)
     if kind == ".arrow":
-        check_refused(stored(tmp_path / "b.arrow", twice), "two columns of the same name")
+        assert_refused(stored(tmp_path / "b.arrow", twice), "two columns of the same name")
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
@@ -125,4 +125,4 @@ def test_damage_within_parquet(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2 :] = content[len(content) // 2 :][::-1]
     path.write_bytes(content)
-    check_refused(path, "cut, damaged")
+    assert_refused(path, "cut, damaged")

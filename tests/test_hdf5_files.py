@@ -7,7 +7,7 @@ import pytest
 
 h5py = pytest.importorskip("h5py")
 
-from hit_files import COUNTS, ROWS, check_refused, columns_of, read, rows_of, write  # noqa: E402
+from hit_files import COUNTS, ROWS, assert_refused, columns_of, read, rows_of, write  # noqa: E402
 
 from tofae_jax.datasets.events import Events  # noqa: E402
 
@@ -37,21 +37,21 @@ def test_records(tmp_path, options):
     assert np.array_equal(rows_of(events), ROWS)
     assert {name: values.dtype.str for name, values in events.hit_columns.items()} == {"score": "<f4"}
     assert events.hit_columns["score"].tolist() == (np.arange(6) / 8).tolist()
-    check_refused(tmp_path / "a.hdf5", "group deep/hits: no column 'z' for x; it has event, x, y", columns={"x": "z"})
+    assert_refused(tmp_path / "a.hdf5", "group deep/hits: no column 'z' for x; it has event, x, y", columns={"x": "z"})
 
 
 def test_groups_are_chosen_by_name(tmp_path):
     path = write_group(tmp_path / "a.h5", "one", **columns_of(ROWS))
     assert np.array_equal(rows_of(read(path)), ROWS)
     write_group(path, "deep/two", **columns_of(ROWS[:3]))
-    check_refused(path, "2 groups of datasets; choose one with --tree: deep/two, one")
-    check_refused(path, "no group 'three' with 1-D datasets; it has deep/two, one", tree="three")
-    check_refused(path, "no group 'deep' with 1-D datasets; it has", tree="deep")
+    assert_refused(path, "2 groups of datasets; choose one with --tree: deep/two, one")
+    assert_refused(path, "no group 'three' with 1-D datasets; it has deep/two, one", tree="three")
+    assert_refused(path, "no group 'deep' with 1-D datasets; it has", tree="deep")
     for name in ("deep/two", "/deep/two/"):
         assert np.array_equal(rows_of(read(path, tree=name)), ROWS[:3])
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["image"] = np.zeros((3, 4))
-    check_refused(tmp_path / "b.h5", "no group with 1-D datasets, and no dataset of records")
+    assert_refused(tmp_path / "b.h5", "no group with 1-D datasets, and no dataset of records")
 
 
 def test_lengths_tell_what_a_dataset_is_about(tmp_path):
@@ -72,7 +72,7 @@ def test_lengths_tell_what_a_dataset_is_about(tmp_path):
         assert "other" not in events.event_columns
     path = write_group(tmp_path / "b.h5", **columns_of(ROWS), offsets=OFFSETS)
     assert np.array_equal(rows_of(read(path)), ROWS)
-    check_refused(path, "column offsets is of type int64 and has 4 values, not 6", further=["offsets"])
+    assert_refused(path, "column offsets is of type int64 and has 4 values, not 6", further=["offsets"])
 
 
 def test_as_many_events_as_hits(tmp_path):
@@ -101,14 +101,14 @@ def test_as_many_events_as_hits(tmp_path):
     ],
 )
 def test_bad_offsets(tmp_path, offsets, words):
-    check_refused(write_group(tmp_path / "a.h5", **HITS, offsets=offsets), words)
+    assert_refused(write_group(tmp_path / "a.h5", **HITS, offsets=offsets), words)
 
 
 def test_wrong_types_and_lengths(tmp_path):
     path = write_group(tmp_path / "a.h5", **{**columns_of(ROWS), "y": np.array([b"a"] * 6)})
-    check_refused(path, r"column y is of type \|S1; integers or floats expected")
+    assert_refused(path, r"column y is of type \|S1; integers or floats expected")
     path = write_group(tmp_path / "b.h5", **{**columns_of(ROWS), "y": ROWS[:4, 2]})
-    check_refused(path, "column y is of type int64 and has 4 values, not 6 as there are hits")
+    assert_refused(path, "column y is of type int64 and has 4 values, not 6 as there are hits")
     path = write_group(tmp_path / "c.h5", **columns_of(ROWS), note=np.array([b"a"] * 6), flag=ROWS[:, 1] > 0)
     assert list(read(path).hit_columns) == ["flag"]
     with h5py.File(tmp_path / "d.h5", "w") as file:
@@ -116,7 +116,7 @@ def test_wrong_types_and_lengths(tmp_path):
             ragged = file.create_dataset(name, (3,), h5py.vlen_dtype(np.int32))
             for row in range(3):
                 ragged[row] = values[:row]
-    check_refused(tmp_path / "d.h5", "column .* is of type object; integers or floats expected|no column 'event'")
+    assert_refused(tmp_path / "d.h5", "column .* is of type object; integers or floats expected|no column 'event'")
 
 
 def test_links_are_not_followed(tmp_path):
@@ -124,7 +124,7 @@ def test_links_are_not_followed(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for name in columns_of(ROWS):
             file[name] = h5py.ExternalLink("other.h5", name)
-    check_refused(tmp_path / "a.h5", "no group with 1-D datasets")
+    assert_refused(tmp_path / "a.h5", "no group with 1-D datasets")
 
 
 def test_what_is_written_is_plain(tmp_path):

@@ -13,8 +13,8 @@ from hit_files import (
     LARGE,
     ROWS,
     SMALL,
-    check_equal,
-    check_refused,
+    assert_refused,
+    assert_same_events,
     columns_of,
     events_with_tables,
     kill_while_writing,
@@ -101,8 +101,8 @@ def test_renamed_columns_and_a_choice_of_further_ones(tmp_path, kind):
     assert events.event_columns["number"].tolist() == [2, 5, 9]
     assert not events.hit_columns
     assert list(read(path, columns=names, further=[]).event_columns) == ["event"]
-    check_refused(path, r"no column 'z'; it has .*px", columns=names, further=["z"])
-    check_refused(path, r"no column 'pz' for x; it has .*px", columns={**names, "x": "pz"})
+    assert_refused(path, r"no column 'z'; it has .*px", columns=names, further=["z"])
+    assert_refused(path, r"no column 'pz' for x; it has .*px", columns={**names, "x": "pz"})
     with pytest.raises(ValueError, match="columns has z; event, x, y, t allowed"):
         read(path, columns={"z": "x"})
 
@@ -130,7 +130,7 @@ def test_no_events(tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_values_are_named_with_their_row(tmp_path, kind):
     def flat(words, **columns):
-        check_refused(write_flat(tmp_path / f"a{kind}", {**columns_of(ROWS), **columns}), words)
+        assert_refused(write_flat(tmp_path / f"a{kind}", {**columns_of(ROWS), **columns}), words)
 
     def changed(axis, row, value, dtype=np.int64):
         values = ROWS[:, axis].astype(dtype)
@@ -147,7 +147,7 @@ def test_bad_values_are_named_with_their_row(tmp_path, kind):
     flat(r"row 0 .*: event = -1; whole numbers", event=changed(0, 0, -1))
 
     def lists(words, **columns):
-        check_refused(lists_file(tmp_path / f"b{kind}", **columns), words)
+        assert_refused(lists_file(tmp_path / f"b{kind}", **columns), words)
 
     lists(r"row 2 \(the first is 0\), value 1: x = 4; whole", x=lists_of(changed(1, 4, 4)))
     lists(r"row 1 .*, value 0: y = nan; whole", y=lists_of(changed(2, 2, np.nan, float)))
@@ -160,30 +160,30 @@ def test_bad_values_are_named_with_their_row(tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_columns_that_cannot_be_right(tmp_path, kind):
     path = write_flat(tmp_path / f"a{kind}", {name: v for name, v in columns_of(ROWS).items() if name != "t"})
-    check_refused(path, r"no column 't'; it has event, x, y")
+    assert_refused(path, r"no column 't'; it has event, x, y")
     path = write_flat(tmp_path / f"b{kind}", {name: v for name, v in columns_of(ROWS).items() if name != "event"})
-    check_refused(path, r"no column 'event'; it has [xyt, ]+ ")
-    check_refused(path, r"no column '' for event", columns={"event": ""})
+    assert_refused(path, r"no column 'event'; it has [xyt, ]+ ")
+    assert_refused(path, r"no column '' for event", columns={"event": ""})
     path = write_flat(tmp_path / f"c{kind}", {**columns_of(ROWS), "x": ROWS[:, 1] > 0})
-    check_refused(path, r"column x is of type bool; integers or floats expected")
+    assert_refused(path, r"column x is of type bool; integers or floats expected")
 
 
 @pytest.mark.parametrize("kind", [".root", ".parquet", ".arrow"])
 def test_lists_that_cannot_be_right(tmp_path, kind):
     shorter = lists_of(ROWS[:5, 2], np.array([2, 1, 2]))
-    check_refused(
+    assert_refused(
         lists_file(tmp_path / f"a{kind}", y=shorter),
         r"row 2 \(the first is 0\): y has 2 values, x has 3; lists of equal length expected$",
     )
     path = lists_file(tmp_path / f"b{kind}", charge=shorter)
-    check_refused(path, r"row 2 .*: charge has 2 values, x has 3; .*--columns.further names the columns to read")
+    assert_refused(path, r"row 2 .*: charge has 2 values, x has 3; .*--columns.further names the columns to read")
     assert np.array_equal(rows_of(read(path, further=[])), ROWS)
     path = lists_file(tmp_path / f"c{kind}", y=np.array([1, 2, 3]))
-    check_refused(
+    assert_refused(
         path, "x, y and t have to be lists, one row per event, or all numbers, one row per hit: x .*, y .*, t "
     )
     path = lists_file(tmp_path / f"d{kind}", event=lists_of(ROWS[:, 0]))
-    check_refused(path, "column event has a list per row, x, y and t too; one event number per row expected")
+    assert_refused(path, "column event has a list per row, x, y and t too; one event number per row expected")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -193,12 +193,12 @@ def test_cut_damaged_and_other_files(tmp_path, kind):
     for length in np.linspace(1, len(content) - 1, 9).astype(int):
         (tmp_path / f"cut{kind}").write_bytes(content[:length])
         if kind == ".root" and length == len(content) - 1:  # a list of free places comes last, which nobody needs
-            check_equal(read(tmp_path / f"cut{kind}"), read(path))
+            assert_same_events(read(tmp_path / f"cut{kind}"), read(path))
         else:
-            check_refused(tmp_path / f"cut{kind}", "cut, damaged")
+            assert_refused(tmp_path / f"cut{kind}", "cut, damaged")
     for other in (b"event,x,y,t\n1,2,3,4\n" * 30, b"\x00" * 1000, content[:4] + b"?" * 500):
         (tmp_path / f"other{kind}").write_bytes(other)
-        check_refused(tmp_path / f"other{kind}", "cut, damaged")
+        assert_refused(tmp_path / f"other{kind}", "cut, damaged")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -214,7 +214,7 @@ def test_a_missing_library_is_named(tmp_path, kind):
     real = importlib.import_module
     with mock.patch("importlib.import_module", without):
         words = rf"\{kind} files need {library}: pip install 'tofae-jax\[{extra}\]'"
-        check_refused(path, words)
+        assert_refused(path, words)
         with pytest.raises(DataError, match=words), open_hit_file(tmp_path / f"b{kind}"):
             pass
     assert [left.name for left in tmp_path.iterdir()] == [path.name]
@@ -223,10 +223,10 @@ def test_a_missing_library_is_named(tmp_path, kind):
 def test_options_that_do_not_fit(tmp_path):
     table = lists_file(tmp_path / "a.parquet")
     (tmp_path / "a.csv").write_text("event,x,y,t\n1,1,1,1\n")
-    check_refused(table, "tree 'a' chosen, but only .root, .h5, .hdf5 files have trees or groups", tree="a")
-    check_refused(table, "array 'a' chosen, but only .npz", array="a")
+    assert_refused(table, "tree 'a' chosen, but only .root, .h5, .hdf5 files have trees or groups", tree="a")
+    assert_refused(table, "array 'a' chosen, but only .npz", array="a")
     for options in ({"units": "physical"}, {"columns": {"x": "px"}}, {"further": []}):
-        check_refused(tmp_path / "a.csv", "columns and units can be chosen for .root, .parquet", **options)
+        assert_refused(tmp_path / "a.csv", "columns and units can be chosen for .root, .parquet", **options)
     with pytest.raises(ValueError, match="units = 'cm': pixels or physical allowed"):
         check_units("cm", "edge")
     with pytest.raises(ValueError, match="origin = 'centre': only for units 'physical'"):
@@ -300,7 +300,7 @@ def test_physical_units_drop_and_count_what_is_outside(tmp_path, kind, layout, d
     assert events.event_columns["event"].tolist() == ([2, 5, 9] if layout == "lists" else [2, 9])
     assert (tally.n_hits, tally.n_outside) == (6, 2)
     assert str(tally) == "2 of 6 hits outside the detector, dropped"
-    check_refused(path, "x = nan|x = 1; whole|x = 0.* whole|t = 0")
+    assert_refused(path, "x = nan|x = 1; whole|x = 0.* whole|t = 0")
 
 
 def test_bad_events_in_physical_units_are_named_with_the_files_row(tmp_path):
@@ -308,7 +308,7 @@ def test_bad_events_in_physical_units_are_named_with_the_files_row(tmp_path):
     columns["x"][:2] = np.nan
     columns["event"][4] = 3
     path = write_flat(tmp_path / "a.parquet", columns)
-    check_refused(path, r"row 4 \(the first is 0\): event 3 comes after event 9", units="physical")
+    assert_refused(path, r"row 4 \(the first is 0\): event 3 comes after event 9", units="physical")
 
 
 # Writing
@@ -328,7 +328,7 @@ def test_what_is_written_is_read(events, kind, chunk_hits):
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / f"hits{kind}", events)
         found = read(path, detector=LARGE, chunk_hits=chunk_hits)
-        check_equal(found, events, has_float16=kind != ".root")
+        assert_same_events(found, events, has_float16=kind != ".root")
 
 
 @settings(max_examples=30)
@@ -351,7 +351,7 @@ def test_text_keeps_values_per_hit_and_event(events):
 
 def test_text_with_several_values_for_an_event(tmp_path):
     (tmp_path / "a.csv").write_text("event,x,y,t,event.p\n1,1,1,1,5\n2,1,1,1,7\n2,1,1,1,8\n")
-    check_refused(tmp_path / "a.csv", r"event 2 has several values of event\.p; one for all its hits expected")
+    assert_refused(tmp_path / "a.csv", r"event 2 has several values of event\.p; one for all its hits expected")
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_text_with_several_values_for_an_event(tmp_path):
 )
 def test_bad_arrays_of_events(tmp_path, arrays, words):
     np.savez(tmp_path / "a.npz", **columns_of(ROWS), **{name: np.array(values) for name, values in arrays.items()})
-    check_refused(tmp_path / "a.npz", words)
+    assert_refused(tmp_path / "a.npz", words)
 
 
 @pytest.mark.parametrize("kind", [*WRITTEN, ".npz", ".csv"])
@@ -397,7 +397,7 @@ def test_columns_of_the_same_name(tmp_path, kind):
     events = some_events()._replace(
         event_columns={"event": np.arange(3), "x": np.arange(3.0), "score": np.arange(3), "n_hits": np.arange(3)}
     )
-    check_equal(read(write(tmp_path / f"a{kind}", events)), events)
+    assert_same_events(read(write(tmp_path / f"a{kind}", events)), events)
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
@@ -445,10 +445,10 @@ def test_convert_a_dataset_to_a_file_and_back(tmp_path, capsys, kind):
     write_dataset(tmp_path / "d", [events], detector=Detector(), provenance={}, shard_events=64)
     path = tmp_path / f"out{kind}"
     assert run(capsys, "convert", tmp_path / "d", path) == (0, f"500 events, {n_hits} hits: {path}\n", "")
-    check_equal(read(path, detector=Detector()), events)
+    assert_same_events(read(path, detector=Detector()), events)
     assert run(capsys, "convert", path, tmp_path / "again")[0] == 0
     (again,) = Dataset(tmp_path / "again").events()
-    check_equal(again, events)
+    assert_same_events(again, events)
     code, _, err = run(capsys, "convert", tmp_path / "d", path)
     assert (code, "exists already" in err) == (2, True)
     assert run(capsys, "convert", path, tmp_path / "other.csv")[0] == 0
@@ -560,7 +560,7 @@ def test_changed_values_are_noticed(tmp_path, kind):
             place = file["events/score"].id.get_chunk_info(0).byte_offset + 20
     content[place] ^= 0xFF
     path.write_bytes(content)
-    check_refused(path, "cut, damaged")
+    assert_refused(path, "cut, damaged")
 
 
 def test_denoise_physical_units_and_mistakes(tmp_path, capsys, fake_run):

@@ -1,19 +1,20 @@
 """Figures of a latent space: what they draw, for ordinary and degenerate data."""
 
-import io
 import math
 import sys
+from functools import partial
 
-import matplotlib
 import numpy as np
+import plotted
 import pytest
-from matplotlib import pyplot
 from matplotlib.colors import to_rgba
+from plotted import legend, notes, nothing_left_behind, texts  # noqa: F401 (fixture)
 
 from tofae_jax.detector import Detector
 from tofae_jax.plots import style
 from tofae_jax.plots.latents import latent_projection, latent_samples
 
+png = partial(plotted.png, dpi=60)  # coarse is enough
 DETECTOR = Detector(n_x=9, n_y=7, n_t=40, width_mm=18.0, height_mm=3.5, window_ns=2.0)
 
 
@@ -31,36 +32,9 @@ def vectors(n: int = 60, d: int = 6) -> np.ndarray:
     return np.random.default_rng(5).normal(size=(n, d)) * spread + 7
 
 
-def png(figure) -> bytes:
-    with style.style():
-        figure.savefig(buffer := io.BytesIO(), format="png", dpi=60)
-    return buffer.getvalue()
-
-
-def texts(figure) -> list[str]:
-    return [text.get_text() for axes in figure.axes for text in axes.texts]
-
-
-def legend(figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()] if figure.legends else []
-
-
-def notes(figure) -> str:
-    return figure.get_supxlabel() + "".join(found.get_title().get_text() for found in figure.legends)
-
-
 def places(figure) -> np.ndarray:
     """Of all points of the projection, [n, 2], group by group."""
     return np.concatenate([np.asarray(found.get_offsets()) for found in figure.axes[0].collections])
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind():
-    """No figure stays with pyplot, and no setting of matplotlib changes."""
-    before = dict(matplotlib.rcParams)
-    yield
-    assert pyplot.get_fignums() == []
-    assert dict(matplotlib.rcParams) == before
 
 
 @pytest.mark.parametrize("units", ["physical", "pixels"])

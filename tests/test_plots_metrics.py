@@ -1,13 +1,13 @@
 """Figures of metrics: the grid, training's details, and comparisons of runs; for any history, however incomplete."""
 
-import io
 import math
+from functools import partial
 
-import matplotlib
 import numpy as np
+import plotted
 import pytest
-from matplotlib import pyplot
 from matplotlib.colors import to_rgba
+from plotted import legend, notes, nothing_left_behind, texts  # noqa: F401 (fixture)
 
 from tofae_jax.metrics import metric_names
 from tofae_jax.plots import curves, style
@@ -15,6 +15,7 @@ from tofae_jax.plots.comparison import compare_curves, compare_outputs, radar
 from tofae_jax.plots.curves import QUALITIES, output_comparison
 from tofae_jax.plots.grid import metrics_grid, training_details
 
+png = partial(plotted.png, dpi=60)  # coarse is enough
 HOSTILE = ["$x_{1}$ \\frac{", "_hidden", "two\nlines\x00", "long " * 60, "", "日本", "\ud800", "\u202e$"]
 SHARES = ("efficiency", "purity", "f1", "noise_rejection")
 
@@ -67,12 +68,6 @@ def result(**masked) -> dict:
     return {"events": 10, "masked": dict.fromkeys(QUALITIES, 0.5) | masked}
 
 
-def png(figure) -> bytes:
-    with style.style():
-        figure.savefig(buffer := io.BytesIO(), format="png", dpi=60)
-    return buffer.getvalue()
-
-
 def panel(figure, title):
     [found] = [axes for axes in figure.axes if axes.get_title() == title]
     return found
@@ -82,27 +77,6 @@ def line(axes, label):
     """x and y of a curve."""
     [found] = [found for found in axes.lines if found.get_label() == label]
     return found.get_xydata().T
-
-
-def texts(figure) -> list[str]:
-    return [text.get_text() for axes in figure.axes for text in axes.texts]
-
-
-def legend(figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()] if figure.legends else []
-
-
-def notes(figure) -> str:
-    return figure.get_supxlabel() + "".join(found.get_title().get_text() for found in figure.legends)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind():
-    """No figure stays with pyplot, and no setting of matplotlib changes."""
-    before = dict(matplotlib.rcParams)
-    yield
-    assert pyplot.get_fignums() == []
-    assert dict(matplotlib.rcParams) == before
 
 
 DRAWINGS = {

@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from hit_files import ROWS, assert_refused, columns_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from tofae_jax.detector import Detector
 DATA = Path(__file__).parent / "data"
 SMALL = Detector(n_x=4, n_y=3, n_t=10)
 TABLES = (".arrow", ".feather", ".h5", ".hdf5", ".parquet", ".pq", ".root")
-ROWS = np.array([[2, 0, 0, 1], [2, 3, 2, 10], [5, 1, 1, 5], [9, 1, 1, 5], [9, 1, 1, 6], [9, 0, 2, 7]])
 CSV_ROWS = "".join(",".join(map(str, row)) + "\n" for row in ROWS.tolist())
 
 
@@ -39,19 +39,6 @@ def write_npz(path: Path, **arrays) -> Path:
     return path
 
 
-def columns_of(rows: np.ndarray) -> dict[str, np.ndarray]:
-    return dict(zip(("event", "x", "y", "t"), rows.T, strict=True))
-
-
-def check_refused(path: Path, words: str, **options) -> None:
-    """The file gives a one-line `DataError` that names it and says `words` (a regular expression)."""
-    with pytest.raises(DataError, match=words) as caught:
-        for _ in read_events(path, detector=options.pop("detector", SMALL), **options):
-            pass
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
-
-
 # Which files are read at all
 
 
@@ -61,16 +48,16 @@ def test_known_formats():
 
 @pytest.mark.parametrize("ending", known_formats())
 def test_missing_empty_and_folder(tmp_path, ending):
-    check_refused(tmp_path / f"missing{ending}", "does not exist")
+    assert_refused(tmp_path / f"missing{ending}", "does not exist")
     (tmp_path / f"empty{ending}").touch()
-    check_refused(tmp_path / f"empty{ending}", "is empty")
+    assert_refused(tmp_path / f"empty{ending}", "is empty")
     (tmp_path / f"folder{ending}").mkdir()
-    check_refused(tmp_path / f"folder{ending}", "is no file")
+    assert_refused(tmp_path / f"folder{ending}", "is no file")
 
 
 def test_unknown_ending_and_settings(tmp_path):
-    check_refused(tmp_path / "hits.txt", r"unknown ending '\.txt'; known are \.csv, \.npy, \.npz, \.pt, \.arrow")
-    check_refused(tmp_path / "hits.csv", "only .npz files have named arrays", array="rdt")
+    assert_refused(tmp_path / "hits.txt", r"unknown ending '\.txt'; known are \.csv, \.npy, \.npz, \.pt, \.arrow")
+    assert_refused(tmp_path / "hits.csv", "only .npz files have named arrays", array="rdt")
     with pytest.raises(ValueError, match="chunk_hits must be at least 1, got 0"):
         read_events(tmp_path / "hits.csv", detector=SMALL, chunk_hits=0)
 
@@ -85,7 +72,7 @@ def test_ending_in_capitals(tmp_path):
 def test_other_content_than_the_ending_says(tmp_path, ending):
     path = tmp_path / f"file{ending}"
     path.write_bytes(b"\x93not at all\n" * 20 if ending == ".csv" else b"event,x,y,t\n1,2,3,4\n" * 20)
-    check_refused(path, "cut|damaged")
+    assert_refused(path, "cut|damaged")
 
 
 def image_file(folder: Path, ending: str) -> Path:
@@ -108,7 +95,7 @@ def test_cut_anywhere(tmp_path, ending):
     assert read(path).n_hits % 50 == 0
     for length in np.linspace(1, len(content) - 1, 23).astype(int):
         path.write_bytes(content[:length])
-        check_refused(path, "cut|damaged|is cut|bytes")
+        assert_refused(path, "cut|damaged|is cut|bytes")
 
 
 @pytest.mark.parametrize("ending", [".npz", ".pt"])
@@ -117,7 +104,7 @@ def test_changed_bytes_are_noticed(tmp_path, ending):
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 0xFF
     path.write_bytes(content)
-    check_refused(path, "cut|damaged|images of|tensor|images")
+    assert_refused(path, "cut|damaged|images of|tensor|images")
 
 
 @settings(max_examples=150, deadline=None)
@@ -170,7 +157,7 @@ def test_images_in_fortran_order(tmp_path):
     images = np.asfortranarray(np.arange(24).reshape(2, 3, 4) % 11)
     np.save(tmp_path / "images.npy", images)
     assert read(tmp_path / "images.npy").n_hits == np.count_nonzero(images)
-    check_refused(write_npz(tmp_path / "images.npz", images=images), "Fortran order; save np.ascontiguousarray of it")
+    assert_refused(write_npz(tmp_path / "images.npz", images=images), "Fortran order; save np.ascontiguousarray of it")
 
 
 @pytest.mark.parametrize(
@@ -184,20 +171,20 @@ def test_bad_pixel_is_named(tmp_path, value, dtype):
     np.save(tmp_path / "images.npy", images)
     for chunk_hits in (12, 1000):
         words = r"event 6, pixel x=1 y=2: .*; whole numbers from 0 \(no hit\) to 10 allowed"
-        check_refused(tmp_path / "images.npy", words, chunk_hits=chunk_hits)
+        assert_refused(tmp_path / "images.npy", words, chunk_hits=chunk_hits)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3), (2, 2, 3, 4), (2, 1, 1, 3, 4), (), (12,)])
 def test_images_of_another_shape(tmp_path, shape):
     np.save(tmp_path / "images.npy", np.zeros(shape))
     words = re.escape(f"images of shape {list(shape)}; [n, 3, 4] or [n, 1, 3, 4] allowed")
-    check_refused(tmp_path / "images.npy", words)
+    assert_refused(tmp_path / "images.npy", words)
 
 
 @pytest.mark.parametrize("dtype", [bool, complex, "U3", "S3", [("x", "i4")], "M8[s]"])
 def test_images_that_are_no_numbers(tmp_path, dtype):
     np.save(tmp_path / "images.npy", np.zeros((2, 3, 4), dtype))
-    check_refused(tmp_path / "images.npy", "images of type .*; integer or float allowed")
+    assert_refused(tmp_path / "images.npy", "images of type .*; integer or float allowed")
 
 
 def test_no_images(tmp_path):
@@ -209,7 +196,7 @@ def test_signalling_nan_is_refused_without_a_warning(tmp_path):
     images = np.zeros((1, 3, 4), np.float32)
     images.view(np.uint32)[0, 1, 2] = 0x7FA00000
     np.save(tmp_path / "images.npy", images)
-    check_refused(tmp_path / "images.npy", "event 0, pixel x=2 y=1: nan")
+    assert_refused(tmp_path / "images.npy", "event 0, pixel x=2 y=1: nan")
 
 
 def test_largest_time_bin_is_not_passed_in_float16():
@@ -303,8 +290,8 @@ def test_bad_row_is_named(tmp_path, column, value, words, rows_per_block):
         mock.patch.object(readers_csv, "ROWS_PER_BLOCK", rows_per_block),
         mock.patch.object(readers_npz, "ROWS_PER_BLOCK", rows_per_block),
     ):
-        check_refused(tmp_path / "hits.npz", r"row 3 \(the first is 0\): " + words)
-        check_refused(tmp_path / "hits.csv", "line 10: " + words)
+        assert_refused(tmp_path / "hits.npz", r"row 3 \(the first is 0\): " + words)
+        assert_refused(tmp_path / "hits.csv", "line 10: " + words)
 
 
 def test_further_columns_of_npz(tmp_path):
@@ -334,32 +321,32 @@ def test_choice_of_array(tmp_path):
     assert np.array_equal(rows_of(read(path, array="a")), ROWS)
     assert np.array_equal(rows_of(read(path, array="b")), ROWS[:2])
     assert np.array_equal(rows_of(read(path, array="c")), [[1, 3, 2, 4]])
-    check_refused(path, r"more than one array to read; choose one by its name among a int64\[6, 4\], b int64\[2, 4\]")
-    check_refused(path, r"no array 'z'; it has a int64\[6, 4\], b .*, d float64\[3\]", array="z")
-    check_refused(path, "d .* is neither a 2-D hit list nor images", array="d")
-    check_refused(path, r"array e float64\[2, 3\]; integers or floats with 4 columns \(event, x, y, t\)", array="e")
+    assert_refused(path, r"more than one array to read; choose one by its name among a int64\[6, 4\], b int64\[2, 4\]")
+    assert_refused(path, r"no array 'z'; it has a int64\[6, 4\], b .*, d float64\[3\]", array="z")
+    assert_refused(path, "d .* is neither a 2-D hit list nor images", array="d")
+    assert_refused(path, r"array e float64\[2, 3\]; integers or floats with 4 columns \(event, x, y, t\)", array="e")
 
 
 def test_images_are_found_where_they_are_alone(tmp_path):
     path = write_npz(tmp_path / "a.npz", images=np.ones((2, 3, 4), int), n=np.array(3))
     assert read(path).n_hits == 24
-    check_refused(
+    assert_refused(
         write_npz(tmp_path / "b.npz", n=np.array(3)), r"neither 1-D arrays event, x, y, t.*it has n int64\[\]"
     )
-    check_refused(write_npz(tmp_path / "c.npz", **columns_of(ROWS) | {"t": np.array([1])}), r"lengths \[6, 6, 6, 1\]")
-    check_refused(write_npz(tmp_path / "d.npz", **columns_of(ROWS) | {"t": np.array(["1"] * 6)}), "t <U1.* is not of")
+    assert_refused(write_npz(tmp_path / "c.npz", **columns_of(ROWS) | {"t": np.array([1])}), r"lengths \[6, 6, 6, 1\]")
+    assert_refused(write_npz(tmp_path / "d.npz", **columns_of(ROWS) | {"t": np.array(["1"] * 6)}), "t <U1.* is not of")
     names = np.array(["event", "x", "y", "time"])
-    check_refused(write_npz(tmp_path / "e.npz", a=ROWS, columns=names), "array columns says .*'time'")
+    assert_refused(write_npz(tmp_path / "e.npz", a=ROWS, columns=names), "array columns says .*'time'")
 
 
 def test_objects_are_never_unpickled(tmp_path, canary):
     hostile = np.empty((6, 4), object)
     hostile[:] = Hostile(canary)
     np.save(tmp_path / "a.npy", hostile, allow_pickle=True)
-    check_refused(tmp_path / "a.npy", "images of type object; integer or float allowed")
+    assert_refused(tmp_path / "a.npy", "images of type object; integer or float allowed")
     np.savez(tmp_path / "a.npz", hits=hostile, allow_pickle=True)
-    check_refused(tmp_path / "a.npz", "neither 1-D arrays")
-    check_refused(tmp_path / "a.npz", "array hits object.*integers or floats", array="hits")
+    assert_refused(tmp_path / "a.npz", "neither 1-D arrays")
+    assert_refused(tmp_path / "a.npz", "array hits object.*integers or floats", array="hits")
     np.savez(tmp_path / "b.npz", note=hostile, hits=ROWS, allow_pickle=True)
     assert np.array_equal(rows_of(read(tmp_path / "b.npz")), ROWS)
     assert not canary.exists()
@@ -370,7 +357,7 @@ def test_npz_compressed_in_other_ways(tmp_path):
     np.save(content, ROWS)
     with zipfile.ZipFile(tmp_path / "hits.npz", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("hits.npy", content.getvalue())
-    check_refused(tmp_path / "hits.npz", "compressed in a way that NumPy does not use")
+    assert_refused(tmp_path / "hits.npz", "compressed in a way that NumPy does not use")
 
 
 def test_npz_header_that_promises_more(tmp_path):
@@ -378,7 +365,7 @@ def test_npz_header_that_promises_more(tmp_path):
     np.save(content, ROWS)
     with zipfile.ZipFile(tmp_path / "hits.npz", "w") as archive:
         archive.writestr("hits.npy", content.getvalue()[:-8])
-    check_refused(tmp_path / "hits.npz", r"array hits int64\[6, 4\] has 312 bytes; 320 expected")
+    assert_refused(tmp_path / "hits.npz", r"array hits int64\[6, 4\] has 312 bytes; 320 expected")
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -437,7 +424,7 @@ def test_text_column_types_hold_for_the_whole_file(tmp_path):
     path.write_text("event,x,y,t,s\n1,1,1,1,0\n1,1,1,1,3.0\n1,1,1,1,0.5\n")
     assert read(path).hit_columns["s"].tolist() == [0, 3, 0.5]
     with mock.patch.object(readers_csv, "ROWS_PER_BLOCK", 1):
-        check_refused(path, r"line 4: s = 0\.5 in a column of whole numbers; .* write its first value with a decimal")
+        assert_refused(path, r"line 4: s = 0\.5 in a column of whole numbers; .* write its first value with a decimal")
         path.write_text("event,x,y,t,s\n1,1,1,1,0\n1,1,1,1,3.0\n")
         assert read(path).hit_columns["s"].dtype == np.int64
 
@@ -476,12 +463,12 @@ def test_header_only(tmp_path, text):
 )
 def test_bad_text_is_named(tmp_path, text, words):
     (tmp_path / "hits.csv").write_text(text)
-    check_refused(tmp_path / "hits.csv", words)
+    assert_refused(tmp_path / "hits.csv", words)
 
 
 def test_text_that_is_not_utf8(tmp_path):
     (tmp_path / "hits.csv").write_bytes("event,x,y,t\n1,1,1,1\n#é\n".encode("latin-1"))
-    check_refused(tmp_path / "hits.csv", "damaged or not a .csv file .*utf-8")
+    assert_refused(tmp_path / "hits.csv", "damaged or not a .csv file .*utf-8")
 
 
 def test_integers_through_floats_are_refused_by_older_numpy_too(tmp_path):
@@ -496,7 +483,7 @@ def test_integers_through_floats_are_refused_by_older_numpy_too(tmp_path):
 
     np_loadtxt = np.loadtxt
     with mock.patch.object(np, "loadtxt", old_loadtxt):
-        check_refused(tmp_path / "hits.csv", r"line 3: t = 3\.5; whole numbers from 1 to 10 allowed")
+        assert_refused(tmp_path / "hits.csv", r"line 3: t = 3\.5; whole numbers from 1 to 10 allowed")
 
 
 # PyTorch's files
@@ -579,7 +566,7 @@ def load(path: Path, data: bytes, storages: dict[str, bytes] | None = None, **op
     return load_tensors(path)
 
 
-def check_not_loaded(path: Path, data: bytes, words: str, storages: dict[str, bytes] | None = None, **options) -> None:
+def assert_not_loaded(path: Path, data: bytes, words: str, storages: dict[str, bytes] | None = None, **options) -> None:
     with pytest.raises(DataError, match=words) as caught:
         load(path, data, storages, **options)
     assert str(caught.value).startswith(f"{path}: ")
@@ -595,7 +582,7 @@ def test_small_bundle_of_the_predecessor():
     assert events.counts.tolist() == [81, 23, 63, 31]
     assert np.array_equal(rows_of(read(DATA / "small_bundle.pt", detector=detector, chunk_hits=1)), expected)
     assert np.array_equal(rows_of(read(DATA / "small_bundle_hits.csv", detector=detector)), expected)
-    check_refused(DATA / "small_bundle.pt", r"images of shape \[4, 1, 128, 88\]; \[n, 3, 4\]")
+    assert_refused(DATA / "small_bundle.pt", r"images of shape \[4, 1, 128, 88\]; \[n, 3, 4\]")
 
 
 @pytest.mark.parametrize(
@@ -674,7 +661,7 @@ def test_views_of_a_storage(tmp_path):
 )
 def test_tensors_outside_their_storage(tmp_path, shape, options):
     data = tensor_pickle("LongStorage", shape, **options)
-    check_not_loaded(tmp_path / "a.pt", data, "tensor|storage|member", {"0": bytes(24 * 8)})
+    assert_not_loaded(tmp_path / "a.pt", data, "tensor|storage|member", {"0": bytes(24 * 8)})
 
 
 def test_nested_values(tmp_path):
@@ -709,26 +696,26 @@ def test_hostile_pickles_run_nothing(tmp_path, canary):
     name = "posix.system" if os.name == "posix" else "nt.system"
     path = tmp_path / "a.pt"
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        check_not_loaded(path, pickle.dumps(Hostile(canary), protocol), f"asks to run '{name}'; only tensors are read")
+        assert_not_loaded(path, pickle.dumps(Hostile(canary), protocol), f"asks to run '{name}'; only tensors are read")
     call = b"cos\nsystem\n(" + command + b"tR"
-    check_not_loaded(path, call + b".", "asks to run 'os.system'")
+    assert_not_loaded(path, call + b".", "asks to run 'os.system'")
     source = text(f"open({str(canary)!r}, 'w')")
-    check_not_loaded(path, b"\x80\x02cbuiltins\neval\n(" + source + b"tR.", "asks to run 'builtins.eval'")
-    check_not_loaded(path, b"c__builtin__\nexec\n(" + source + b"tR.", "asks to run '__builtin__.exec'")
+    assert_not_loaded(path, b"\x80\x02cbuiltins\neval\n(" + source + b"tR.", "asks to run 'builtins.eval'")
+    assert_not_loaded(path, b"c__builtin__\nexec\n(" + source + b"tR.", "asks to run '__builtin__.exec'")
     hidden_in_state = b"\x80\x02ccollections\nOrderedDict\n)R}" + text("_metadata") + call + b"sb."
-    check_not_loaded(path, hidden_in_state, "asks to run 'os.system'")
-    check_not_loaded(path, b"(ios\nsystem\n" + command + b".", "INST os system|asks to run")
-    check_not_loaded(path, b"(" + command + b"ios\nsystem\n.", "asks to run 'INST os system'")
-    check_not_loaded(path, b"(cos\nsystem\n" + command + b"o.", "asks to run 'os.system'")
-    check_not_loaded(path, b"(ccollections\nOrderedDict\no.", "asks to run 'OBJ'")
-    check_not_loaded(path, b"(icollections\nOrderedDict\n.", "asks to run 'INST collections OrderedDict'")
-    check_not_loaded(path, b"\x80\x02ccollections\nOrderedDict\n)\x81.", "asks to run 'NEWOBJ'")
-    check_not_loaded(path, b"\x80\x04" + text("os") + text("path.os.system") + b"\x93.", "'os.path.os.system'")
-    check_not_loaded(path, b"ctorch\n_utils.os.system\n.", "asks to run 'torch._utils.os.system'")
-    check_not_loaded(path, b"ctorch._utils _rebuild_tensor_v2\n\n.", "asks to run")
-    check_not_loaded(path, b"\x80\x04" + number(1) + text("x") + b"\x93.", "asks to run")
-    check_not_loaded(path, b"\x80\x02\x82\x01.", "asks to run 'EXT1'")
-    check_not_loaded(path, b"P0\n.", "asks to run 'PERSID'")
+    assert_not_loaded(path, hidden_in_state, "asks to run 'os.system'")
+    assert_not_loaded(path, b"(ios\nsystem\n" + command + b".", "INST os system|asks to run")
+    assert_not_loaded(path, b"(" + command + b"ios\nsystem\n.", "asks to run 'INST os system'")
+    assert_not_loaded(path, b"(cos\nsystem\n" + command + b"o.", "asks to run 'os.system'")
+    assert_not_loaded(path, b"(ccollections\nOrderedDict\no.", "asks to run 'OBJ'")
+    assert_not_loaded(path, b"(icollections\nOrderedDict\n.", "asks to run 'INST collections OrderedDict'")
+    assert_not_loaded(path, b"\x80\x02ccollections\nOrderedDict\n)\x81.", "asks to run 'NEWOBJ'")
+    assert_not_loaded(path, b"\x80\x04" + text("os") + text("path.os.system") + b"\x93.", "'os.path.os.system'")
+    assert_not_loaded(path, b"ctorch\n_utils.os.system\n.", "asks to run 'torch._utils.os.system'")
+    assert_not_loaded(path, b"ctorch._utils _rebuild_tensor_v2\n\n.", "asks to run")
+    assert_not_loaded(path, b"\x80\x04" + number(1) + text("x") + b"\x93.", "asks to run")
+    assert_not_loaded(path, b"\x80\x02\x82\x01.", "asks to run 'EXT1'")
+    assert_not_loaded(path, b"P0\n.", "asks to run 'PERSID'")
     assert not canary.exists()
     pickle.loads(call + b".")  # the control: this file would have run it
     assert canary.exists()
@@ -737,24 +724,24 @@ def test_hostile_pickles_run_nothing(tmp_path, canary):
 def test_hostile_pickles_break_nothing(tmp_path):
     path = tmp_path / "a.pt"
     function = b"ccollections\nOrderedDict\n"
-    check_not_loaded(
+    assert_not_loaded(
         path, b"\x80\x02" + function + b"}" + text("call") + number(1) + b"sb.", "treats a function as a dict"
     )
-    check_not_loaded(path, b"\x80\x02" + function + b".", "something else than tensors")
-    check_not_loaded(path, b"\x80\x02" + text("storage") + b"Q.", "describes a storage other than")
-    check_not_loaded(path, b"\x80\x02" + number(3) + b")R.", "treats a int as a function")
-    check_not_loaded(path, b"\x80\x02]}b.", "treats a list as a dict")
-    check_not_loaded(path, b"\x80\x02})" + number(1) + b"s.", "dictionary key of type tuple")
-    check_not_loaded(path, b"\x80\x02]2a.", "asks to run 'DUP'")
-    check_not_loaded(path, b"\x80\x02ctorch\ndevice\n]\x85R.", "describes a device other than by its kind and number")
-    check_not_loaded(path, b"\x80\x02" + function + b"]\x85R.", "cannot be read as tensors")
-    check_not_loaded(path, b"\x80\x02]q\x00h\x00a.", "nested more than 100 deep")  # a list within itself
-    check_not_loaded(path, b"\x80\x02)" + b"\x85" * 100_000 + b".", "nested more than 100 deep")
+    assert_not_loaded(path, b"\x80\x02" + function + b".", "something else than tensors")
+    assert_not_loaded(path, b"\x80\x02" + text("storage") + b"Q.", "describes a storage other than")
+    assert_not_loaded(path, b"\x80\x02" + number(3) + b")R.", "treats a int as a function")
+    assert_not_loaded(path, b"\x80\x02]}b.", "treats a list as a dict")
+    assert_not_loaded(path, b"\x80\x02})" + number(1) + b"s.", "dictionary key of type tuple")
+    assert_not_loaded(path, b"\x80\x02]2a.", "asks to run 'DUP'")
+    assert_not_loaded(path, b"\x80\x02ctorch\ndevice\n]\x85R.", "describes a device other than by its kind and number")
+    assert_not_loaded(path, b"\x80\x02" + function + b"]\x85R.", "cannot be read as tensors")
+    assert_not_loaded(path, b"\x80\x02]q\x00h\x00a.", "nested more than 100 deep")  # a list within itself
+    assert_not_loaded(path, b"\x80\x02)" + b"\x85" * 100_000 + b".", "nested more than 100 deep")
     doubled = b"]r\x00\x00\x00\x00" + b"".join(
         b"](j" + (n - 1).to_bytes(4, "little") + b"j" + (n - 1).to_bytes(4, "little") + b"er" + n.to_bytes(4, "little")
         for n in range(1, 60)
     )
-    check_not_loaded(path, b"\x80\x02(" + doubled + b"t.", "more than 1000000 parts")
+    assert_not_loaded(path, b"\x80\x02(" + doubled + b"t.", "more than 1000000 parts")
     assert load(path, b"\x80\x02]r\xff\xff\xff\x7f.") == []  # a memo index of 2^31 takes no memory
     for data in (
         b"",
@@ -767,9 +754,9 @@ def test_hostile_pickles_break_nothing(tmp_path):
         b"\x80\x02NN.",
         b"\xff.",
     ):
-        check_not_loaded(path, data, "cannot be read as tensors|treats|end with one value")
-    check_not_loaded(path, b"\x80\x02I" + b"9" * 10_000 + b"\n.", "cannot be read as tensors")
-    check_not_loaded(path, b"\x80\x04\x8e" + b"\xff" * 8 + b"abc.", "cannot be read as tensors")
+        assert_not_loaded(path, data, "cannot be read as tensors|treats|end with one value")
+    assert_not_loaded(path, b"\x80\x02I" + b"9" * 10_000 + b"\n.", "cannot be read as tensors")
+    assert_not_loaded(path, b"\x80\x04\x8e" + b"\xff" * 8 + b"abc.", "cannot be read as tensors")
 
 
 @settings(max_examples=200, deadline=None)
@@ -788,14 +775,14 @@ def test_hostile_archives(tmp_path):
     path = tmp_path / "a.pt"
     data = tensor_pickle("FloatStorage", (2,))
     stored = {"0": bytes(8)}
-    check_not_loaded(path, data, "compressed or encrypted member", stored, compression=zipfile.ZIP_DEFLATED)
-    check_not_loaded(path, data, "byte order b'middle'; little or big", stored, byteorder=b"middle")
-    check_not_loaded(path, data, "a multiple of 4 expected", {"0": bytes(9)})
-    check_not_loaded(path, data, "no member 'bundle/data/0'", {})
+    assert_not_loaded(path, data, "compressed or encrypted member", stored, compression=zipfile.ZIP_DEFLATED)
+    assert_not_loaded(path, data, "byte order b'middle'; little or big", stored, byteorder=b"middle")
+    assert_not_loaded(path, data, "a multiple of 4 expected", {"0": bytes(9)})
+    assert_not_loaded(path, data, "no member 'bundle/data/0'", {})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", data)
         archive.writestr("b/data.pkl", data)
-    check_refused(path, "2 members named data.pkl")
+    assert_refused(path, "2 members named data.pkl")
     path.write_bytes(bundle(data, stored))
     with pytest.raises(DataError, match=r"has .* bytes; at most 100 allowed"):
         load_tensors(path, max_bytes=100)
@@ -814,7 +801,7 @@ def test_members_that_overlap(tmp_path):
             other.file_size = other.compress_size = 10_000
             other.CRC, other.header_offset = info.CRC, info.header_offset
             archive.filelist.append(other)
-    check_refused(path, "members of .* bytes together, yet only")
+    assert_refused(path, "members of .* bytes together, yet only")
 
 
 def test_bundle_has_one_tensor(tmp_path):
@@ -827,8 +814,8 @@ def test_bundle_has_one_tensor(tmp_path):
         path.write_bytes(bundle(b"\x80\x02" + data, stored))
         assert np.array_equal(rows_of(read(path)), [[1, 3, 2, 7]])
     path.write_bytes(bundle(b"\x80\x02(" + one + one + b"t.", stored))
-    check_refused(path, "2 tensors; one tensor of images expected")
+    assert_refused(path, "2 tensors; one tensor of images expected")
     path.write_bytes(bundle(b"\x80\x02}.", stored))
-    check_refused(path, "0 tensors; one tensor of images expected")
+    assert_refused(path, "0 tensors; one tensor of images expected")
     path.write_bytes(bundle(tensor_pickle("BoolStorage", (2, 3, 4)), {"0": bytes(24)}))
-    check_refused(path, "images of type bool; integer or float allowed")
+    assert_refused(path, "images of type bool; integer or float allowed")

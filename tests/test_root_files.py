@@ -6,7 +6,7 @@ import pytest
 uproot = pytest.importorskip("uproot")
 awkward = pytest.importorskip("awkward")
 
-from hit_files import COUNTS, ROWS, SMALL, check_refused, columns_of, read, rows_of, write, write_flat  # noqa: E402
+from hit_files import COUNTS, ROWS, SMALL, assert_refused, columns_of, read, rows_of, write, write_flat  # noqa: E402
 
 from tofae_jax.datasets.events import Events  # noqa: E402
 from tofae_jax.datasets.readers import read_events  # noqa: E402
@@ -23,23 +23,23 @@ def test_several_trees_and_trees_in_directories(tmp_path):
             file.mktree(name, {key: values.dtype for key, values in columns_of(ROWS).items()})
             file[name].extend(columns_of(ROWS[: 3 if name == "first" else 6]))
         file["histogram"] = np.histogram([1, 2, 3])
-    check_refused(path, "2 trees; choose one with --tree: first, deep/in/second")
-    check_refused(path, "no tree 'third'; it has first, deep/in/second", tree="third")
-    check_refused(path, "no tree 'histogram'; it has first", tree="histogram")
+    assert_refused(path, "2 trees; choose one with --tree: first, deep/in/second")
+    assert_refused(path, "no tree 'third'; it has first, deep/in/second", tree="third")
+    assert_refused(path, "no tree 'histogram'; it has first", tree="histogram")
     assert len(rows_of(read(path, tree="first"))) == 3
     assert np.array_equal(rows_of(read(path, tree="deep/in/second")), ROWS)
     assert np.array_equal(rows_of(read(path, tree="deep/in/second;1")), ROWS)
     with uproot.recreate(tmp_path / "b.root") as file:
         file["histogram"] = np.histogram([1, 2, 3])
-    check_refused(tmp_path / "b.root", "no tree; it has histogram")
+    assert_refused(tmp_path / "b.root", "no tree; it has histogram")
 
 
 def test_an_error_names_tree_and_row(tmp_path):
     columns = columns_of(ROWS)
     columns["x"][3] = 99
-    check_refused(write_flat(tmp_path / "a.root", columns), r"tree tree, row 3 \(the first is 0\): x = 99; whole")
+    assert_refused(write_flat(tmp_path / "a.root", columns), r"tree tree, row 3 \(the first is 0\): x = 99; whole")
     del columns["t"]
-    check_refused(write_flat(tmp_path / "b.root", columns), "tree tree: no column 't'; it has event, x, y ")
+    assert_refused(write_flat(tmp_path / "b.root", columns), "tree tree: no column 't'; it has event, x, y ")
 
 
 def test_counters_are_no_columns_and_further_branches_keep_their_types(tmp_path):
@@ -73,8 +73,8 @@ def test_ntuples_of_the_new_kind(tmp_path, chunk_hits):
         assert np.array_equal(rows_of(events), ROWS)
         assert not events.hit_columns
         assert list(events.event_columns) == ["event"]
-    check_refused(path, "column text is of type .*string.*; numbers expected", tree="flat", further=["text"])
-    check_refused(path, "column s is of type .*string.*; integers or floats", tree="lists", columns={"event": "s"})
+    assert_refused(path, "column text is of type .*string.*; numbers expected", tree="flat", further=["text"])
+    assert_refused(path, "column s is of type .*string.*; integers or floats", tree="lists", columns={"event": "s"})
 
 
 @pytest.mark.parametrize("compression", [None, uproot.ZLIB(9), uproot.LZ4(1), uproot.LZMA(1), uproot.ZSTD(1)])

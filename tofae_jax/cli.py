@@ -202,13 +202,14 @@ def inspect(argv: list[str]) -> int:
     from tofae_jax import plots
     from tofae_jax.datasets.format import Dataset
     from tofae_jax.datasets.integrity import describe, inspect_dataset
+    from tofae_jax.simulation import MODULE_GENERATOR
 
     dataset = Dataset(settings.dataset)
     found = inspect_dataset(dataset)
     print("\n".join(describe(dataset, found)))
     if settings.plots != "none":
         name = settings.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
-        is_ours = dataset.provenance.get("generator") == "tofae_jax.simulation.lhcb_torch"
+        is_ours = dataset.provenance.get("generator") == MODULE_GENERATOR
         angles = dataset.provenance["module"]["theta_z_rad"] if is_ours else None
         figure = plots.dataset_distributions(
             found.distributions, detector=dataset.detector, row_angles_rad=tuple(angles) if angles else None

@@ -109,10 +109,11 @@ class Observers:
         """An epoch is done."""
         epoch, tracking, train = record["epoch"], self._config.tracking, self._config.train
         draws = train.plots in ("save", "both") and _is_due(epoch, train.plots_every) and epoch < train.epochs
+        draws = draws and self.plots.is_free
         pictures = tracking.tensorboard and _is_due(epoch, tracking.images_every)
         began = time.perf_counter()
         views = _views(loop, state) if draws or pictures else []
-        draws = bool(draws and self.plots.is_free and views)
+        draws = draws and bool(views)
         if draws:
             with self.span("plots"):
                 path = self._paths.epoch_plots(epoch) / self._paths.plot_data.name

@@ -19,7 +19,7 @@ from tofae_jax.loop import Loop, say
 from tofae_jax.observers import Observers
 from tofae_jax.precision import policy_by_name
 from tofae_jax.saved import NO_LABEL, read_saved, save_arrays, save_latents
-from tofae_jax.simulation.dataset import GENERATOR
+from tofae_jax.simulation import PATTERN_GENERATOR
 from tofae_jax.simulation.patterns import PATTERNS
 from tofae_jax.summary import write_summary
 from tofae_jax.train_state import TrainState
@@ -107,7 +107,7 @@ def _numbers(details: Details, events: np.ndarray, labels: list[str]) -> dict[st
 
 def _labels(dataset: EventStore, events: np.ndarray) -> list[str]:
     """What pattern each event is, as its simulation says; empty for data from elsewhere."""
-    ours = dataset.provenance.get("generator") == GENERATOR
+    ours = dataset.provenance.get("generator") == PATTERN_GENERATOR
     column = dataset.event_column("pattern", events) if ours else None
     if column is None:
         return [NO_LABEL] * len(events)

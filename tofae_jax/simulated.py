@@ -14,13 +14,13 @@ from tofae_jax.config.sections import LHCB_TORCH
 from tofae_jax.datasets.events import Events
 from tofae_jax.datasets.format import Dataset, write_dataset
 from tofae_jax.detector import Detector
-from tofae_jax.simulation.dataset import GENERATOR, simulated_dataset
+from tofae_jax.simulation import MODULE_GENERATOR, PATTERN_GENERATOR
+from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.simulation.endless import SimulatedEvents, numbered_patterns
 from tofae_jax.simulation.lhcb_torch import BackgroundSettings, ModuleSettings
 from tofae_jax.simulation.module_events import ModuleEvents
 from tofae_jax.simulation.patterns import ANYWHERE, Origin
 
-MODULE_GENERATOR = "tofae_jax.simulation.lhcb_torch"
 CHUNK_EVENTS = 1024
 
 
@@ -71,7 +71,6 @@ def write_simulation(
     if origin != ANYWHERE:
         raise ValueError(f"origin: pattern {LHCB_TORCH} has none; its tracks are set by lhcb-torch.module")
     source = module_events(simulate.lhcb_torch, detector=detector, tracks=tracks, seed=simulate.seed)
-
     n_dropped = 0
 
     def parts() -> Iterator[Events]:
@@ -106,7 +105,7 @@ def simulated_events(config: Config) -> SimulatedEvents:
             return of_numbers(numbers)
 
         provenance = {
-            "generator": GENERATOR,
+            "generator": PATTERN_GENERATOR,
             "pattern": simulate.pattern,
             "tracks": list(tracks),
             "seed": simulate.seed,

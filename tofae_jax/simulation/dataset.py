@@ -7,10 +7,9 @@ from pathlib import Path
 
 from tofae_jax.datasets.format import Dataset, write_dataset
 from tofae_jax.detector import Detector
+from tofae_jax.simulation import PATTERN_GENERATOR
 from tofae_jax.simulation.mixtures import simulate_patterns
 from tofae_jax.simulation.patterns import ANYWHERE, Origin
-
-GENERATOR = "tofae_jax.simulation.patterns"  # in the provenance of a dataset; its column `pattern` counts in PATTERNS
 
 
 def simulated_dataset(
@@ -27,7 +26,7 @@ def simulated_dataset(
     """Simulate patterns into a dataset at `path`, and open it; arguments as for `simulate_patterns`."""
     parts = simulate_patterns(seed, n_events, detector=detector, weights=weights, n_tracks=tracks, origin=origin)
     provenance = {
-        "generator": GENERATOR,
+        "generator": PATTERN_GENERATOR,
         "pattern": dict(weights),
         "events": n_events,
         "tracks": list(tracks),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from tofae_jax.detector import Detector
 from tofae_jax.simulation.mixtures import BLOCK_EVENTS, block_drawer
 
 CHUNK_EVENTS = 1000
-MOST_BLOCKS = 64  # kept: an epoch of as many thousand events in any order draws each block once
+MOST_BLOCKS = 8  # kept: events are asked for in order, by several readers
 FRESH_FROM = 2**30
 MOST_EVENTS = 2**31 - 1  # event numbers of a batch are int32
 
@@ -99,9 +100,9 @@ class SimulatedEvents:
     def hits_of_each(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Hits of each event and their origins."""
         drawn = self._draw(np.asarray(events, np.int64))
-        for index in range(drawn.n_events):
-            event = slice_events(drawn, index, index + 1)
-            yield event.hits, origin_of(event)
+        origin = origin_of(drawn)
+        for start, stop in pairwise(drawn.offsets.tolist()):
+            yield drawn.hits[start:stop], None if origin is None else origin[start:stop]
 
     def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:
         """Values of an event column; None where there is no such column."""
