@@ -48,6 +48,7 @@ LAYERS = [
         "predecessor_run",
         "evaluation",
         "latents",
+        "operating",
         "inference",
     },
     {"cli", "__main__"},

@@ -36,11 +36,13 @@ from tofae_jax.datasets.store import EventStore
 from tofae_jax.degradation import NOISE_PROFILES, DegradationSettings, NoiseSettings
 from tofae_jax.detector import Detector
 from tofae_jax.models import MODELS, Model, build_model
+from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.precision import Policy, policy_by_name
 from tofae_jax.simulated import simulated_events, write_simulation
 from tofae_jax.steps import StepOptions, StepSettings
 from tofae_jax.train_state import TrainState, build_optimiser, create_train_state
 
+EVEN_CHANCE = 0.5  # of a hit to be signal
 SAME = "same"  # an evaluation loss that is the training loss
 OPPOSITE_AND_CLASS = {
     "zero_weight": ("hit", "zero"),
@@ -79,8 +81,7 @@ def assemble(config: Config) -> Assembly:
     detector = config.detector
     model = build_model(
         config.model.name,
-        n_y=detector.n_y,
-        n_x=detector.n_x,
+        shape_xyt=detector.shape,
         policy=policy_by_name(config.precision.policy),
         matmul=config.precision.matmul if config.precision.matmul != "default" else None,
         **chosen(config.model),
@@ -110,6 +111,7 @@ def step_options(config: Config) -> StepOptions:
         evaluation_loss=config.evaluation_loss.name if config.evaluation_loss.name != SAME else None,
         evaluation_loss_choices=evaluation,
         target=config.train.target,
+        reads=losses.loss_by_name(config.loss.name).takes,
         scale_loss=policy_by_name(config.precision.policy).scales_loss,
     )
 
@@ -143,6 +145,7 @@ def step_settings(config: Config) -> StepSettings:
     settings = StepSettings(
         degradation=degradation_settings(config.degradation, config.detector),
         threshold=config.normalisation.threshold,
+        score_threshold=score_threshold(config),
         tof_tolerance_bins=float("inf") if tolerance_ns is None else tolerance_ns / config.detector.bin_ns,
         loss_weights=loss_weights(config.loss),
         evaluation_loss_weights=loss_weights(config.evaluation_loss) if config.evaluation_loss.name != SAME else {},
@@ -151,6 +154,15 @@ def step_settings(config: Config) -> StepSettings:
         scale_growth_steps=config.precision.scale_growth_steps,
     )
     return jax.device_put(jax.tree.map(_typed, settings))
+
+
+def score_threshold(config: Config) -> float:
+    """The score above which hits are kept."""
+    if config.mask.score_threshold is not None:
+        return config.mask.score_threshold
+    if losses.loss_by_name(config.loss.name).takes == "hits":
+        return EVEN_CHANCE
+    return NORMALISATIONS[config.normalisation.name].lit_above(config.normalisation.threshold)
 
 
 def _typed(number: Any) -> Any:

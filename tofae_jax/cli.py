@@ -229,6 +229,7 @@ def evaluate(argv: list[str]) -> None:
 
     assembly.use_compilation_cache()
     from tofae_jax.evaluation import evaluate_run
+    from tofae_jax.operating import Cut
 
     result = evaluate_run(
         settings.run,
@@ -240,6 +241,7 @@ def evaluate(argv: list[str]) -> None:
         save_hits=settings.save_hits,
         precision=settings.precision,
         overwrite=settings.overwrite,
+        cut=Cut(settings.keep, settings.wanted, settings.score_threshold),
     )
     print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())
 
@@ -252,13 +254,14 @@ def denoise(argv: list[str]) -> None:
     assembly.use_compilation_cache()
     from tofae_jax.datasets.physical import Tally
     from tofae_jax.inference import denoise_run
+    from tofae_jax.operating import Cut
 
     report = denoise_run(
         settings.run,
         settings.input,
         settings.output,
         all_hits=settings.all_hits,
-        tof_tolerance_ns=settings.tof_tolerance_ns,
+        cut=Cut(settings.keep, settings.wanted, settings.score_threshold, settings.tof_tolerance_ns),
         precision=settings.precision,
         overwrite=settings.overwrite,
         **_reading_options(settings),

@@ -30,6 +30,7 @@ from tofae_jax.datasets.pipeline import EvaluationSource, evaluation_batches
 from tofae_jax.datasets.store import EventStore
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.normalisation import NORMALISATIONS
+from tofae_jax.operating import AS_CHOSEN, Cut, with_cut, with_point
 from tofae_jax.plots import EventView
 from tofae_jax.precision import allow_64_bit, cast_variables, policy_by_name, prepare
 from tofae_jax.runs import RunPaths, RunRecord, read_record
@@ -156,12 +157,13 @@ class Evaluator:
         shown = jax.device_get(jax.tree.map(lambda leaf: leaf[:n], shown))
         return [self._view(batch.hits[i], jax.tree.map(lambda leaf: leaf[i], shown)) for i in range(n)]  # noqa: B023
 
-    def inputs(self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings) -> np.ndarray:
+    def inputs(self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings) -> Any:
         """What the model is given for the first batch of a source, without filling."""
         batch = source[0]
-        evaluated = self._all(variables, jax.device_put(batch), key, settings)
-        images = model_input(evaluated.views.input, settings, self._assembly.options)
-        return np.asarray(images)[batch.is_event]
+        views = self._all(variables, jax.device_put(batch), key, settings).views
+        model, options = self._assembly.model, self._assembly.options
+        given = model_input(model, views.input, views.degraded.hits, batch.tracks, settings, options)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[batch.is_event], given)
 
     def _view(self, pattern: np.ndarray, event: Evaluated) -> EventView:
         degraded = event.views.degraded
@@ -218,6 +220,7 @@ def load_run(folder: str | Path, *, best: bool = True, precision: str | None = N
         state, meta = checkpoints.restore(stored_shapes(config), best=best, warn=warn)
     if precision is None:
         prepare(meta.precision)
+    config = with_point(config, record.results.get("operating_point"))
     assembly = assemble(with_precision(config, precision or meta.precision))
     return LoadedRun(paths, record, assembly, cast_variables(state.variables, assembly.policy), meta.epoch)
 
@@ -279,6 +282,7 @@ def evaluate_run(
     save_hits: str | None = None,
     overwrite: bool = False,
     precision: str | None = None,
+    cut: Cut = AS_CHOSEN,
 ) -> dict[str, Any]:
     """Evaluate a run on a dataset of patterns, degraded as in training unless told otherwise.
 
@@ -295,9 +299,10 @@ def evaluate_run(
         save_hits: write all degraded hits with `is_signal`, `score` and `kept` to this file.
         overwrite: replace that file if it is there.
         precision: policy; None: as in training.
+        cut: which hits are kept, in place of the run's own choice.
     """
     run = load_run(folder, precision=precision)
-    config = with_degradation(run.assembly.config, n_signal=n_signal, n_noise=n_noise)
+    config = with_degradation(with_cut(run.assembly, run.paths, cut), n_signal=n_signal, n_noise=n_noise)
     assembly = assemble(config)
     source, split = _evaluation_source(run, config, data, split)
     evaluator = Evaluator(assembly)

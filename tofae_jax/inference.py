@@ -19,6 +19,7 @@ from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.datasets.written_columns import only_writable
 from tofae_jax.detector import Detector
 from tofae_jax.evaluation import load_run
+from tofae_jax.operating import AS_CHOSEN, Cut, with_cut
 from tofae_jax.steps import Denoised, denoise_step
 
 LEAST_SLOTS = 64
@@ -86,20 +87,16 @@ def _power_of_two(n: int) -> int:
 class Denoiser:
     """A trained model, compiled for use on events of any size."""
 
-    def __init__(self, assembly: Assembly, variables: Any, *, tof_tolerance_ns: float | None = None) -> None:
+    def __init__(self, assembly: Assembly, variables: Any) -> None:
         """Prepare.
 
         Args:
-            assembly: the parts of a run, e.g. `load_run(folder).assembly`.
+            assembly: the parts of a run, e.g. `load_run(folder).assembly`; `with_cut` changes what it keeps.
             variables: its weights, e.g. `load_run(folder).variables`.
-            tof_tolerance_ns: overrides the run's ToF tolerance of the mask, in ns.
         """
         self.detector = assembly.config.detector
         self._variables = variables
-        settings = step_settings(assembly.config)
-        if tof_tolerance_ns is not None:
-            settings = settings._replace(tof_tolerance_bins=np.float32(tof_tolerance_ns / self.detector.bin_ns))
-        self._settings = settings
+        self._settings = step_settings(assembly.config)
         self._batch = assembly.config.train.batch
         self._step = jax.jit(
             lambda variables, hits, settings: denoise_step(
@@ -126,7 +123,8 @@ class Denoiser:
 def _scored(events: Events, denoised: Denoised) -> Events:
     columns = jax.device_get(denoised)
     filled = np.arange(columns.kept.shape[1]) < events.counts[:, None]
-    found = {name: column[: events.n_events][filled] for name, column in columns._asdict().items()}
+    given = {name: column for name, column in columns._asdict().items() if column is not None}
+    found = {name: column[: events.n_events][filled] for name, column in given.items()}
     return events._replace(hit_columns={**events.hit_columns, **found})
 
 
@@ -136,7 +134,7 @@ def denoise_run(
     output: str | Path,
     *,
     all_hits: bool = False,
-    tof_tolerance_ns: float | None = None,
+    cut: Cut = AS_CHOSEN,
     overwrite: bool = False,
     precision: str | None = None,
     **reading: Any,
@@ -151,7 +149,7 @@ def denoise_run(
         source: dataset folder, or a file that `convert` can read.
         output: a file that `open_hit_file` writes.
         all_hits: write all hits, with a column `kept`, instead of the kept ones.
-        tof_tolerance_ns: overrides the run's ToF tolerance of the mask, in ns.
+        cut: which hits are kept, in place of the run's own choice.
         overwrite: replace the output if it is there.
         precision: policy; None: as in training.
         reading: options of `read_events`, e.g. `array`, `tree`, `columns`, `units`.
@@ -159,7 +157,8 @@ def denoise_run(
     if Path(output).exists() and Path(source).resolve() == Path(output).resolve():
         raise DataError(f"{output}: is the input too; give another name")
     run = load_run(folder, precision=precision)
-    denoiser = Denoiser(run.assembly, run.variables, tof_tolerance_ns=tof_tolerance_ns)
+    assembly = run.assembly._replace(config=with_cut(run.assembly, run.paths, cut))
+    denoiser = Denoiser(assembly, run.variables)
     tally = Tally()
     n_events = n_hits = n_kept = n_visible = 0
     with open_hit_file(Path(output), overwrite=overwrite) as file:

@@ -11,7 +11,7 @@ import numpy as np
 from tofae_jax.assembly import Assembly
 from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.saved import Latents
-from tofae_jax.steps import Batch, Evaluated, StepSettings, model_input
+from tofae_jax.steps import Batch, Evaluated, StepSettings, normalised
 
 MOST_VECTORS = 5000
 N_SAMPLES = 12
@@ -25,7 +25,7 @@ class LatentCollector:
         model, options = assembly.model, assembly.options
         self._assembly, self._variables, self._settings = assembly, variables, settings
         self._encode: Callable[..., jax.Array] = jax.jit(
-            lambda variables, image, settings: model.encode(variables, model_input(image, settings, options))
+            lambda variables, image, settings: model.encode(variables, normalised(image, settings, options))
         )
         self._found: list[np.ndarray] = []
 

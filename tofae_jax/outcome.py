@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from tofae_jax import plots
+from tofae_jax.assembly import step_settings
 from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.config import to_tree
 from tofae_jax.datasets.store import EventStore
@@ -17,6 +18,7 @@ from tofae_jax.figures import deliver_all, run_drawings
 from tofae_jax.latents import LatentCollector
 from tofae_jax.loop import Loop, say
 from tofae_jax.observers import Observers
+from tofae_jax.operating import chosen_point, point_record, save_scores, with_point
 from tofae_jax.precision import policy_by_name
 from tofae_jax.saved import NO_LABEL, read_saved, save_arrays, save_latents
 from tofae_jax.simulation import PATTERN_GENERATOR
@@ -32,6 +34,7 @@ def finish(loop: Loop, checkpoints: Checkpoints, observers: Observers) -> dict[s
     state, meta = checkpoints.restore(stored_shapes(loop.config), best=True, warn=say)
     if meta.precision != loop.assembly.policy.name:
         loop.use(meta.precision)
+    point = _operating_point(loop, state)
     with observers.span("test"):
         test = _tested(loop, state)
     results = {
@@ -43,7 +46,7 @@ def finish(loop: Loop, checkpoints: Checkpoints, observers: Observers) -> dict[s
         "training_s": sum(record["time"]["epoch_s"] for record in loop.history) + loop.sums.train_s,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "precision": meta.precision,
-    }
+    } | ({"operating_point": point} if point else {})
     if policy_by_name(loop.config.precision.policy).scales_loss:
         skipped = sum(record["train"]["steps_skipped"] for record in loop.history) + loop.sums.skipped
         results |= {"steps_skipped": skipped, "fallback": loop.fallback}
@@ -93,6 +96,24 @@ def _tested(loop: Loop, state: TrainState) -> dict[str, Any] | None:
     if collector is not None:
         save_latents(paths.plot_latents, collector.latents(labels, seed=loop.config.seed))
     return details.result
+
+
+def _operating_point(loop: Loop, state: TrainState) -> dict[str, Any] | None:
+    """Keep the validation events' scores; choose the cuts that test and use will have, if that is asked for."""
+    events = loop.work.splits.validation
+    if not len(events):
+        return None
+    sums = loop.evaluator.sums(state.variables, loop.evaluation_source(events), loop.key, loop.settings)
+    assert sums.scores is not None  # sums of a whole evaluation have them
+    save_scores(loop.work.paths, sums.scores)
+    if loop.config.mask.choose == "none":
+        return None
+    point = chosen_point(loop.config, loop.assembly.options, sums.scores)
+    record = point_record(loop.config, point)
+    if not point.reached:
+        say(f"no cut reaches the wanted {loop.config.mask.choose} of {loop.config.mask.wanted}: the nearest is taken")
+    loop.settings = step_settings(with_point(loop.config, record))
+    return record
 
 
 def _numbers(details: Details, events: np.ndarray, labels: list[str]) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ runs/ID/run.json         id, state, times, versions, system, resolved settings, 
         tensorboard/     event files
         plots/           figures, and the data they were made from
         summary.txt      for people
+        scores.npz       hits of the validation events by score: what cuts are chosen by
         recordings/      activations, weights and biases, if asked for
         timeline.json    times of its parts, if asked for
         profile/         traces, if asked for
@@ -101,6 +102,7 @@ class RunPaths:
         self.timeline = self.folder / "timeline.json"
         self.profile = self.folder / "profile"
         self.lock = self.folder / ".lock"
+        self.scores = self.folder / "scores.npz"
         self.report = self.folder / "report.html"
 
     def epoch_plots(self, epoch: int) -> Path:

@@ -117,6 +117,12 @@ class EvaluateCommand(Section, frozen=True):
     """noise hits added per event, a number or a range; None: as in training"""
     seed: Seed = 0
     """seed of the degradation"""
+    keep: Literal["f1", "efficiency", "purity"] | None = None
+    """choose which hits are kept for the best F1, or for an efficiency or purity wanted, by the validation events"""
+    wanted: Share | None = None
+    """the least efficiency or purity, where --keep asks for one"""
+    score_threshold: Share | None = None
+    """keep hits of a higher score; None: as the run has chosen"""
     precision: PrecisionName | None = None
     """dtypes of the network; None: as in training"""
     save_hits: str | None = None
@@ -174,8 +180,14 @@ class DenoiseCommand(SourceOptions, frozen=True, kw_only=True):
     """file to write: .npz, .csv, .root, .parquet, .arrow or .h5"""
     all_hits: bool = False
     """write all hits, with a column kept, instead of the kept ones"""
+    keep: Literal["f1", "efficiency", "purity"] | None = None
+    """choose which hits are kept for the best F1, or for an efficiency or purity wanted, by the validation events"""
+    wanted: Share | None = None
+    """the least efficiency or purity, where --keep asks for one"""
+    score_threshold: Share | None = None
+    """keep hits of a higher score; None: as the run has chosen"""
     tof_tolerance_ns: NonNegative | None = None
-    """keep a hit only where the direct output's ToF agrees within this, in ns; None: as in training"""
+    """keep a hit only where the direct output's ToF agrees within this, in ns; None: as the run has chosen"""
     precision: PrecisionName | None = None
     """dtypes of the network; None: as in training"""
     overwrite: bool = False

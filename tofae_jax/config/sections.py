@@ -201,6 +201,19 @@ class MaskConfig(Section, frozen=True):
 
     tof_tolerance_ns: NonNegative | None = None
     """keep a hit only where the direct output's ToF agrees within this, in ns; None: any ToF"""
+    score_threshold: Share | None = None
+    """keep hits of a higher score; None: 0.5 for scores of hits, the normalisation's threshold for images"""
+    choose: Literal["none", "f1", "efficiency", "purity"] = "none"
+    """choose both of the above on the validation events: for the best F1, or for an efficiency or purity wanted"""
+    wanted: Share | None = None
+    """the least efficiency or purity, where mask.choose asks for one"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        if self.choose in ("efficiency", "purity") and not self.wanted:
+            raise ValueError(f"wanted must be above 0 where choose is {self.choose}, got {self.wanted}")
+        if self.choose in ("none", "f1") and self.wanted is not None:
+            raise ValueError(f"wanted is {self.wanted}, but choose is {self.choose}: it means nothing there")
 
 
 class AutoencoderConfig(Section, frozen=True):
@@ -212,12 +225,34 @@ class AutoencoderConfig(Section, frozen=True):
     """length of the dense layers around it"""
 
 
+class HitTransformerConfig(Section, frozen=True):
+    """sizes of the hit transformer"""
+
+    width: PositiveCount = 64
+    """length of a hit's description"""
+    hidden: PositiveCount = 128
+    """length of the layers between them"""
+    layers: PositiveCount = 4
+    """exchanges between hits and event"""
+    queries: PositiveCount = 32
+    """what each exchange looks for"""
+    value_width: PositiveCount = 32
+    """length of what a query brings back"""
+    event_width: PositiveCount = 256
+    """length of the event's description"""
+    frequencies: PositiveCount = 48
+    """waves in x, y and t that places are described by"""
+    finest: Positive = 4.0
+    """shortest of them at first, in pixels and time bins"""
+
+
 class ModelConfig(Section, frozen=True):
     """the network"""
 
-    name: Literal["autoencoder"] = "autoencoder"
+    name: Literal["autoencoder", "hit_transformer"] = "autoencoder"
     """which model"""
     autoencoder: AutoencoderConfig = AutoencoderConfig()
+    hit_transformer: HitTransformerConfig = HitTransformerConfig()
 
 
 class OptimiserConfig(Section, frozen=True):

@@ -10,7 +10,7 @@ events) or event by event (`reduce="event"`, one value per event). Numbers may b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from jaxtyping import Array
@@ -89,16 +89,17 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def loss_by_name(name: str, *, gives: str | None = None) -> Loss:
+def loss_by_name(name: str, *, gives: Sequence[str] | None = None) -> Loss:
     """The loss called `name`; an unknown name lists the known ones.
 
-    `gives` is what the model gives (`image` or `hits`): a loss that takes something else is refused with a ValueError
+    `gives` is what the model gives (`image`, `hits`): a loss that takes something else is refused with a ValueError
     that lists those that fit.
     """
     if name not in LOSSES:
         raise ValueError(f"loss {name!r} is not known; known: {', '.join(LOSSES)}")
     loss = LOSSES[name]
-    if gives is not None and loss.takes != gives:
-        fitting = ", ".join(known for known, other in LOSSES.items() if other.takes == gives)
-        raise ValueError(f"loss {name!r} takes {loss.takes}, but the model gives {gives}; losses that fit: {fitting}")
+    if gives is not None and loss.takes not in gives:
+        fitting = ", ".join(known for known, other in LOSSES.items() if other.takes in gives)
+        given = " and ".join(gives)
+        raise ValueError(f"loss {name!r} takes {loss.takes}, but the model gives {given}; losses that fit: {fitting}")
     return loss

@@ -37,17 +37,33 @@ from tofae_jax.metrics.information import normalised_mutual_information, time_ce
 from tofae_jax.metrics.intervals import intervals
 from tofae_jax.metrics.outputs import OutputSums, compute_outputs, output_sums
 from tofae_jax.metrics.results import Metrics, OutputMetrics, compute, merge, metric_names, to_host, whole
+from tofae_jax.metrics.scores import (
+    Aim,
+    OperatingPoint,
+    Reliability,
+    ScoreSums,
+    choose_operating_point,
+    kept_counts,
+    reliability,
+    score_edges,
+    score_sums,
+)
 from tofae_jax.metrics.similarity import SSIM_RADIUS_PIXELS, ssim
 
 __all__ = [
     "SSIM_RADIUS_PIXELS",
+    "Aim",
     "Confusion",
     "EachImage",
     "EventCounts",
     "ImageSums",
     "Metrics",
+    "OperatingPoint",
     "OutputMetrics",
     "OutputSums",
+    "Reliability",
+    "ScoreSums",
+    "choose_operating_point",
     "compute",
     "compute_confusion",
     "compute_images",
@@ -57,6 +73,7 @@ __all__ = [
     "image_sums",
     "images_of_each",
     "intervals",
+    "kept_counts",
     "merge",
     "metric_names",
     "normalised_mutual_information",
@@ -65,6 +82,9 @@ __all__ = [
     "pixel_confusion_of_each",
     "pixel_sums",
     "pixels_of_each",
+    "reliability",
+    "score_edges",
+    "score_sums",
     "ssim",
     "ssim_of_each",
     "time_cells",

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool
 from tofae_jax.metrics.counts import Confusion, EventCounts, compute_confusion, total
 from tofae_jax.metrics.images import ImageSums, compute_images, joint_times
 from tofae_jax.metrics.outputs import OutputSums, compute_outputs
+from tofae_jax.metrics.scores import ScoreSums, compute_scores, no_scores
 
 TIMELESS = ("true_positives_xy", "true_positive_xy_percent")  # of an image's metrics, those that read no times
 
@@ -31,6 +32,8 @@ class Metrics(NamedTuple):
     """sum over events of the loss of each"""
     outputs: OutputSums | None
     """raw outputs of the network; None of single events"""
+    scores: ScoreSums | None
+    """scores of hits; None of single events"""
     input: OutputMetrics
     direct: OutputMetrics
     masked: OutputMetrics
@@ -41,6 +44,7 @@ def whole(
     is_event: Bool[Array, " batch"],
     *,
     outputs: OutputSums,
+    scores: ScoreSums,
     cells: Mapping[str, Array],
     n_pixels: int,
 ) -> Metrics:
@@ -50,6 +54,7 @@ def whole(
         of_each: metrics of single events.
         is_event: False for filling.
         outputs: raw outputs of the network.
+        scores: scores of the hits.
         cells: of `input`, `direct` and `masked`, as `EachImage` has them.
         n_pixels: of an image.
     """
@@ -60,7 +65,7 @@ def whole(
         return output._replace(image=output.image._replace(joint=joint))
 
     joined = {name: with_joint(getattr(sums, name), of) for name, of in cells.items()}
-    return sums._replace(outputs=outputs, **joined)
+    return sums._replace(outputs=outputs, scores=scores, **joined)
 
 
 def merge(first: Any, second: Any) -> Any:
@@ -85,7 +90,13 @@ def metric_names() -> list[str]:
     output = OutputMetrics(Confusion(*[0] * 5), image)
     untouched = output._replace(image=image._replace(ssim=None))
     nothing = Metrics(
-        EventCounts(*[0] * 8), 0.0, OutputSums(np.zeros(1), 0, 0, 0), untouched, direct=output, masked=output
+        EventCounts(*[0] * 8),
+        0.0,
+        OutputSums(np.zeros(1), 0, 0, 0),
+        no_scores(),
+        untouched,
+        direct=output,
+        masked=output,
     )
 
     def names(tree: dict[str, Any], prefix: str) -> list[str]:
@@ -103,10 +114,11 @@ def metric_names() -> list[str]:
 def compute(metrics: Metrics, *, threshold: float, direct_has_time: bool = True) -> dict[str, Any]:
     """Numbers for people, from merged sums.
 
-    Returns `{"events", "loss", "counts", "outputs", "input", "direct", "masked"}`; `outputs` is `compute_outputs`, the
-    last three hold efficiency, purity, F1, noise rejection and counts (`compute_confusion`) and what `compute_images`
-    gives, in units of the full time range (`mse` in (t/T)²). The input has no SSIM. Without events all of it is 0 or,
-    for shares and nmi, 1 (percentages: 100). What the sums lack (`outputs`, joint histograms) the result lacks.
+    Returns `{"events", "loss", "counts", "outputs", "scores", "input", "direct", "masked"}`; `outputs` is
+    `compute_outputs`, `scores` `compute_scores`, the last three hold efficiency, purity, F1, noise rejection and counts
+    (`compute_confusion`) and what `compute_images` gives, in units of the full time range (`mse` in (t/T)²). The input
+    has no SSIM. Without events all of it is 0 or, for shares and nmi, 1 (percentages: 100). What the sums lack
+    (`outputs`, `scores`, joint histograms) the result lacks.
 
     Args:
         metrics: sums of all batches.
@@ -123,6 +135,8 @@ def compute(metrics: Metrics, *, threshold: float, direct_has_time: bool = True)
     }
     if metrics.outputs is not None:
         result["outputs"] = compute_outputs(metrics.outputs, threshold)
+    if metrics.scores is not None:
+        result["scores"] = compute_scores(metrics.scores)
     for name in ("input", "direct", "masked"):
         output: OutputMetrics = getattr(metrics, name)
         images: dict[str, Any] = compute_images(output.image, n_events)

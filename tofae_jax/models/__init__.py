@@ -15,25 +15,41 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from tofae_jax.models.autoencoder import LATENT, Autoencoder
+from tofae_jax.models.hit_transformer import HitTransformer
+from tofae_jax.models.interface import TRACK_COLUMNS, HitInput, Output, as_output, empty_input
 from tofae_jax.precision import Policy, cast_variables, policy_by_name
 
+__all__ = [
+    "MODELS",
+    "TRACK_COLUMNS",
+    "HitInput",
+    "Model",
+    "ModelKind",
+    "Output",
+    "Variables",
+    "as_output",
+    "build_model",
+]
+
 Variables = dict[str, Any]
+Takes = Literal["image", "hits", "hits and tracks"]
 
 
 class ModelKind(NamedTuple):
     """What is registered for a name."""
 
     build: Callable[..., nn.Module]
-    takes: Literal["image"]
-    """`image`: normalised embedded-ToF image [b, y, x]"""
-    gives: Literal["image"]
-    """`image`: normalised image [b, y, x] in [0, 1]"""
+    takes: Takes
+    """`image`: normalised embedded-ToF image [b, y, x]; else `HitInput`"""
+    gives: tuple[Literal["image", "hits"], ...]
+    """`image`: normalised image [b, y, x] in [0, 1]; `hits`: logits of the hits, or of the pixels"""
     has_latent: bool = False
     """whether all that it knows of an image goes through one vector, `Model.encode` and `Model.decode`"""
 
 
 MODELS: dict[str, ModelKind] = {
-    "autoencoder": ModelKind(Autoencoder, takes="image", gives="image", has_latent=True),
+    "autoencoder": ModelKind(Autoencoder, takes="image", gives=("image",), has_latent=True),
+    "hit_transformer": ModelKind(HitTransformer, takes="hits", gives=("hits",)),
 }
 
 
@@ -41,11 +57,10 @@ class Model(NamedTuple):
     """A model ready for use: `init` and `apply` are pure and may be traced."""
 
     name: str
-    takes: str
-    gives: str
+    takes: Takes
+    gives: tuple[str, ...]
     module: nn.Module
-    n_y: int
-    n_x: int
+    shape_xyt: tuple[int, int, int]
     policy: Policy
     matmul: str | None = None
     """precision of its matrix products, as `jax.default_matmul_precision`; None: the device's own choice"""
@@ -53,21 +68,29 @@ class Model(NamedTuple):
     def init(self, key: Array) -> Variables:
         """Fresh `{"params": …, "batch_stats": …}`; all policies draw the same numbers and round them."""
         module = self.module.clone(param_dtype=jnp.float32)
-        variables = module.init(key, jnp.zeros((1, self.n_y, self.n_x), jnp.float32), train=False)
+        variables = module.init(key, empty_input(self.takes, self.shape_xyt), train=False)
         return cast_variables({"batch_stats": {}, **variables}, self.policy)
 
-    def apply(self, variables: Variables, x: Array) -> Array:
-        """Output for inference: running batch statistics, nothing changed."""
-        with jax.default_matmul_precision(self.matmul):
-            output = self.module.apply(variables, x, train=False)
-        assert isinstance(output, jax.Array)
-        return output
+    @property
+    def n_x(self) -> int:
+        """Columns of the detector."""
+        return self.shape_xyt[0]
 
-    def apply_train(self, variables: Variables, x: Array) -> tuple[Array, Any]:
+    @property
+    def n_y(self) -> int:
+        """Rows of the detector."""
+        return self.shape_xyt[1]
+
+    def apply(self, variables: Variables, x: Any) -> Output:
+        """Output for inference: running batch statistics, nothing changed. `x` is what the model takes."""
+        with jax.default_matmul_precision(self.matmul):
+            return as_output(self.module.apply(variables, x, train=False))
+
+    def apply_train(self, variables: Variables, x: Any) -> tuple[Output, Any]:
         """Output for training, by the batch's own statistics, and the new running statistics."""
         with jax.default_matmul_precision(self.matmul):
             output, updated = self.module.apply(variables, x, train=True, mutable=["batch_stats"])
-        return output, updated.get("batch_stats", {})
+        return as_output(output), updated.get("batch_stats", {})
 
     @property
     def has_latent(self) -> bool:
@@ -93,18 +116,16 @@ class Model(NamedTuple):
 def build_model(
     name: str,
     *,
-    n_y: int,
-    n_x: int,
+    shape_xyt: tuple[int, int, int],
     policy: Policy | None = None,
     matmul: str | None = None,
     **settings: Any,
 ) -> Model:
-    """The model called `name` for a detector of `n_y` rows and `n_x` columns; an unknown name lists the known ones.
+    """The model called `name` for a detector of this shape; an unknown name lists the known ones.
 
     Args:
         name: a key of `MODELS`.
-        n_y: rows of the detector.
-        n_x: columns.
+        shape_xyt: columns, rows and time bins of the detector.
         policy: its dtypes; None: float32.
         matmul: precision of its matrix products: `default`, `high`, `highest`; None: the device's own choice.
         settings: the model's own.
@@ -118,4 +139,6 @@ def build_model(
         "param_dtype": jnp.dtype(policy.param),
         "output_dtype": jnp.dtype(policy.output),
     }
-    return Model(name, kind.takes, kind.gives, kind.build(**dtypes, **settings), n_y, n_x, policy, matmul)
+    if kind.takes != "image":
+        settings["shape_xyt"] = shape_xyt
+    return Model(name, kind.takes, kind.gives, kind.build(**dtypes, **settings), shape_xyt, policy, matmul)

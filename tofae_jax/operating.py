@@ -1,0 +1,92 @@
+"""Where a run cuts on its scores: chosen on its validation events, kept with it, and chosen anew when asked."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from tofae_jax.assembly import Assembly
+from tofae_jax.config import Config, ConfigError, MaskConfig
+from tofae_jax.metrics import Aim, OperatingPoint, ScoreSums, choose_operating_point
+from tofae_jax.normalisation import NORMALISATIONS
+from tofae_jax.runs import RunError, RunPaths
+from tofae_jax.saved import load_arrays, save_arrays
+from tofae_jax.steps import StepOptions
+
+
+def chosen_point(config: Config, options: StepOptions, scores: ScoreSums) -> OperatingPoint:
+    """The cut that `mask.choose` asks for, on these hits; times are cut on too where the network gives them."""
+    has_times = options.reads == "image" and NORMALISATIONS[options.normalisation].has_time
+    mask = config.mask
+    assert mask.choose != "none"
+    return choose_operating_point(scores, aim=mask.choose, wanted=mask.wanted, tune_times=has_times)
+
+
+def point_record(config: Config, point: OperatingPoint) -> dict[str, Any]:
+    """An operating point as it goes into a run's results."""
+    tolerance = point.tof_tolerance_bins
+    return {
+        "chosen_for": config.mask.choose,
+        "wanted": config.mask.wanted,
+        "reached": point.reached,
+        "score_threshold": point.score_threshold,
+        "tof_tolerance_ns": None if math.isinf(tolerance) else tolerance * config.detector.bin_ns,
+        "validation": {"efficiency": point.efficiency, "purity": point.purity, "f1": point.f1},
+    }
+
+
+def with_point(config: Config, record: dict[str, Any] | None) -> Config:
+    """The settings with the cuts of a run's operating point, if it has one."""
+    if not record:
+        return config
+    cuts = {name: record[name] for name in ("score_threshold", "tof_tolerance_ns")}
+    return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **cuts))
+
+
+def save_scores(paths: RunPaths, scores: ScoreSums) -> None:
+    """Keep the counts that cuts are chosen by."""
+    save_arrays(paths.scores, {name: np.asarray(counts) for name, counts in scores._asdict().items()})
+
+
+class Cut(NamedTuple):
+    """What a user asks to be kept, in place of a run's own choice; None keeps that."""
+
+    keep: Aim | None = None
+    """choose the cut for this aim, by the run's validation events"""
+    wanted: float | None = None
+    """the least efficiency or purity, where that is the aim"""
+    score_threshold: float | None = None
+    tof_tolerance_ns: float | None = None
+
+
+AS_CHOSEN = Cut()
+"""the run's own choice"""
+
+
+def with_cut(assembly: Assembly, paths: RunPaths, cut: Cut) -> Config:
+    """The settings of a run with another cut.
+
+    RunError where the run has kept no scores to choose it by, ConfigError where the aim needs another `wanted`.
+    """
+    config = assembly.config
+    if cut.keep is not None or cut.wanted is not None:
+        config = _chosen_anew(assembly, paths, cut)
+    given = {name: getattr(cut, name) for name in ("score_threshold", "tof_tolerance_ns")}
+    given = {name: value for name, value in given.items() if value is not None}
+    return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **given))
+
+
+def _chosen_anew(assembly: Assembly, paths: RunPaths, cut: Cut) -> Config:
+    try:
+        mask = MaskConfig(choose=cut.keep or "none", wanted=cut.wanted)
+    except ValueError as error:
+        raise ConfigError(f"--keep {cut.keep}: {error}") from None
+    if not paths.scores.is_file():
+        raise RunError(f"{paths.folder}: it has no {paths.scores.name} to choose a cut by; give --score-threshold")
+    config = msgspec.structs.replace(assembly.config, mask=mask)
+    arrays = load_arrays(paths.scores)
+    scores = ScoreSums(*(arrays[name] for name in ScoreSums._fields))
+    return with_point(config, point_record(config, chosen_point(config, assembly.options, scores)))

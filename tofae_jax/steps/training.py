@@ -1,0 +1,71 @@
+"""One step of training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from tofae_jax import precision
+from tofae_jax.models import Model
+from tofae_jax.steps.parts import Batch, StepOptions, StepSettings, TrainMetrics
+from tofae_jax.steps.views import degraded_views, loss_of, model_input
+from tofae_jax.train_state import TrainState
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    settings: StepSettings,
+    *,
+    model: Model,
+    optimiser: optax.GradientTransformation,
+    options: StepOptions,
+) -> tuple[TrainState, TrainMetrics]:
+    """Degrade, predict, follow the gradient. The draw is a function of root key, epoch, step and place in the batch."""
+    key = jax.random.fold_in(jax.random.fold_in(state.key, batch.epoch), batch.step)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch.hits.shape[0]))
+    views = degraded_views(keys, batch, settings, options)
+    x = model_input(model, views.input, views.degraded.hits, batch.tracks, settings, options)
+    loss_function = loss_of(settings, options, evaluation=False)
+
+    def objective(params: Any) -> tuple[Array, Any]:
+        output, batch_stats = model.apply_train({"params": params, "batch_stats": state.batch_stats}, x)
+        loss = loss_function(output, views, "batch")
+        return (loss * state.scale.value if options.scale_loss else loss), (loss, batch_stats)
+
+    (_, (loss, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    gradients = _all_wide(gradients)
+    if options.scale_loss:
+        gradients = jax.tree.map(lambda g: g / state.scale.value, gradients)
+    direction, opt_state = optimiser.update(gradients, state.opt_state, _all_wide(state.params))
+    updates = jax.tree.map(lambda u: -settings.learning_rate * u, direction)
+    params, residual = precision.apply_compensated(state.params, updates, state.residual)
+    changes = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state, "residual": residual}
+    scale, skipped = state.scale, jnp.zeros((), bool)
+    if options.scale_loss:
+        skipped = ~precision.all_finite((loss, gradients))
+        changes = {
+            name: jax.tree.map(lambda old, new: jnp.where(skipped, old, new), getattr(state, name), change)
+            for name, change in changes.items()
+        }
+        updates = jax.tree.map(lambda u: jnp.where(skipped, 0, u), updates)
+        scale = precision.next_scale(scale, ~skipped, growth_steps=settings.scale_growth_steps)
+    norm = optax.tree.norm
+    metrics = TrainMetrics(
+        loss=loss,
+        gradient_norm=norm(gradients),
+        parameter_norm=norm(_all_wide(changes["params"])),
+        update_norm=norm(updates),
+        skipped=skipped,
+        loss_scale=state.scale.value,
+        stuck=scale.stuck,
+    )
+    return state.replace(step=state.step + 1, scale=scale, **changes), metrics
+
+
+def _all_wide(tree: Any) -> Any:
+    return jax.tree.map(precision.wide, tree)
