@@ -21,6 +21,7 @@ LAYERS = [
         "simulation",
         "checkpoints",
         "migrations",
+        "process",
         "control",
         "runs",
         "tracking",

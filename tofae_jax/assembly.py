@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +52,6 @@ OPPOSITE_AND_CLASS = {
     "signal_weight": ("noise", "signal"),
     "noise_weight": ("signal", "noise"),
 }  # of each weight that may be auto
-CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
 class Assembly(NamedTuple):
@@ -363,21 +360,3 @@ def describe_devices() -> dict[str, Any]:
     """What JAX computes on."""
     devices = jax.devices()
     return {"backend": jax.default_backend(), "devices": [device.device_kind for device in devices]}
-
-
-def use_compilation_cache() -> None:
-    """Keep compiled programs between processes, in the user's cache folder, unless JAX was told where to.
-
-    One folder per kind of processor: homes are shared, and a program compiled for one CPU may not run on another.
-    """
-    if os.environ.get(CACHE_VARIABLE) is not None:
-        return
-    try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        flags = ""
-    cpu = hashlib.sha256(flags.encode()).hexdigest()[:8]
-    parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    jax.config.update("jax_compilation_cache_dir", str(parent / "tofae_jax" / f"compiled-{cpu}"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -93,9 +93,9 @@ def train(argv: list[str]) -> int:
         optimiser = default.start.optimiser if recipe else False  # the parent's own start is not inherited
         default = msgspec.structs.replace(default, start=type(default.start)(run=parent, optimiser=optimiser))
     config = parse(Config, rest, command="train", default=default, about=about)
-    from tofae_jax import assembly
+    from tofae_jax import process
 
-    assembly.use_compilation_cache()
+    process.prepare_process()
     from tofae_jax import training
     from tofae_jax.progress import outputs_table
 
@@ -182,9 +182,9 @@ def _convert_checkpoint(settings: c.ConvertCommand, checkpoint: PredecessorCheck
         raise ConfigError(f"convert: --array {settings.array}: {settings.src} is a checkpoint and has no named arrays")
     if _reading_options(settings) != _reading_options(c.ConvertCommand(src="", out="")):
         raise ConfigError(f"convert: {settings.src} is a checkpoint, for which no tree, columns or units can be chosen")
-    from tofae_jax import assembly
+    from tofae_jax import process
 
-    assembly.use_compilation_cache()
+    process.prepare_process()
     from tofae_jax.predecessor_run import predecessor_run
 
     _, record = predecessor_run(
@@ -225,9 +225,9 @@ def inspect(argv: list[str]) -> int:
 def evaluate(argv: list[str]) -> None:
     """evaluate a run on events that it has not seen, and print the result as JSON"""
     settings = parse(c.EvaluateCommand, argv, command="evaluate")
-    from tofae_jax import assembly
+    from tofae_jax import process
 
-    assembly.use_compilation_cache()
+    process.prepare_process()
     from tofae_jax.evaluation import evaluate_run
     from tofae_jax.operating import Cut
 
@@ -249,9 +249,9 @@ def evaluate(argv: list[str]) -> None:
 def denoise(argv: list[str]) -> None:
     """denoise measured events into a file of hits with columns event, x, y, t, those of the input, and score"""
     settings = parse(c.DenoiseCommand, argv, command="denoise")
-    from tofae_jax import assembly
+    from tofae_jax import process
 
-    assembly.use_compilation_cache()
+    process.prepare_process()
     from tofae_jax.datasets.physical import Tally
     from tofae_jax.inference import denoise_run
     from tofae_jax.operating import Cut

@@ -37,7 +37,7 @@ def finish(loop: Loop, checkpoints: Checkpoints, observers: Observers) -> dict[s
     point = _operating_point(loop, state)
     with observers.span("test"):
         test = _tested(loop, state)
-    results = {
+    results: dict[str, Any] = {
         "best_epoch": meta.epoch,
         "epochs": len(loop.history),
         "steps": loop.position,
@@ -46,7 +46,9 @@ def finish(loop: Loop, checkpoints: Checkpoints, observers: Observers) -> dict[s
         "training_s": sum(record["time"]["epoch_s"] for record in loop.history) + loop.sums.train_s,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "precision": meta.precision,
-    } | ({"operating_point": point} if point else {})
+    }
+    if point:
+        results["operating_point"] = point
     if policy_by_name(loop.config.precision.policy).scales_loss:
         skipped = sum(record["train"]["steps_skipped"] for record in loop.history) + loop.sums.skipped
         results |= {"steps_skipped": skipped, "fallback": loop.fallback}

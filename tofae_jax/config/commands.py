@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from tofae_jax.config.base import Share
 from tofae_jax.config.running import PlotMode
 from tofae_jax.config.sections import (
     MOST_TRACKS,

@@ -242,8 +242,8 @@ class HitTransformerConfig(Section, frozen=True):
     """length of the event's description"""
     frequencies: PositiveCount = 48
     """waves in x, y and t that places are described by"""
-    finest: Positive = 4.0
-    """shortest of them at first, in pixels and time bins"""
+    finest: Positive = 50.0
+    """length of the shortest of them at first, in cells along the axis with most; they are learnt from there on"""
 
 
 class ModelConfig(Section, frozen=True):

@@ -126,7 +126,8 @@ def choose_operating_point(
     """
     if aim not in AIMS:
         raise ValueError(f"aim must be one of {AIMS}, got {aim!r}")
-    if aim != "f1" and (wanted is None or not 0 < wanted <= 1):
+    least = 0.0 if wanted is None else wanted
+    if aim != "f1" and not 0 < least <= 1:
         raise ValueError(f"wanted {aim} must lie above 0 and at most at 1, got {wanted}")
     signal, noise = kept_counts(sums)
     if not tune_times:
@@ -141,15 +142,21 @@ def choose_operating_point(
         quality = f1
     else:
         first, second = (efficiency, purity) if aim == "efficiency" else (purity, efficiency)
-        enough = (first >= wanted) & (kept > 0)
+        enough = (first >= least) & (kept > 0)
         reached = bool(enough.any())
         quality = np.where(enough, second, -1.0) if reached else np.where(kept > 0, first, -1.0)
     # of equally good cuts the middle one: the gap between the hits on either side is where others will fall too
     best = np.flatnonzero(quality.ravel() == quality.max())
     i, j = np.unravel_index(best[len(best) // 2], quality.shape)
     tolerance = TIME_EDGES[j] if tune_times and j < len(TIME_EDGES) else math.inf
-    numbers = (float(table[i, j]) for table in (efficiency, purity, f1))
-    return OperatingPoint(float(score_edges()[i]), float(tolerance), *numbers, reached)
+    return OperatingPoint(
+        score_threshold=float(score_edges()[i]),
+        tof_tolerance_bins=float(tolerance),
+        efficiency=float(efficiency[i, j]),
+        purity=float(purity[i, j]),
+        f1=float(f1[i, j]),
+        reached=reached,
+    )
 
 
 class Reliability(NamedTuple):

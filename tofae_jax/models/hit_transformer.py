@@ -24,8 +24,8 @@ from tofae_jax.precision import wide
 
 EPSILON = 1e-5
 LARGE = 1e9
-LONGEST = 2.0
-"""longest wavelength of the Fourier features, in lengths of the detector"""
+LOG_MANY = 5.0
+"""logarithm of a usual number of hits, to bring it to order 1"""
 
 
 def rms_norm(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
@@ -34,21 +34,19 @@ def rms_norm(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
     return x * jax.lax.rsqrt(mean + EPSILON).astype(x.dtype)
 
 
-def _frequencies(shape_xyt: tuple[int, int, int], finest: float) -> Any:
-    """Initialiser of wave vectors `[3, n]` in rad per pixel or bin.
+def _wave_vectors(shape_xyt: tuple[int, int, int], finest: float) -> Any:
+    """Initialiser of wave vectors `[3, n]` in rad per half length of the detector.
 
-    Directions are random, and wavelengths spread evenly in their logarithm from the detector's size to `finest` pixels
-    or bins. Each axis is measured by its own number of cells to the power of the same share, so that a wave that is
-    fine in x is fine in t too.
+    Directions are random; magnitudes are spread evenly in their logarithm, from 1 to where a wave along the axis with
+    most cells is `finest` cells long. Other units than these would let the optimiser's steps, which know no units, turn
+    the phases of far hits about at random.
     """
 
     def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         key_direction, key_length = jax.random.split(key)
-        direction = jax.random.normal(key_direction, shape, dtype)
         share = jax.random.uniform(key_length, shape[1:], dtype)
-        cells = jnp.asarray(shape_xyt, dtype)[:, None]
-        coarse, fine = 2 * math.pi / (LONGEST * cells), 2 * math.pi / finest
-        return direction * coarse * jnp.maximum(fine / coarse, 1.0) ** share / math.sqrt(3)
+        largest = max(math.pi * max(shape_xyt) / finest, 1.0)
+        return jax.random.normal(key_direction, shape, dtype) * largest**share
 
     return init
 
@@ -86,7 +84,7 @@ class _Layer(nn.Module):
         shift = self._dense(self.hidden, "shift", 0.1)(normed)
         z = self._dense(self.hidden, "hit_in", 2.0, bias=False)(y)
         z = nn.relu(z * scale[:, None] + shift[:, None])
-        return hits + self._dense(hits.shape[-1], "hit_out", 0.5, bias=False)(z), event
+        return hits + self._dense(hits.shape[-1], "hit_out", bias=False)(z), event
 
     def _attend(self, y: Float[Array, "b k d"], is_hit: Bool[Array, "b k"]) -> Float[Array, "b n"]:
         """What the queries find: means of values, and how much there was to find."""
@@ -98,9 +96,11 @@ class _Layer(nn.Module):
         # an event without hits has no weight at all; its values are 0
         total = jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), EPSILON)
         means = jnp.einsum("bkm,bkd->bmd", (weights / total).astype(y.dtype), values)
-        amount = (jnp.log(total) + jnp.maximum(highest, -math.sqrt(LARGE)))[:, 0].astype(y.dtype)
-        amount = jnp.where(jnp.any(is_hit, axis=1, keepdims=True), amount, 0)
-        return jnp.concatenate([rms_norm(means.reshape(len(y), -1)), amount], axis=-1)
+        n_hits = jnp.sum(is_hit, axis=1, keepdims=True, dtype=logits.dtype)
+        # means do not tell how many hits there are, nor how many of them a query likes
+        amount = jnp.where(n_hits > 0, jnp.log(total[:, 0]) + highest[:, 0] - jnp.log(jnp.maximum(n_hits, 1)), 0)
+        amount = jnp.concatenate([amount, jnp.log1p(n_hits) / LOG_MANY], axis=-1)
+        return jnp.concatenate([rms_norm(means.reshape(len(y), -1)), amount.astype(y.dtype)], axis=-1)
 
 
 class HitTransformer(nn.Module):
@@ -114,7 +114,7 @@ class HitTransformer(nn.Module):
     value_width: int = 32
     event_width: int = 256
     frequencies: int = 48
-    finest: float = 4.0
+    finest: float = 50.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     output_dtype: Any = jnp.float32
@@ -153,9 +153,9 @@ class HitTransformer(nn.Module):
 
     def _features(self, hits: Int[Array, "b k 3"]) -> Float[Array, "b k f"]:
         """Places in -1..1, and sines and cosines of learned waves, in at least float32."""
-        init = _frequencies(self.shape_xyt, self.finest)
+        init = _wave_vectors(self.shape_xyt, self.finest)
         waves = wide(self.param("waves", init, (3, self.frequencies), self.param_dtype))
-        middle = jnp.asarray([(n - 1) / 2 for n in self.shape_xyt], waves.dtype)
-        places = hits.astype(waves.dtype) - middle
+        half = jnp.asarray([n / 2 for n in self.shape_xyt], waves.dtype)
+        places = hits.astype(waves.dtype) / half - 1
         phase = jnp.dot(places, waves, precision="highest")
-        return jnp.concatenate([places / (middle + 0.5), jnp.sin(phase), jnp.cos(phase)], axis=-1)
+        return jnp.concatenate([places, jnp.sin(phase), jnp.cos(phase)], axis=-1)
