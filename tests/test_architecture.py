@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tofae_jax"
 LAYERS = [
     {"array_types", "config", "detector"},
-    {"precision", "hits", "normalisation", "degradation", "losses", "metrics"},
+    {"precision", "hits", "normalisation", "degradation", "losses", "metrics", "lhcb_torch"},
     {"models"},
     {"train_state", "steps"},
     {

@@ -103,8 +103,8 @@ def test_constants():
     assert pytest.approx(36.98, abs=0.005) == optics.FRANK_TAMM_PER_EV_MM  # 370 per eV and cm, PDG
     assert pytest.approx(2 * np.pi * optics.HBAR_C_EV_MM * 1e6, rel=1e-8) == optics.HC_EV_NM
     assert optics.LIGHT_MM_PER_NS == 299.792458
-    assert pytest.approx((0.139570, 0.493677, 0.938272), abs=1e-6) == tracks.MASSES_GEV
-    assert dict(zip(tracks.PARTICLES, tracks.MASSES_GEV, strict=True)).keys() == {"pion", "kaon", "proton"}
+    assert pytest.approx((0.139570, 0.493677, 0.938272), abs=1e-6) == optics.MASSES_GEV
+    assert dict(zip(optics.PARTICLES, optics.MASSES_GEV, strict=True)).keys() == {"pion", "kaon", "proton"}
     assert SETTINGS.bunch_sigma_ns == pytest.approx(75.5 / np.sqrt(2) / optics.LIGHT_MM_PER_NS, abs=0.005)
     plate = SETTINGS.width_mm, SETTINGS.height_mm, SETTINGS.thickness_mm
     assert plate == (660, 1250, 10)
@@ -113,7 +113,7 @@ def test_constants():
     assert SETTINGS.dense_factor * 30 == pytest.approx(2000)
 
 
-@pytest.mark.parametrize("mass", tracks.MASSES_GEV)
+@pytest.mark.parametrize("mass", optics.MASSES_GEV)
 def test_speed_and_cherenkov_angle(mass):
     momentum, energy = np.array([2.0, 5.0, 10.0]), 4.0
     speed = momentum / np.sqrt(momentum**2 + mass**2)
@@ -412,7 +412,7 @@ def test_drawn_tracks_fill_their_ranges():
         assert values.max() <= high
         assert values.mean() == pytest.approx((low + high) / 2, abs=4 * (high - low) / np.sqrt(12 * 20_000))
     assert np.bincount(many.particle) == pytest.approx(20_000 / 3, abs=4 * np.sqrt(20_000 * 2 / 9))
-    mass = np.array(tracks.MASSES_GEV)[many.particle]
+    mass = np.array(optics.MASSES_GEV)[many.particle]
     flight = 9500 * np.sqrt(1 + many.slope_x**2 + many.slope_y**2) * np.hypot(1, mass / many.momentum_gev) / 299.792458
     collision = many.arrival_ns - flight
     assert collision.mean() == pytest.approx(0, abs=4 * 0.18 / np.sqrt(20_000))

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from tofae_jax.array_types import Number
 from tofae_jax.hits import is_hit
+from tofae_jax.lhcb_torch.settings import ModuleSettings, check_number, check_settings, check_shape
 from tofae_jax.simulation.lhcb_torch.detection import Photons, Slots
 from tofae_jax.simulation.lhcb_torch.event import simulate_tracks
-from tofae_jax.simulation.lhcb_torch.settings import ModuleSettings, check_number, check_settings, check_shape
 from tofae_jax.simulation.lhcb_torch.slots import draw_poisson, gather_kept
 from tofae_jax.simulation.lhcb_torch.tracks import draw_tracks
 

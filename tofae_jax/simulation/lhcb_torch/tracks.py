@@ -8,13 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tofae_jax.simulation.lhcb_torch.optics import LIGHT_MM_PER_NS, beta
-from tofae_jax.simulation.lhcb_torch.settings import ModuleSettings, check_number, check_settings
-
-PARTICLES = ("pion", "kaon", "proton")
-"""types of track, in the order of their codes"""
-MASSES_GEV = (0.13957039, 0.493677, 0.93827208816)
-"""masses of charged pion, charged kaon, proton in GeV/c^2; PDG, Review of Particle Physics 2022"""
+from tofae_jax.lhcb_torch.optics import LIGHT_MM_PER_NS, MASSES_GEV, beta
+from tofae_jax.lhcb_torch.settings import ModuleSettings, check_number, check_settings
 
 
 class Track(NamedTuple):

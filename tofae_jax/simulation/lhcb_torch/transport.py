@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tofae_jax.array_types import Number
-from tofae_jax.simulation.lhcb_torch.optics import (
+from tofae_jax.lhcb_torch.optics import (
     LIGHT_MM_PER_NS,
     cherenkov_cosine,
     efficiency_width_ev,
@@ -17,7 +17,7 @@ from tofae_jax.simulation.lhcb_torch.optics import (
     photon_yield_per_ev_mm,
     refractive_index,
 )
-from tofae_jax.simulation.lhcb_torch.settings import ModuleSettings
+from tofae_jax.lhcb_torch.settings import ModuleSettings
 from tofae_jax.simulation.lhcb_torch.tracks import Track, length_per_z, track_speed
 
 SMALLEST_COSINE = 1e-6

@@ -24,6 +24,12 @@ MALITSON_NM = (68.4043, 116.2414, 9896.161)
 """their wavelengths in nm (there in micrometres); same source. Fitted to 210..3710 nm, 5.90..0.33 eV"""
 
 
+PARTICLES = ("pion", "kaon", "proton")
+"""types of track, in the order of their codes"""
+MASSES_GEV = (0.13957039, 0.493677, 0.93827208816)
+"""masses of charged pion, charged kaon, proton in GeV/c^2; PDG, Review of Particle Physics 2022"""
+
+
 def _resonances(energy_ev: Float[Array, "*n"]) -> list[tuple[float, Array]]:
     """Strength of each resonance, and the photon's squared energy in units of the resonance's."""
     pairs = zip(MALITSON_B, MALITSON_NM, strict=True)

@@ -1,0 +1,125 @@
+"""How well signal is told from noise: filters, neighbour counts, trained runs and an oracle, on the same events.
+
+    python benchmarks/bench_quality.py [--data v lhcb_torch ...] [--signal 10 30 100] [--noise 0 200 1000]
+        [--run NAME=FOLDER ...] [--events 200] [--validation-events 100] [--methods NAME ...] [--out PREFIX] [--quick]
+    python benchmarks/bench_quality.py --robustness --data lhcb_torch --run NAME=FOLDER [--out PREFIX]
+
+All methods get the same held-out events, which no training has seen. Settings and thresholds are chosen for the best F1
+on validation events of the same data set: settings once, at 30 signal and 200 noise hits, thresholds for each pair of
+counts. With `--robustness` everything is chosen once, and the conditions change one at a time: noise, signal, time
+resolution, a dead column. `PREFIX.csv`, `.json`, `.md` and `.png` hold all numbers, tables, curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from quality.classical import classical_filters
+from quality.comparison import DEAD_COLUMN, MethodsOf, Plan, compared, hardships, withstood
+from quality.events import Conditions
+from quality.methods import Method, untouched
+from quality.neighbours import neighbour_cut
+from quality.oracle import noise_density, oracle
+from quality.output import markdown, write_all
+from quality.runs import Run
+from quality.simulated_oracle import simulated_oracle
+from quality.sources import DATA, MODULES
+
+from tofae_jax.detector import Detector
+from tofae_jax.process import prepare_process
+
+HARD_NOISE = (0, 50, 100, 200, 400, 700, 1000)
+HARD_SIGNAL = (10, 20, 30, 50, 100)
+HARD_SMEARING_PS = (0, 35, 70, 110, 150)
+QUICK = {"events": 20, "validation_events": 20, "data": ["v"], "signal": [30], "noise": [200]}
+
+
+def options() -> argparse.Namespace:
+    """From the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=200, help="test events of each data set")
+    parser.add_argument("--validation-events", type=int, default=100, help="events to choose settings on")
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA), metavar="NAME", help=", ".join(DATA))
+    parser.add_argument("--signal", type=int, nargs="+", default=[10, 30, 100], help="signal hits, with each noise")
+    parser.add_argument("--noise", type=int, nargs="+", default=[0, 100, 200, 400, 1000], help="noise hits")
+    parser.add_argument("--time-smearing-ps", type=float, help="time resolution; default: 70 on LHCb TORCH, else 0")
+    parser.add_argument("--dead-column", type=int, help="column whose hits are not seen; default: none")
+    parser.add_argument("--run", action="append", default=[], metavar="NAME=FOLDER", help="a trained run; repeatable")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these, and all runs; default: all")
+    parser.add_argument("--robustness", action="store_true", help="the runs in conditions that grow hard")
+    parser.add_argument("--seed", type=int, default=0, help="of the events and their draws")
+    parser.add_argument("--repeats", type=int, default=3, help="timings of each method")
+    parser.add_argument("--out", default="", metavar="PREFIX", help="write PREFIX.csv, .json, .md and .png")
+    parser.add_argument("--quick", action="store_true", help="20 events of v at 30 signal and 200 noise hits, no BM3D")
+    return parser.parse_args()
+
+
+def say(message: str) -> None:
+    """To the user, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def loaded_runs(named: Sequence[str], seed: int) -> list[Run]:
+    """Runs from `NAME=FOLDER`."""
+    found = []
+    for text in named:
+        name, _, folder = text.partition("=")
+        if not name or not folder:
+            raise ValueError(f"run is {text!r}, allowed: NAME=FOLDER")
+        found.append(Run(name, folder))
+        found[-1].check_held_out(seed)
+    return found
+
+
+def methods_by_data(chosen: argparse.Namespace, runs: Sequence[Run]) -> MethodsOf:
+    """The methods of each data set: its own oracle, and all others."""
+    of_runs = [method for run in runs for method in run.methods()]
+    if chosen.robustness:
+        return lambda _: [untouched(), *of_runs]
+    common: list[Method] = [untouched(), *classical_filters(say), neighbour_cut()]
+    if chosen.quick:
+        common = [method for method in common if not method.at_reference_only]
+
+    def of_data(name: str) -> list[Method]:
+        density = noise_density(name, seed=chosen.seed, detector=Detector())
+        own = [*common, oracle(density)] + ([simulated_oracle(density)] if name in MODULES else [])
+        unknown = set(chosen.methods or ()) - {method.name for method in own}
+        if unknown:
+            raise ValueError(f"methods has {', '.join(unknown)}, allowed: {', '.join(m.name for m in own)}")
+        return [method for method in own if not chosen.methods or method.name in chosen.methods] + of_runs
+
+    return of_data
+
+
+def main() -> None:
+    """Compare, print tables, write files."""
+    chosen = options()
+    if chosen.quick:
+        vars(chosen).update(QUICK)
+    prepare_process()
+    runs = loaded_runs(chosen.run, chosen.seed)
+    plan = Plan(chosen.events, chosen.validation_events, chosen.seed, chosen.repeats)
+    methods_of = methods_by_data(chosen, runs)
+    if chosen.robustness:
+        points = hardships(HARD_NOISE, HARD_SIGNAL, HARD_SMEARING_PS, DEAD_COLUMN)
+        rows = list(withstood(chosen.data, points, methods_of, plan, say))
+    else:
+        points = [
+            Conditions(n_signal, n_noise, chosen.time_smearing_ps, chosen.dead_column)
+            for n_signal in chosen.signal
+            for n_noise in chosen.noise
+        ]
+        rows = list(compared(chosen.data, points, methods_of, plan, say))
+    print(markdown(rows))
+    if chosen.out:
+        for path in write_all(chosen.out, rows, vars(chosen), is_robustness=chosen.robustness):
+            say(f"written: {path}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"bench_quality: {error}")

@@ -1,0 +1,116 @@
+"""Trained runs as methods: the only part that knows how the package loads and applies them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from tofae_jax.evaluation import LoadedRun, load_run
+from tofae_jax.inference import Denoiser
+from tofae_jax.normalisation import normalisation_by_name
+
+from .events import EventSet, embedded, padded
+from .methods import DECIDED, HitScorer, ImageOutput, Method
+from .sources import HELD_OUT_SEED
+
+
+class Run:
+    """A trained run, applied to events.
+
+    Its rows, by what its model gives:
+
+    - `NAME`: the hits that the run keeps by its own threshold (masked output);
+    - `NAME tuned`: its score with a threshold chosen on validation events;
+    - `NAME ToF-masked`, of models that give an image with times: hits on its lit pixels whose time agrees with the
+      image's within a tolerance chosen on validation events (the score is minus the difference in ns);
+    - `NAME direct`, of models that give an image: its lit pixels against the run's target.
+    """
+
+    def __init__(self, name: str, folder: str) -> None:
+        """Load the best checkpoint."""
+        self.name = name
+        self.run: LoadedRun = load_run(folder)
+        self._denoiser = Denoiser(self.run.assembly, self.run.variables)
+        self._normalisation = normalisation_by_name(self.run.assembly.config.normalisation.name)
+        self._model_images = jax.jit(_model_images(self.run))
+
+    def check_held_out(self, seed: int) -> None:
+        """ValueError where the run's own events were simulated with the seed of the benchmark's."""
+        config, provenance = self.run.assembly.config, self.run.record.data.get("provenance", {})
+        for own in (config.data.simulate.seed, provenance.get("seed")):
+            if own == HELD_OUT_SEED + seed:
+                raise ValueError(f"{self.name} was trained on events of seed {own}, which the benchmark's have too")
+
+    def methods(self) -> list[Method]:
+        """All its rows."""
+        found: list[Method] = [
+            HitScorer(self.name, self.kept, threshold=DECIDED, compiles=True),
+            HitScorer(f"{self.name} tuned", self.score, compiles=True),
+        ]
+        if "image" in self.run.assembly.model.gives:
+            if self._normalisation.has_time:
+                found.append(HitScorer(f"{self.name} ToF-masked", self.time_agreement, compiles=True))
+            found.append(ImageOutput(f"{self.name} direct", self.direct, self.target))
+        return found
+
+    def _columns(self, events: EventSet) -> dict[str, np.ndarray]:
+        """Per-hit columns of the denoiser, each [n, k]; 0 in empty slots."""
+        parts = [part.hit_columns for part in self._denoiser(iter([events.as_events()]))]
+        found = {}
+        for name in ("score", "kept", "visible"):
+            column = np.concatenate([part[name] for part in parts])
+            found[name] = np.zeros(events.filled.shape, column.dtype)
+            found[name][events.filled] = column
+        return found
+
+    def kept(self, events: EventSet) -> np.ndarray:
+        """1 where the run keeps a hit, float[n, k]."""
+        return self._columns(events)["kept"].astype(float)
+
+    def score(self, events: EventSet) -> np.ndarray:
+        """The run's score of each hit, float[n, k]; minus infinity of hits that it was not shown."""
+        columns = self._columns(events)
+        return np.where(columns["visible"], columns["score"], -np.inf)
+
+    def direct(self, events: EventSet) -> np.ndarray:
+        """Direct output, float[n, y, x] in time bins, or 1 where lit if the normalisation has no time."""
+        batch = self.run.assembly.config.train.batch
+        parts = []
+        for start in range(0, len(events), batch):
+            images = events.image[start : start + batch]
+            filled = np.pad(images, ((0, batch - len(images)), (0, 0), (0, 0)))
+            parts.append(np.asarray(self._model_images(self.run.variables, filled))[: len(images)])
+        return np.concatenate(parts)
+
+    def target(self, events: EventSet) -> np.ndarray:
+        """What the direct output was trained to show."""
+        if self.run.assembly.options.target == "signal":
+            images = events.signal_image
+        else:
+            most = max(len(pattern) for pattern in events.patterns)
+            images = embedded(padded(events.patterns, most), events.detector)
+        return images if self._normalisation.has_time else (images > 0).astype(np.float32)
+
+    def time_agreement(self, events: EventSet) -> np.ndarray:
+        """Minus the difference in ns of a hit's time and the direct output's there; minus infinity where unlit."""
+        time = events.at_hits(self.direct(events))
+        difference_ns = np.abs(events.hits[..., 2] - time) * events.detector.bin_ns
+        return np.where(events.visible & (time > 0), -difference_ns, -np.inf)
+
+
+def _model_images(run: LoadedRun) -> Callable[[Any, jax.Array], jax.Array]:
+    """From embedded images [n, y, x] to the direct output."""
+    model, config = run.assembly.model, run.assembly.config
+    normalisation, threshold = normalisation_by_name(config.normalisation.name), config.normalisation.threshold
+
+    def images(variables: Any, image: jax.Array) -> jax.Array:
+        given = normalisation.normalise(image, threshold=threshold, n_t=config.detector.n_t)
+        output: Any = model.apply(variables, given).image
+        if not normalisation.has_time:
+            return normalisation.is_lit(output, threshold=threshold).astype(np.float32)
+        return normalisation.renormalise(output, threshold=threshold, n_t=config.detector.n_t)
+
+    return images

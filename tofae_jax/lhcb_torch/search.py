@@ -1,0 +1,155 @@
+"""Finding a track from its hits among noise: from rough guesses to the best fits, by expectation-maximisation.
+
+The true density (`likelihood`) is narrow and has edges, so that from a rough guess it shows no way. Here the spectrum
+is a normal law in the refractive index, and that law and the time's are widened at first and narrowed step by step.
+Each step takes every hit by its most likely path, weighs it by its chance to be signal, and solves the least squares of
+lateness and index over the six numbers of the track (Gauss and Newton's method, damped).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tofae_jax.lhcb_torch import likelihood
+from tofae_jax.lhcb_torch.likelihood import Paths, Places, all_paths, photons
+from tofae_jax.lhcb_torch.optics import MASSES_GEV
+from tofae_jax.lhcb_torch.settings import ModuleSettings
+
+STEP_SCALES = (30.0, 30.0, 0.015, 0.015, 0.3, 0.015)
+"""how far the numbers of a track go in a damped step: mm, mm, slopes, ns, beta"""
+LONGEST_STEP = 3.0
+"""in these"""
+DAMPING = 1.0
+MARGIN_MM, MARGIN_SLOPE, MARGIN_SPEED = 5.0, 0.02, 0.01
+"""by which a fit may leave the range of the tracks"""
+
+Widths = tuple[float, float]
+COARSE: tuple[Widths, ...] = ((0.5, 0.05), (0.35, 0.04), (0.25, 0.035))
+"""standard deviations in ns and in the refractive index, step by step, while there are many guesses"""
+FINE: tuple[Widths, ...] = (
+    (0.25, 0.03),
+    (0.2, 0.03),
+    (0.15, 0.027),
+    (0.12, 0.025),
+    (0.1, 0.022),
+    (0.085, 0.02),
+    (0.085, 0.02),
+)
+"""likewise for the few best"""
+
+
+class Found(NamedTuple):
+    """Tracks that explain an event, the best first by the last step's widths."""
+
+    tracks: Float[Array, "n 6"]
+    log_likelihood: Float[Array, " n"]
+
+
+def log_ratios(
+    track: Float[Array, " 6"], places: Places, paths: Paths, widths: Widths, noise: Array, settings: ModuleSettings
+) -> Float[Array, "k p"]:
+    """Logarithm of the softened density of each hit by each path over `noise`, per mm, rad and ns."""
+    sigma_ns, sigma_index = widths
+    each = jax.tree.map(lambda column: column[:, None], places)
+    photon = photons(track, each, paths, settings)
+    fits, _ = likelihood.spectrum_of(settings)
+    exponent = jnp.square(photon.late_ns / sigma_ns) + jnp.square((photon.index - fits.mean_index) / sigma_index)
+    brightness = likelihood.photons_per_ev(track, settings) * fits.width_ev
+    constant = jnp.log(brightness / noise) - math.log(sigma_ns * sigma_index * (2 * math.pi) ** 2)
+    solid = photon.unit**3 * photon.index / (photon.along_mm * jnp.maximum(photon.cosine, likelihood.SMALLEST_COSINE))
+    solid = solid * (1 + each.tan_theta**2) * jnp.clip(1 - photon.cosine**2, 0.01, 1)
+    return jnp.where(each.is_hit, constant + jnp.log(solid) - 0.5 * exponent, -jnp.inf)
+
+
+def soft_log_likelihood(
+    track: Float[Array, " 6"], places: Places, widths: Widths, noise: Array, settings: ModuleSettings
+) -> Float[Array, ""]:
+    """How much better a track explains the event than noise alone, by the softened density."""
+    ratios = log_ratios(track, places, all_paths(), widths, noise, settings)
+    return jnp.sum(jax.nn.softplus(jax.nn.logsumexp(ratios, axis=-1)))
+
+
+def step(
+    track: Float[Array, " 6"], places: Places, widths: Widths, noise: Array, settings: ModuleSettings
+) -> Float[Array, " 6"]:
+    """One step of expectation-maximisation towards the hits that the track may have made."""
+    paths = all_paths()
+    ratios = log_ratios(track, places, paths, widths, noise, settings)
+    best = jnp.argmax(ratios, axis=-1)
+    weight = jax.nn.sigmoid(jnp.take_along_axis(ratios, best[:, None], axis=1)[:, 0])
+    weight = jnp.where(places.is_hit, weight, 0)
+    taken = jax.tree.map(lambda values: values[best], paths)
+    fits, _ = likelihood.spectrum_of(settings)
+    scales = jnp.asarray(STEP_SCALES, track.dtype)
+
+    def residuals(moved: Array) -> tuple[Array, Array]:
+        photon = photons(track + moved * scales, places, taken, settings)
+        r = jnp.stack([photon.late_ns / widths[0], (photon.index - fits.mean_index) / widths[1]])
+        return r, r
+
+    slopes, r = jax.jacfwd(residuals, has_aux=True)(jnp.zeros_like(track))
+    weighted = slopes * weight[:, None]
+    normal = jnp.einsum("rki,rkj->ij", weighted, slopes, precision="highest") + DAMPING * jnp.eye(6)
+    gradient = jnp.einsum("rki,rk->i", weighted, r, precision="highest")
+    moved = -jnp.linalg.solve(normal, gradient)
+    return within(track + jnp.clip(moved, -LONGEST_STEP, LONGEST_STEP) * scales, settings)
+
+
+def within(track: Float[Array, "*n 6"], settings: ModuleSettings) -> Float[Array, "*n 6"]:
+    """A track brought back to what the settings can draw, with a little margin."""
+    slowest = settings.momentum_gev[0] / math.hypot(settings.momentum_gev[0], MASSES_GEV[-1])
+    far = 10 * settings.height_mm / 300  # ns; no light takes longer
+    ranges = (
+        (settings.x_mm, MARGIN_MM),
+        (settings.y_mm, MARGIN_MM),
+        (settings.slope_x, MARGIN_SLOPE),
+        (settings.slope_y, MARGIN_SLOPE),
+        ((-far, far), 0.0),
+        ((slowest - MARGIN_SPEED, 1.0), 0.0),
+    )
+    low, high = (jnp.asarray([r[i] + sign * m for r, m in ranges], track.dtype) for i, sign in ((0, -1), (1, 1)))
+    return jnp.clip(track, low, high)
+
+
+def search(
+    guesses: Float[Array, "s 6"],
+    places: Places,
+    settings: ModuleSettings,
+    *,
+    noise: Array,
+    n_coarse: int,
+    n_fine: int,
+) -> Found:
+    """The best fits from many guesses of one event.
+
+    Args:
+        guesses: tracks as for `likelihood.photons`.
+        places: the event's hits.
+        settings: of the module.
+        noise: density of noise hits, per mm, rad and ns.
+        n_coarse: guesses that are improved, the best ones.
+        n_fine: fits that are then refined, the best ones.
+    """
+
+    def likelihoods(tracks: Array, widths: Widths) -> Array:
+        return jax.vmap(lambda track: soft_log_likelihood(track, places, widths, noise, settings))(tracks)
+
+    def improved(tracks: Array, schedule: tuple[Widths, ...]) -> Array:
+        for widths in schedule:
+            tracks = jax.vmap(lambda track: step(track, places, widths, noise, settings))(tracks)  # noqa: B023
+        return tracks
+
+    tracks = _best(within(guesses, settings), likelihoods(within(guesses, settings), COARSE[0]), n_coarse)
+    tracks = improved(tracks, COARSE)
+    tracks = _best(tracks, likelihoods(tracks, COARSE[-1]), n_fine)
+    tracks = improved(tracks, FINE)
+    return Found(tracks, likelihoods(tracks, FINE[-1]))
+
+
+def _best(tracks: Array, score: Array, n: int) -> Array:
+    return tracks[jax.lax.top_k(score, min(n, len(tracks)))[1]]
