@@ -340,7 +340,7 @@ def test_other_files_are_no_part_of_a_recording(tmp_path):
 
 @pytest.fixture(scope="module")
 def small_model():
-    model = build_model("autoencoder", n_y=9, n_x=7, latent=3, fc=8)
+    model = build_model("autoencoder", shape_xyt=(7, 9, 5), latent=3, fc=8)
     return model, model.init(jax.random.key(0))
 
 
@@ -361,7 +361,7 @@ def test_activations_are_those_of_the_model(small_model):
     model, variables = small_model
     x = jax.random.uniform(jax.random.key(1), (2, 9, 7))
     found = activations_of(model, variables, x)
-    np.testing.assert_array_equal(found["__call__"], model.apply(variables, x))
+    np.testing.assert_array_equal(found["__call__"], model.apply(variables, x).image)
     np.testing.assert_array_equal(found["latent"], found["latent_vector"])
     np.testing.assert_array_equal(found["down_0"], nn.relu(found["down_0/BatchNorm_0"]))
     assert found["down_0"].shape == (2, 11, 7, 8)

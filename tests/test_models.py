@@ -21,13 +21,13 @@ def theirs():
     from conftest import DATA
 
     data = np.load(DATA / "autoencoder.npz")
-    model = build_model("autoencoder", n_y=128, n_x=88, latent=8, fc=16)
+    model = build_model("autoencoder", shape_xyt=(88, 128, 1000), latent=8, fc=16)
     return data, model, variables_from_predecessor(arrays(data, "weight|"), n_y=128, n_x=88)
 
 
 def test_evaluation_output_equals_the_reference(theirs):
     data, model, variables = theirs
-    output = jax.jit(model.apply)(variables, jnp.asarray(data["input"][:, 0]))
+    output = jax.jit(model.apply)(variables, jnp.asarray(data["input"][:, 0])).image
     np.testing.assert_allclose(output, data["output_eval"][:, 0], atol=1e-6)
     latent = jax.jit(model.encode)(variables, jnp.asarray(data["input"][:, 0]))
     np.testing.assert_allclose(latent, data["latent_eval"], atol=1e-6)
@@ -44,7 +44,8 @@ def test_training_output_gradients_and_one_step_equal_the_reference(theirs):
     @jax.jit
     def step(params):
         def objective(params):
-            output, stats = model.apply_train({"params": params, "batch_stats": variables["batch_stats"]}, x)
+            given, stats = model.apply_train({"params": params, "batch_stats": variables["batch_stats"]}, x)
+            output = given.image
             return acb_mse(output, x), (output, stats)
 
         (loss, (output, stats)), gradients = jax.value_and_grad(objective, has_aux=True)(params)
@@ -136,7 +137,7 @@ def get(tree, path):
 
 
 def test_the_default_size_is_known():
-    model = build_model("autoencoder", n_y=128, n_x=88)
+    model = build_model("autoencoder", shape_xyt=(88, 128, 1000))
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 1_510_985
 
@@ -147,10 +148,11 @@ def test_layer_sizes_fit_any_detector(n_y, n_x):
     sizes = layer_sizes(n_y, n_x)
     assert sizes.decoder[-1] == sizes.encoder[0]
     assert min(sum(sizes.pad, ())) >= 4
-    model = build_model("autoencoder", n_y=n_y, n_x=n_x, latent=2, fc=4)
+    model = build_model("autoencoder", shape_xyt=(n_x, n_y, 9), latent=2, fc=4)
     x = jax.random.uniform(jax.random.key(1), (2, n_y, n_x))
     variables = jax.jit(model.init)(jax.random.key(0))
-    output, stats = jax.jit(model.apply_train)(variables, x)
+    given, stats = jax.jit(model.apply_train)(variables, x)
+    output = given.image
     assert output.shape == x.shape
     assert np.all((np.asarray(output) > 0) & (np.asarray(output) < 1))
     assert jax.tree.structure(stats) == jax.tree.structure(variables["batch_stats"])
@@ -164,7 +166,7 @@ def test_a_missing_weight_is_named():
 
 def test_an_unknown_model_lists_the_known_ones():
     with pytest.raises(ValueError, match=f"known: {', '.join(MODELS)}"):
-        build_model("nonsense", n_y=4, n_x=4)
+        build_model("nonsense", shape_xyt=(4, 4, 4))
 
 
 CONVOLUTIONS = [

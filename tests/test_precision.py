@@ -82,12 +82,14 @@ def test_every_part_of_a_step_has_the_dtype_of_the_policy(folder, name):
     assert set(forward) == {jnp.dtype(policy.compute)}
 
     def loss(params):
-        return jnp.sum(assembly.model.apply_train({**state.variables, "params": params}, image)[0].astype(jnp.float32))
+        return jnp.sum(
+            assembly.model.apply_train({**state.variables, "params": params}, image)[0].image.astype(jnp.float32)
+        )
 
     backward = products(jax.make_jaxpr(jax.grad(loss))(state.params).jaxpr)
     assert len(backward) > 2 * len(forward)
     assert set(backward) == {jnp.dtype(policy.compute)}
-    output = assembly.model.apply(state.variables, image)
+    output = assembly.model.apply(state.variables, image).image
     assert output.dtype == jnp.dtype(policy.output)
     before = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), state.replace(key=None))
     step = loop.compiled_train_step(assembly)
