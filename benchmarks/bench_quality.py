@@ -101,6 +101,7 @@ def main() -> None:
     prepare_process()
     runs = loaded_runs(chosen.run, chosen.seed)
     plan = Plan(chosen.events, chosen.validation_events, chosen.seed, chosen.repeats)
+    plan.check()
     methods_of = methods_by_data(chosen, runs)
     if chosen.robustness:
         points = hardships(HARD_NOISE, HARD_SIGNAL, HARD_SMEARING_PS, DEAD_COLUMN)

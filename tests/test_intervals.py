@@ -39,7 +39,7 @@ def events(found, *, of=HITS, loss=None, noise=10, noise_left=2, **image):
     )
     output = OutputMetrics(confusion, flat)
     return Metrics(
-        EventCounts(np.ones(n, int), *[hits] * 7), ones if loss is None else loss, None, output, output, output
+        EventCounts(np.ones(n, int), *[hits] * 7), ones if loss is None else loss, None, None, output, output, output
     )
 
 

@@ -235,7 +235,9 @@ def batch_metrics(kept, is_signal, is_hit, y, t, noise, is_event=None):
     count = jnp.sum(is_event, dtype=jnp.int32)
     outputs = m.output_sums(y, y > 0.5, is_event)
     untouched = m.OutputMetrics(by_hits.confusion, image._replace(ssim=None))
-    return m.Metrics(m.EventCounts(*[count] * 8), jnp.sum(is_event * 1.5), outputs, untouched, by_pixels, by_hits)
+    scores = m.score_sums(kept * 0.8, jnp.zeros(kept.shape), is_signal, is_hit, is_event)
+    counts = m.EventCounts(*[count] * 8)
+    return m.Metrics(counts, jnp.sum(is_event * 1.5), outputs, scores, untouched, by_pixels, by_hits)
 
 
 @settings(max_examples=10)

@@ -18,6 +18,7 @@ from tofae_jax.assembly import (
     evaluation_source,
     is_gone,
     open_events,
+    score_threshold,
     splits_of,
     step_settings,
     with_precision,
@@ -103,7 +104,9 @@ class Evaluator:
     @property
     def _reading(self) -> dict[str, Any]:
         normalisation = NORMALISATIONS[self._assembly.options.normalisation]
-        threshold = normalisation.lit_above(self._assembly.config.normalisation.threshold)
+        config = self._assembly.config
+        reads_hits = self._assembly.options.reads == "hits"
+        threshold = score_threshold(config) if reads_hits else normalisation.lit_above(config.normalisation.threshold)
         return {"threshold": threshold, "direct_has_time": normalisation.has_time}
 
     def details(

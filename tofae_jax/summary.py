@@ -57,6 +57,8 @@ def write_summary(
         text += [f"  steps_skipped = {results['steps_skipped']} (gradients overflowed)"]
     if results.get("fallback"):
         text += [f"  fallback = {results['fallback']}"]
+    if results.get("operating_point"):
+        text += _section("cut, chosen on the validation events", _lines(results["operating_point"]))
     if results["test"]:
         text += _section("held-out events, best epoch", outputs_table(results["test"]).splitlines())
         text += _section("true counts of these events", _lines(results["test"]["counts"]))

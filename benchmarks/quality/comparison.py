@@ -54,6 +54,12 @@ class Plan(NamedTuple):
     repeats: int
     """timings of each method"""
 
+    def check(self) -> None:
+        """Raise ValueError naming the first number that is not allowed."""
+        for name, least in (("n_events", 1), ("n_validation", 1), ("seed", 0), ("repeats", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, allowed: {least} or more")
+
 
 MethodsOf = Callable[[str], Sequence[Method]]
 Say = Callable[[str], None]

@@ -20,6 +20,7 @@ from .sources import MODULES, Background, Part, Source, held_out
 
 MOST_SIGNAL, MOST_NOISE = 100, 1000  # slots: the same for all counts, so that more hits are the same ones and others
 PATTERN_SLOTS = BACKGROUND_SLOTS = 4096
+BLOCK_EVENTS = 32  # degraded together
 NO_PHOTON = -1
 
 
@@ -147,15 +148,7 @@ def degraded(source: Source, conditions: Conditions, *, seed: int, detector: Det
         noise=NoiseSettings(weights=tuple(float(name == profile) for name in NOISE_PROFILES)),
     )
     backgrounds = [_whole_tracks(one, conditions.n_noise) for one in source.backgrounds or ()]
-    drawn = _degrade(
-        jax.random.key(seed),
-        source.numbers.astype(np.uint32),
-        padded(source.patterns, PATTERN_SLOTS),
-        padded(backgrounds, BACKGROUND_SLOTS) if backgrounds else np.zeros((len(source.numbers), 0, 3), np.int16),
-        settings,
-        shape_xyt=detector.shape,
-    )
-    hits, is_signal, sparse = (np.array(leaf) for leaf in (drawn.hits, drawn.is_signal, drawn.sparse))
+    hits, is_signal, sparse = _drawn(source, backgrounds, settings, seed=seed, detector=detector)
     photon = np.full(is_signal.shape, NO_PHOTON, np.int32)
     for row, pattern in enumerate(source.patterns):
         photon[row, :MOST_SIGNAL] = place_in_pattern(sparse[row], pattern)
@@ -174,6 +167,21 @@ def degraded(source: Source, conditions: Conditions, *, seed: int, detector: Det
         source.window_start_ns,
         source.module,
     )
+
+
+def _drawn(
+    source: Source, backgrounds: list[np.ndarray], settings: DegradationSettings, *, seed: int, detector: Detector
+) -> tuple[np.ndarray, ...]:
+    """Hits, which are signal, and the signal before smearing, of all events; blocks of one size compile once."""
+    patterns = padded(source.patterns, PATTERN_SLOTS)
+    noise = padded(backgrounds, BACKGROUND_SLOTS) if backgrounds else np.zeros((len(patterns), 0, 3), np.int16)
+    blocks = []
+    for start in range(0, len(patterns), BLOCK_EVENTS):
+        own = np.minimum(np.arange(start, start + BLOCK_EVENTS), len(patterns) - 1)
+        numbers = source.numbers[own].astype(np.uint32)
+        drawn = _degrade(jax.random.key(seed), numbers, patterns[own], noise[own], settings, shape_xyt=detector.shape)
+        blocks.append(tuple(np.asarray(leaf) for leaf in (drawn.hits, drawn.is_signal, drawn.sparse)))
+    return tuple(np.concatenate(column)[: len(patterns)] for column in zip(*blocks, strict=True))
 
 
 @partial(jax.jit, static_argnames="shape_xyt")

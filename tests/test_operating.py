@@ -1,0 +1,156 @@
+"""Where runs cut on their scores: chosen on validation events, kept with the run, chosen anew by command."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny import settings_from
+
+from tofae_jax import cli, training
+from tofae_jax.config import Config, ConfigError, from_tree
+from tofae_jax.datasets.readers import read_events
+from tofae_jax.evaluation import load_run
+from tofae_jax.metrics import ScoreSums, choose_operating_point, kept_counts
+from tofae_jax.models import MODELS
+from tofae_jax.operating import Cut, with_cut
+from tofae_jax.runs import RunError, read_record
+from tofae_jax.saved import load_arrays
+from tofae_jax.simulation.dataset import simulated_dataset
+
+SIZES = {"width": 16, "hidden": 24, "layers": 2, "queries": 8, "value_width": 8, "event_width": 32, "frequencies": 12}
+TREE = {
+    "detector": {"n_x": 12, "n_y": 16, "n_t": 40},
+    "data": {"path": "d", "max_hits": 24, "train_share": 0.7, "validation_share": 0.15, "test_share": 0.15},
+    "degradation": {"n_signal": 8, "n_noise": [10, 20]},
+    "optimiser": {"learning_rate": 3e-3},
+    "train": {"epochs": 2, "batch": 32, "plots": "none"},
+    "tracking": {"tensorboard": False},
+}
+OF_HITS = {"model": {"name": "hit_transformer", "hit_transformer": SIZES}, "loss": {"name": "hit_bce"}}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Run folders by model: one that scores hits, and the autoencoder, both with a cut for the best F1."""
+    folder = tmp_path_factory.mktemp("operating")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        config = settings_from(TREE)
+        simulated_dataset(folder / "d", detector=config.detector, weights={"v": 1}, n_events=400, seed=1)
+        found = {}
+        for name, sections in {"hits": OF_HITS, "image": {"model": {"autoencoder": {"latent": 8, "fc": 32}}}}.items():
+            paths, _ = training.train(settings_from(TREE | sections, mask={"choose": "f1"}))
+            found[name] = paths.folder
+        yield found
+
+
+@pytest.fixture
+def command(capsys):
+    def run(*words, code=0):
+        assert cli.main(list(map(str, words))) == code
+        said = capsys.readouterr()
+        return said.out if code == 0 else said.err
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["hits", "image"])
+def test_the_cut_is_chosen_on_validation_events_and_used_from_then_on(runs, command, name):
+    paths, record = read_record(runs[name])
+    point = record.results["operating_point"]
+    assert point["reached"]
+    scores = load_arrays(paths.scores)
+    assert scores["n_signal"] > 0
+    config = load_run(runs[name]).assembly.config
+    assert config.mask.score_threshold == point["score_threshold"]
+    assert config.mask.tof_tolerance_ns == point["tof_tolerance_ns"]
+    result = json.loads(command("evaluate", runs[name]))
+    assert result["masked"] == record.results["test"]["masked"]
+    assert result["scores"] == record.results["test"]["scores"]
+    validation = json.loads(command("evaluate", runs[name], "--score-threshold", 0.999))
+    assert validation["masked"] != result["masked"]
+
+
+def test_a_model_of_hits_sees_every_hit_and_shows_what_it_keeps(runs):
+    _, record = read_record(runs["hits"])
+    test = record.results["test"]
+    assert test["input"]["efficiency"] == 1
+    assert test["counts"]["occluded_hits"] > 0
+    counted = test["outputs"]["above"] + test["outputs"]["below"]
+    assert counted == test["counts"]["signal_hits"] + test["counts"]["noise_hits"]
+    assert test["outputs"]["not_finite"] == 0
+    assert test["direct"]["mse"] >= 0
+    assert 0 <= test["scores"]["calibration_error"] <= 1
+
+
+def test_training_tells_signal_from_noise(runs):
+    _, record = read_record(runs["hits"])
+    test = record.results["test"]
+    share = test["counts"]["signal_hits"] / (test["counts"]["signal_hits"] + test["counts"]["noise_hits"])
+    assert test["scores"]["average_precision"] > share + 0.05
+    assert test["masked"]["f1"] > test["input"]["f1"]
+
+
+@pytest.mark.parametrize("aim", ["efficiency", "purity"])
+def test_another_cut_is_chosen_by_command(runs, command, tmp_path, aim):
+    out = tmp_path / "kept.npz"
+    command("denoise", runs["hits"], runs["hits"].parent.parent / "d", out, "--keep", aim, "--wanted", 0.6)
+    run = load_run(runs["hits"])
+    config = with_cut(run.assembly, run.paths, Cut(keep=aim, wanted=0.6))
+    scores = np.concatenate([part.hit_columns["score"] for part in read_events(out, detector=config.detector)])
+    assert scores.min() > config.mask.score_threshold
+    result = json.loads(command("evaluate", runs["hits"], "--keep", aim, "--wanted", 0.6, "--split", "validation"))
+    # the same events with the same draws: what was counted is what is kept
+    arrays = load_arrays(run.paths.scores)
+    point = choose_operating_point(ScoreSums(*(arrays[name] for name in ScoreSums._fields)), aim=aim, wanted=0.6)
+    for name in ("efficiency", "purity"):
+        assert result["masked"][name] == pytest.approx(getattr(point, name), abs=1e-3)
+
+
+def test_the_kept_scores_are_those_of_the_validation_events(runs, command):
+    run = load_run(runs["hits"])
+    arrays = load_arrays(run.paths.scores)
+    signal, _ = kept_counts(ScoreSums(*(arrays[name] for name in ScoreSums._fields)))
+    result = json.loads(command("evaluate", runs["hits"], "--split", "validation", "--score-threshold", 0))
+    assert result["masked"]["true_positives"] == arrays["signal"].sum() == arrays["n_signal"]
+    assert signal.max() <= arrays["n_signal"]
+
+
+def test_impossible_wishes_are_named(runs, command, tmp_path):
+    out = tmp_path / "x.npz"
+    data = runs["hits"].parent.parent / "d"
+    assert "wanted must be above 0" in command("denoise", runs["hits"], data, out, "--keep", "purity", code=2)
+    assert "means nothing there" in command("denoise", runs["hits"], data, out, "--wanted", 0.5, code=2)
+    assert "score-threshold" in command("evaluate", runs["hits"], "--score-threshold", 1.5, code=2).replace("_", "-")
+    assert not out.exists()
+    run = load_run(runs["hits"])
+    paths = type(run.paths)(tmp_path)
+    with pytest.raises(RunError, match=r"no scores\.npz to choose a cut by"):
+        with_cut(run.assembly, paths, Cut(keep="f1"))
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        ({"choose": "purity"}, "wanted must be above 0 where choose is purity"),
+        ({"choose": "f1", "wanted": 0.5}, "it means nothing there"),
+        ({"choose": "nonsense"}, "allowed: none, f1, efficiency, purity"),
+        ({"score_threshold": 2}, "<= 1"),
+    ],
+)
+def test_a_mask_that_cannot_be_is_refused(mask, words):
+    with pytest.raises(ConfigError, match=words):
+        from_tree(TREE | {"mask": mask}, Config, "test")
+
+
+def test_a_loss_that_does_not_fit_lists_those_that_do(runs, command):
+    said = command("train", "--model.name", "hit_transformer", code=2)
+    assert "loss 'acb_mse' takes image, but the model gives hits; losses that fit: hit_bce, hit_focal" in said
+    said = command("train", "--loss.name", "hit_bce", code=2)
+    assert "takes hits, but the model gives image" in said
+
+
+def test_every_model_says_what_it_takes_and_gives():
+    for name, kind in MODELS.items():
+        assert kind.gives, name
+        assert set(kind.gives) <= {"image", "hits"}
