@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from quality.classical import classical_filters
-from quality.comparison import DEAD_COLUMN, MethodsOf, Plan, compared, hardships, withstood
+from quality.comparison import DEAD_COLUMN, MethodsOf, Plan, Row, compared, hardships, withstood
 from quality.events import Conditions
 from quality.methods import Method, untouched
 from quality.neighbours import neighbour_cut
@@ -105,18 +105,20 @@ def main() -> None:
     methods_of = methods_by_data(chosen, runs)
     if chosen.robustness:
         points = hardships(HARD_NOISE, HARD_SIGNAL, HARD_SMEARING_PS, DEAD_COLUMN)
-        rows = list(withstood(chosen.data, points, methods_of, plan, say))
+        parts = withstood(chosen.data, points, methods_of, plan, say)
     else:
         points = [
             Conditions(n_signal, n_noise, chosen.time_smearing_ps, chosen.dead_column)
             for n_signal in chosen.signal
             for n_noise in chosen.noise
         ]
-        rows = list(compared(chosen.data, points, methods_of, plan, say))
-    print(markdown(rows))
-    if chosen.out:
-        for path in write_all(chosen.out, rows, vars(chosen), is_robustness=chosen.robustness):
-            say(f"written: {path}")
+        parts = compared(chosen.data, points, methods_of, plan, say)
+    rows: list[Row] = []
+    for part in parts:
+        print(markdown(part), flush=True)
+        rows += part
+        if chosen.out:  # anew each time: what is done stays, should the rest be interrupted
+            write_all(chosen.out, rows, vars(chosen), is_robustness=chosen.robustness)
 
 
 if __name__ == "__main__":

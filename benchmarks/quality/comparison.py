@@ -67,8 +67,8 @@ Say = Callable[[str], None]
 
 def compared(
     names: Sequence[str], points: Sequence[Conditions], methods_of: MethodsOf, plan: Plan, say: Say
-) -> Iterator[Row]:
-    """Rows of all data sets, conditions and methods, as they are done.
+) -> Iterator[list[Row]]:
+    """Rows of all methods, for each data set and conditions, as they are done.
 
     Settings are chosen once per data set, at the reference counts (30 signal and 200 noise hits); thresholds for each
     conditions anew, on validation events of just these.
@@ -84,12 +84,12 @@ def compared(
                 for method in methods
                 if is_reference(conditions) or not method.at_reference_only
             }
-            yield from _rows(name, conditions, tuned, plan)
+            yield _rows(name, conditions, tuned, plan)
 
 
 def withstood(
     names: Sequence[str], points: Sequence[Conditions], methods_of: MethodsOf, plan: Plan, say: Say
-) -> Iterator[Row]:
+) -> Iterator[list[Row]]:
     """The same with everything chosen once per data set, at the reference counts, whatever comes then."""
     for name in names:
         methods = methods_of(name)
@@ -98,7 +98,7 @@ def withstood(
         tuned = {method.name: method.tuned(chosen[method.name], validation) for method in methods}
         for conditions in points:
             say(f"{name}: {described(conditions)}")
-            yield from _rows(name, conditions, tuned, plan)
+            yield _rows(name, conditions, tuned, plan)
 
 
 def hardships(
@@ -137,7 +137,7 @@ def _chosen(name: str, like: Conditions, methods: Sequence[Method], plan: Plan) 
     return {method.name: method.choose(validation) for method in methods}
 
 
-def _rows(name: str, conditions: Conditions, tuned: Mapping[str, Tuned], plan: Plan) -> Iterator[Row]:
+def _rows(name: str, conditions: Conditions, tuned: Mapping[str, Tuned], plan: Plan) -> list[Row]:
     """One row for each method, on the test events."""
     events = _drawn(name, "test", conditions, plan)
     outputs, first_s = {}, {}
@@ -146,9 +146,10 @@ def _rows(name: str, conditions: Conditions, tuned: Mapping[str, Tuned], plan: P
         outputs[method] = one.output(events)
         first_s[method] = time.perf_counter() - began
     seconds = _timed(tuned, events, first_s, plan.repeats)
+    rows = []
     for method, one in tuned.items():
         rates = [len(events) / s for s in seconds[method]]
-        yield Row(
+        row = Row(
             data=name,
             conditions=conditions,
             method=method,
@@ -162,6 +163,8 @@ def _rows(name: str, conditions: Conditions, tuned: Mapping[str, Tuned], plan: P
             events_per_s=Estimate(statistics.median(rates), min(rates), max(rates)),
             curve=one.curve(events, outputs[method]),
         )
+        rows.append(row)
+    return rows
 
 
 def _timed(

@@ -246,13 +246,29 @@ class HitTransformerConfig(Section, frozen=True):
     """length of the shortest of them at first, in cells along the axis with most; they are learnt from there on"""
 
 
+class UNetConfig(Section, frozen=True):
+    """sizes of the U-Net"""
+
+    width: PositiveCount = 48
+    """channels of the finest level, of 4x4 pixels a place; each level below has twice the channels"""
+    depth: PositiveCount = 2
+    """levels"""
+    n_fourier: PositiveCount = 8
+    """waves that times are described by, each half as long as the one before; the first is as long as the window"""
+    coincidences: PositiveCount = 4
+    """ways to count the hits near in place and time, which are learnt"""
+    regress_tof: bool = True
+    """whether the image has a ToF, or is a chance only, as normalisation binary knows it"""
+
+
 class ModelConfig(Section, frozen=True):
     """the network"""
 
-    name: Literal["autoencoder", "hit_transformer"] = "autoencoder"
+    name: Literal["autoencoder", "hit_transformer", "unet"] = "autoencoder"
     """which model"""
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     hit_transformer: HitTransformerConfig = HitTransformerConfig()
+    unet: UNetConfig = UNetConfig()
 
 
 class OptimiserConfig(Section, frozen=True):

@@ -17,6 +17,7 @@ from jaxtyping import Array
 from tofae_jax.models.autoencoder import LATENT, Autoencoder
 from tofae_jax.models.hit_transformer import HitTransformer
 from tofae_jax.models.interface import TRACK_COLUMNS, HitInput, Output, as_output, empty_input
+from tofae_jax.models.unet import UNet
 from tofae_jax.precision import Policy, cast_variables, policy_by_name
 
 __all__ = [
@@ -50,6 +51,7 @@ class ModelKind(NamedTuple):
 MODELS: dict[str, ModelKind] = {
     "autoencoder": ModelKind(Autoencoder, takes="image", gives=("image",), has_latent=True),
     "hit_transformer": ModelKind(HitTransformer, takes="hits", gives=("hits",)),
+    "unet": ModelKind(UNet, takes="image", gives=("image", "hits")),
 }
 
 
