@@ -489,7 +489,8 @@ def stub_methods(_):
 def rows():
     plan = comparison.Plan(n_events=5, n_validation=5, seed=0, repeats=1)
     points = [events.Conditions(n_noise=n) for n in (0, 200)]
-    return sum(comparison.compared(["v"], points, stub_methods, plan, lambda _: None), [])
+    parts = comparison.compared(["v"], points, stub_methods, plan, lambda _: None)
+    return list(itertools.chain.from_iterable(parts))
 
 
 def test_a_comparison_tells_good_from_bad(rows):
@@ -524,7 +525,8 @@ def test_robustness_chooses_once_and_changes_one_thing_at_a_time(tmp_path):
     differing = [sum(a != b for a, b in zip(point, comparison.REFERENCE, strict=True)) for point in points]
     assert sorted(differing) == [0, 1, 1, 1, 1]
     plan = comparison.Plan(n_events=5, n_validation=5, seed=0, repeats=1)
-    rows = sum(comparison.withstood(["v"], points, stub_methods, plan, lambda _: None), [])
+    parts = comparison.withstood(["v"], points, stub_methods, plan, lambda _: None)
+    rows = list(itertools.chain.from_iterable(parts))
     assert {row.threshold for row in rows if row.method == "perfect"} == {0.5}
     paths = output.write_all(str(tmp_path / "robust"), rows, {}, is_robustness=True)
     assert "column 44 dead" in paths[2].read_text()

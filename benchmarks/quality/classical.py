@@ -73,7 +73,7 @@ def _of_scikit_image(restoration: Any) -> list[HitScorer]:
     )
     return [
         _scorer("bilateral", bilateral, sigma_spatial=(1.0, 2.0, 3.0), sigma_color=(0.1, 1.0)),
-        _scorer("non-local means", non_local_means, patch_size=(3, 7), patch_distance=(5, 9), h=(0.1, 0.4)),
+        _scorer("non-local means", non_local_means, patch_size=(3, 7), patch_distance=(5, 9), h=(0.1, 0.4, 1.0)),
         _scorer("total variation", total_variation, weight=(0.1, 0.3, 1.0, 3.0)),
     ]
 
