@@ -71,30 +71,28 @@ def part(x: Float[Array, "b _y _x _c"], fold: int, size_yx: tuple[int, int]) -> 
     return _to_size(x.reshape(b, y * fold, x_ * fold, c // fold**2), size_yx)
 
 
-class Waves(NamedTuple):
+class Pixels(NamedTuple):
     """What is known of each pixel, in at least float32; dark pixels have 0 everywhere."""
 
     is_lit: Array
     """float[b, y, x, p]"""
     value: Array
     """float[b, y, x, p]"""
-    waves: Array
-    """float[b, y, x, f, 2, p]: sine and cosine of 2π 2^f value"""
+    sine: Array
+    """float[b, y, x, f, p]: of 2π 2^f value"""
+    cosine: Array
+    """float[b, y, x, f, p]"""
 
 
-def fourier(patches: Float[Array, "b y x p"], n_fourier: int) -> Waves:
+def fourier(patches: Float[Array, "b y x p"], n_fourier: int) -> Pixels:
     """Mask, value and Fourier features of the pixels of each patch."""
     value = wide(patches)
-    is_lit = (value > 0).astype(value.dtype)
-    sine, cosine = jnp.sin(2 * math.pi * value) * is_lit, jnp.cos(2 * math.pi * value) * is_lit
-    waves = []
-    for _ in range(n_fourier):
-        # each wave is kept: written into what reads them all, each would be computed again from the first one
-        sine, cosine = jax.lax.optimization_barrier((sine, cosine))
-        waves.append(jnp.stack([sine, cosine], axis=3))
-        # the angle doubled, exact to the rounding that the phase itself has
-        sine, cosine = 2 * sine * cosine, (cosine - sine) * (cosine + sine)
-    return Waves(is_lit, jnp.where(value > 0, value, 0), jnp.stack(waves, axis=3))
+    is_lit = value > 0
+    turns = jnp.where(is_lit, value, 0)[..., None, :] * jnp.exp2(jnp.arange(n_fourier, dtype=value.dtype))[:, None]
+    # whole turns taken off, which is exact: sines of small angles are several times quicker
+    phase = 2 * math.pi * (turns - jnp.round(turns))
+    lit = is_lit.astype(value.dtype)
+    return Pixels(lit, value * lit, jnp.sin(phase), jnp.cos(phase) * lit[..., None, :])
 
 
 def _window_sum(x: Float[Array, "b y x c"], reach: int) -> Float[Array, "b y x c"]:
@@ -110,15 +108,15 @@ def agreement(seen: Waves) -> Float[Array, "b y x f p"]:
 
     Hits at any time add up to about `sqrt(n)`, so that the numbers stay near 1 whatever the noise. 0 at dark pixels.
     """
-    b, y, x, n_fourier, _, _ = seen.waves.shape
-    in_patch = jnp.sum(seen.waves, axis=-1).reshape(b, y, x, 2 * n_fourier)
-    count = jnp.sum(seen.is_lit, axis=-1, keepdims=True)
+    n_fourier = seen.sine.shape[3]
+    in_patch = jnp.concatenate([jnp.sum(wave, axis=-1) for wave in (seen.sine, seen.cosine)], axis=-1)
+    in_patch = jnp.concatenate([in_patch, jnp.sum(seen.is_lit, axis=-1, keepdims=True)], axis=-1)
     found = []
     for reach in REACHES:
-        window = _window_sum(in_patch, reach).reshape(b, y, x, n_fourier, 2, 1)
+        window = _window_sum(in_patch, reach)[..., None]
+        sine, cosine, count = window[..., :n_fourier, :], window[..., n_fourier:-1, :], window[..., -1:, :]
         own = seen.is_lit[..., None, :]  # each hit agrees with itself
-        others = jnp.sum(window * seen.waves, axis=-2) - own
-        found.append(others * jax.lax.rsqrt(1 + _window_sum(count, reach))[..., None])
+        found.append((sine * seen.sine + cosine * seen.cosine - own) * jax.lax.rsqrt(1 + count))
     return jnp.concatenate(found, axis=3)
 
 
@@ -194,10 +192,12 @@ class UNet(nn.Module):
         kernels = jnp.asarray(self.param("kernels", init, shape, self.param_dtype)).astype(self.dtype)
         agreed = nn.relu(jnp.einsum("byxfp,fk->byxkp", agreement(seen).astype(self.dtype), kernels))
         b, y, x, _ = seen.value.shape
-        parts = [seen.is_lit, seen.value, seen.waves.reshape(b, y, x, -1), agreed.reshape(b, y, x, -1)]
+        parts = [seen.is_lit, seen.value, seen.sine.reshape(b, y, x, -1), seen.cosine.reshape(b, y, x, -1)]
         known = jnp.concatenate([part.astype(self.dtype) for part in parts], axis=-1)
         # most patches hold one hit at most: what is known of a single pixel is to come out at a size of about 1
-        return self._dense(self.width, "embed", PATCH**2, bias=True)(known)
+        embedded = self._dense(self.width, "embed", PATCH**2, bias=True)(known)
+        # apart from the others, as these alone have a gradient to pass on
+        return embedded + self._dense(self.width, "embed_agreed", PATCH**2)(agreed.reshape(b, y, x, -1))
 
     @nn.compact
     def __call__(self, image: Float[Array, "b y x"], train: bool = False) -> Output:
