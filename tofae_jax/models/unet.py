@@ -33,6 +33,12 @@ FOLD = 2
 """places of a level that one place of the next joins, along y and x"""
 REACHES = (1, 2)
 """of the windows in which hits are compared, in patches: 3x3 and 5x5 patches, 12 and 20 pixels wide"""
+TRUST = (1.0, 0.1, 0.001)
+"""of hits in the nearer window, the wider one and the whole image, where a pixel looks for a ToF"""
+MOST_SURE = 8.0
+"""logit beyond which a hit's weight there grows no further"""
+MARGIN = 1e-3
+"""a ToF is at least this far from 0 and 1 before it is corrected, where its logit would be infinite"""
 OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 """from where blocks take their channels, a ninth from each"""
 WIDENING = 2
@@ -103,7 +109,7 @@ def _window_sum(x: Float[Array, "b y x c"], reach: int) -> Float[Array, "b y x c
     return sum((rows[:, :, j : j + n_x] for j in range(1, 2 * reach + 1)), rows[:, :, :n_x])
 
 
-def agreement(seen: Waves) -> Float[Array, "b y x f p"]:
+def agreement(seen: Pixels) -> Float[Array, "b y x f p"]:
     """For each pixel, window and wave: `Σ cos(2π 2^f (v_p - v_q)) / sqrt(1 + n)` over the n other hits q of the window.
 
     Hits at any time add up to about `sqrt(n)`, so that the numbers stay near 1 whatever the noise. 0 at dark pixels.
@@ -113,11 +119,29 @@ def agreement(seen: Waves) -> Float[Array, "b y x f p"]:
     in_patch = jnp.concatenate([in_patch, jnp.sum(seen.is_lit, axis=-1, keepdims=True)], axis=-1)
     found = []
     for reach in REACHES:
-        window = _window_sum(in_patch, reach)[..., None]
+        # kept: else all its terms would be summed again for each pixel and wave
+        window = jax.lax.optimization_barrier(_window_sum(in_patch, reach))[..., None]
         sine, cosine, count = window[..., :n_fourier, :], window[..., n_fourier:-1, :], window[..., -1:, :]
         own = seen.is_lit[..., None, :]  # each hit agrees with itself
         found.append((sine * seen.sine + cosine * seen.cosine - own) * jax.lax.rsqrt(1 + count))
     return jnp.concatenate(found, axis=3)
+
+
+def nearby_time(seen: Pixels, logits: Float[Array, "b y x p"]) -> Float[Array, "b y x 1"]:
+    """Mean value of the hits near each patch, each weighted by its odds to be signal; 1/2 where there are none.
+
+    The patch's nearer window counts most; where that holds no likely signal, the wider one and then the image decide.
+    """
+    weight = seen.is_lit * jnp.exp(jnp.clip(logits, -MOST_SURE, MOST_SURE))
+    sums = jnp.stack([jnp.sum(weight, axis=-1), jnp.sum(weight * seen.value, axis=-1)], axis=-1)
+    total, weighted = jnp.split(
+        sum(trust * _window_sum(sums, reach) for trust, reach in zip(TRUST[:-1], REACHES, strict=True))
+        + TRUST[-1] * jnp.sum(sums, axis=(1, 2), keepdims=True),
+        2,
+        axis=-1,
+    )
+    least = TRUST[-1] * MARGIN
+    return (weighted + least / 2) / (total + least)
 
 
 def shift(x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
@@ -139,10 +163,11 @@ class UNet(nn.Module):
     Loss `hit_bce` or `hit_focal` trains it as a classifier of the lit pixels; what dark pixels then get means nothing,
     and so does `image`.
 
-    `image`: `sigmoid(pixel_logits) · sigmoid(ToF)`, with the ToF a channel of its own, in [0, 1]: a gate times a
-    value, so that a pixel can be dark whatever its ToF. An image loss such as `acb_mse` trains it to reconstruct the
-    full pattern; then the logits are those of the gate. Without `regress_tof` it is `sigmoid(pixel_logits)` alone,
-    which suits normalisation `binary`.
+    `image`: `sigmoid(pixel_logits) · sigmoid(ToF)`, in [0, 1]: a gate times a value, so that a pixel can be dark
+    whatever its ToF. The ToF is a channel of its own, counted from `nearby_time`: without that, it was still at chance
+    when the gate had learnt most. An image loss such as `acb_mse` trains it to reconstruct the full pattern; then
+    the logits are those of the gate. Without `regress_tof` the image is `sigmoid(pixel_logits)` alone, which suits
+    normalisation `binary`.
 
     The input is to be in [0, 1] as `gapped` and `binary` give it: the waves have periods `2^-f`, f < n_fourier, of
     which those of time bins as they are (`none`) show nothing. With 8 of them, T = 1000 and a threshold of 0.5 the
@@ -184,18 +209,17 @@ class UNet(nn.Module):
             x = x + self._dense(x.shape[-1], f"{name}_out", 0.5)(nn.relu(y))
         return x
 
-    def _embed(self, image: Float[Array, "b y x"]) -> Float[Array, "b _m _n c"]:
-        """Patches with what is known of their pixels, in `width` channels."""
-        seen = fourier(join(image[..., None], PATCH), self.n_fourier)
+    def _embed(self, seen: Pixels) -> Float[Array, "b y x c"]:
+        """What is known of the pixels of each patch, in `width` channels."""
         shape = (len(REACHES) * self.n_fourier, self.coincidences)
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         kernels = jnp.asarray(self.param("kernels", init, shape, self.param_dtype)).astype(self.dtype)
         agreed = nn.relu(jnp.einsum("byxfp,fk->byxkp", agreement(seen).astype(self.dtype), kernels))
         b, y, x, _ = seen.value.shape
         parts = [seen.is_lit, seen.value, seen.sine.reshape(b, y, x, -1), seen.cosine.reshape(b, y, x, -1)]
-        known = jnp.concatenate([part.astype(self.dtype) for part in parts], axis=-1)
+        described = jnp.concatenate([known.astype(self.dtype) for known in parts], axis=-1)
         # most patches hold one hit at most: what is known of a single pixel is to come out at a size of about 1
-        embedded = self._dense(self.width, "embed", PATCH**2, bias=True)(known)
+        embedded = self._dense(self.width, "embed", PATCH**2, bias=True)(described)
         # apart from the others, as these alone have a gradient to pass on
         return embedded + self._dense(self.width, "embed_agreed", PATCH**2)(agreed.reshape(b, y, x, -1))
 
@@ -203,7 +227,8 @@ class UNet(nn.Module):
     def __call__(self, image: Float[Array, "b y x"], train: bool = False) -> Output:
         """Score the pixels; training and inference compute the same."""
         sizes = level_sizes(image.shape[1], image.shape[2], self.depth)
-        x = self._blocks(self._embed(image), "down", 0)
+        seen = fourier(join(image[..., None], PATCH), self.n_fourier)
+        x = self._blocks(self._embed(seen), "down", 0)
         skips = []
         for level in range(1, self.depth):
             skips.append(x)
@@ -214,7 +239,16 @@ class UNet(nn.Module):
             x = self._blocks(skips[level] + part(finer, FOLD, sizes[level]), "up", level)
         channels = 2 if self.regress_tof else 1
         pixels = self._dense(channels * PATCH**2, "head", 0.1, bias=True)(rms_norm(x))
-        pixels = part(pixels, PATCH, (image.shape[1], image.shape[2])).astype(self.output_dtype)
+        read = self._read(seen, wide(pixels).reshape(*seen.value.shape, channels))
+        read = part(read, PATCH, (image.shape[1], image.shape[2])).astype(self.output_dtype)
+        return Output(image=read[..., 0], pixel_logits=read[..., 1])
+
+    @nn.nowrap
+    def _read(self, seen: Pixels, pixels: Float[Array, "b y x p c"]) -> Float[Array, "b y x q"]:
+        """Image and logit of each pixel, one after the other."""
         logits = pixels[..., 0]
-        lit = nn.sigmoid(logits)
-        return Output(image=lit * nn.sigmoid(pixels[..., 1]) if self.regress_tof else lit, pixel_logits=logits)
+        shown = nn.sigmoid(logits)
+        if self.regress_tof:
+            time = jnp.clip(nearby_time(seen, logits), MARGIN, 1 - MARGIN)
+            shown = shown * nn.sigmoid(pixels[..., 1] + jnp.log(time) - jnp.log1p(-time))
+        return jnp.stack([shown, logits], axis=-1).reshape(*pixels.shape[:3], -1)
