@@ -16,15 +16,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from quality import oracle, simulated_oracle
 from quality.classical import classical_filters
 from quality.comparison import DEAD_COLUMN, MethodsOf, Plan, Row, compared, hardships, withstood
 from quality.events import Conditions
 from quality.methods import Method, untouched
 from quality.neighbours import neighbour_cut
-from quality.oracle import noise_density, oracle
 from quality.output import markdown, write_all
 from quality.runs import Run
-from quality.simulated_oracle import simulated_oracle
 from quality.sources import DATA, MODULES
 
 from tofae_jax.detector import Detector
@@ -82,13 +81,18 @@ def methods_by_data(chosen: argparse.Namespace, runs: Sequence[Run]) -> MethodsO
     if chosen.quick:
         common = [method for method in common if not method.at_reference_only]
 
+    known = [*(method.name for method in common), oracle.NAME, simulated_oracle.NAME]
+    wanted = chosen.methods or known
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        raise ValueError(f"methods has {', '.join(unknown)}, allowed: {', '.join(known)}")
+
     def of_data(name: str) -> list[Method]:
-        density = noise_density(name, seed=chosen.seed, detector=Detector())
-        own = [*common, oracle(density)] + ([simulated_oracle(density)] if name in MODULES else [])
-        unknown = set(chosen.methods or ()) - {method.name for method in own}
-        if unknown:
-            raise ValueError(f"methods has {', '.join(unknown)}, allowed: {', '.join(m.name for m in own)}")
-        return [method for method in own if not chosen.methods or method.name in chosen.methods] + of_runs
+        density = oracle.noise_density(name, seed=chosen.seed, detector=Detector())
+        own = [*common, oracle.oracle(density)]
+        if name in MODULES:
+            own.append(simulated_oracle.simulated_oracle(density))
+        return [method for method in own if method.name in wanted] + of_runs
 
     return of_data
 

@@ -147,7 +147,9 @@ def degraded(source: Source, conditions: Conditions, *, seed: int, detector: Det
         n_noise=(conditions.n_noise, conditions.n_noise),
         noise=NoiseSettings(weights=tuple(float(name == profile) for name in NOISE_PROFILES)),
     )
+    # uniform noise gets an empty background, so that all is compiled once
     backgrounds = [_whole_tracks(one, conditions.n_noise) for one in source.backgrounds or ()]
+    backgrounds = backgrounds or [np.zeros((0, 3), np.int16)] * len(source.patterns)
     hits, is_signal, sparse = _drawn(source, backgrounds, settings, seed=seed, detector=detector)
     photon = np.full(is_signal.shape, NO_PHOTON, np.int32)
     for row, pattern in enumerate(source.patterns):
@@ -173,8 +175,7 @@ def _drawn(
     source: Source, backgrounds: list[np.ndarray], settings: DegradationSettings, *, seed: int, detector: Detector
 ) -> tuple[np.ndarray, ...]:
     """Hits, which are signal, and the signal before smearing, of all events; blocks of one size compile once."""
-    patterns = padded(source.patterns, PATTERN_SLOTS)
-    noise = padded(backgrounds, BACKGROUND_SLOTS) if backgrounds else np.zeros((len(patterns), 0, 3), np.int16)
+    patterns, noise = padded(source.patterns, PATTERN_SLOTS), padded(backgrounds, BACKGROUND_SLOTS)
     blocks = []
     for start in range(0, len(patterns), BLOCK_EVENTS):
         own = np.minimum(np.arange(start, start + BLOCK_EVENTS), len(patterns) - 1)

@@ -29,6 +29,7 @@ from .sources import MODULES, held_out
 Density = Callable[[np.ndarray], np.ndarray]
 """log density of hits [..., 3] per cell, a cell being a pixel and a time bin"""
 
+NAME = "oracle_kde"
 UNEXPLAINED = 1e-6  # share of the signal that may be anywhere, so that a hit far from all photons has a finite score
 SLOT_STEP = 512  # photons are padded to multiples of it: few shapes, few compilations
 NOISE_EVENTS = 500  # that a density is estimated from: a million hits of other tracks
@@ -71,7 +72,7 @@ def oracle(log_noise: Density) -> HitScorer:
         return np.where(events.filled, ratio, -np.inf)
 
     bandwidths = grid(x=(0.5, 1.0, 2.0, 4.0), y=(0.5, 1.0, 2.0, 4.0), t=(0.5, 1.0, 2.0, 4.0, 8.0))
-    return HitScorer("oracle_kde", score, bandwidths, compiles=True, settings_events=30)
+    return HitScorer(NAME, score, bandwidths, compiles=True, settings_events=30)
 
 
 def noise_density(name: str, *, seed: int, detector: Detector) -> Density:
