@@ -71,6 +71,8 @@ def by_our_names(found):
 
 
 WEIGHTS = {}
+GRADIENTS_AGREE = 8e-3
+"""of the norm of each tensor: how far our gradients and the predecessor's may lie apart; why, stands below"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,22 +90,26 @@ def compare_gradients(data, gradients):
         if not np.any(np.isnan(want)):
             # ours in float64 agree with ours in float32 to 1e-6, and differ from theirs as here: in float32 their
             # outputs are off by 7e-6, enough to switch single ReLUs that lie this close to 0
-            np.testing.assert_allclose(got, want, atol=8e-3 * np.linalg.norm(want) + 1e-6 * largest)
+            np.testing.assert_allclose(got, want, atol=GRADIENTS_AGREE * np.linalg.norm(want) + 1e-6 * largest)
             compared += 1
     assert compared > 20
     ours = np.sort([np.linalg.norm(leaf) for leaf in jax.tree.leaves(gradients)])
-    np.testing.assert_allclose(ours, np.sort(list(norms.values())), rtol=8e-3, atol=1e-6)
+    np.testing.assert_allclose(ours, np.sort(list(norms.values())), rtol=GRADIENTS_AGREE, atol=1e-6)
 
 
 def compare_after(data, params, stats, gradients):
     after = by_our_names(arrays(data, "after|"))
+    n_sure = n_all = 0
     for path, want in jax.tree_util.tree_leaves_with_path(after["params"]):
         if np.any(np.isnan(want)):
             continue
         got, slope = np.asarray(get(params, path)), np.abs(np.asarray(get(gradients, path)))
-        sure = slope > 1e-5  # Adam's first step is the sign of the gradient: rounding decides it where that is 0
+        # Adam's first step is the sign of the gradient, which is sure only where that is larger than the two may differ
+        sure = slope > np.maximum(1e-5, GRADIENTS_AGREE * np.linalg.norm(slope))
+        n_sure, n_all = n_sure + sure.sum(), n_all + sure.size
         np.testing.assert_allclose(got[sure], want[sure], atol=2e-5)
         assert np.all(np.abs(got - want) <= 2.1e-3)
+    assert n_sure > 0.5 * n_all
     n = {"mean": None}
     for path, want in jax.tree_util.tree_leaves_with_path(after["batch_stats"]):
         name = path[-1].key
