@@ -509,6 +509,7 @@ def fake_run(monkeypatch):
 
     monkeypatch.setattr(inference, "load_run", lambda *_, **__: mock.MagicMock(epoch=1))
     monkeypatch.setattr(inference, "Denoiser", FakeDenoiser)
+    monkeypatch.setattr(inference, "with_cut", lambda *_: None)
     monkeypatch.setattr(inference.DenoiseReport, "_asdict", lambda self: {"hits_outside": self.hits_outside})
 
 

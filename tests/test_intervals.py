@@ -217,6 +217,7 @@ def test_single_events_add_up_to_the_whole(details):
     assert len(found.of_each.loss) == 55
     whole = sums._replace(
         outputs=None,
+        scores=None,
         **{name: _without_joint(getattr(sums, name)) for name in ("input", "direct", "masked")},
     )
     parts = jax.tree.map(

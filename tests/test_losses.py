@@ -472,8 +472,8 @@ def test_a_loss_that_takes_something_else_is_refused_naming_those_that_fit():
     with pytest.raises(
         ValueError, match=r"'hit_bce' takes hits, but the model gives image; losses that fit: acb_mse, "
     ):
-        losses.loss_by_name("hit_bce", gives="image")
+        losses.loss_by_name("hit_bce", gives=("image",))
     with pytest.raises(
         ValueError, match=r"takes image, but the model gives hits; losses that fit: hit_bce, hit_focal$"
     ):
-        losses.loss_by_name("mse", gives="hits")
+        losses.loss_by_name("mse", gives=("hits",))
