@@ -270,7 +270,7 @@ def test_a_scheduled_training_compiles_once(trained):
 def test_validation_and_test_use_the_settings_as_they_are(trained):
     c, paths, seen = trained
     expected = jax.tree.map(float, jax.device_get(step_settings(c)))
-    assert len(seen["evaluation"]) == 4
+    assert len(seen["evaluation"]) == 5  # three validations, the best epoch's scores, test
     for settings in seen["evaluation"]:
         assert jax.tree.map(float, settings) == expected
     counts = [epoch["validation"]["counts"] for epoch in read_history(paths.metrics)]

@@ -244,7 +244,7 @@ def test_every_metric_of_an_output_has_a_good_direction():
     assert all(name == "events" or name.startswith(("counts.", "outputs.")) for name in unknown)
     assert {name.split(".")[-1] for name in low} == {
         "loss", "mse", "mae", "not_finite", "noise_left", "noise_made", "false_positives", "false_negatives",
-        "false_positives_per_event", "false_negatives_per_event",
+        "false_positives_per_event", "false_negatives_per_event", "calibration_error",
     }  # fmt: skip
     assert not {name for name in low if name.startswith("counts.")}
     assert tables.is_low_good("masked.f1.low") is None

@@ -110,7 +110,7 @@ def kept_counts(sums: ScoreSums) -> tuple[np.ndarray, np.ndarray]:
 
 
 def choose_operating_point(
-    sums: ScoreSums, *, aim: Aim = "f1", wanted: float | None = None, tune_times: bool = False
+    sums: ScoreSums, *, aim: str = "f1", wanted: float | None = None, tune_times: bool = False
 ) -> OperatingPoint:
     """The cut that serves an aim best, on the hits that were counted.
 

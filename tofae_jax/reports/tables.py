@@ -31,8 +31,22 @@ _NOT_AT_ENDS = re.compile(r"^[\s']+|[\s']+$")
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
 
 _RUN, _EPOCH, _INTERVALS = "run", "epoch", "intervals"
-_OTHER_LOW_IS_GOOD = {"loss", "noise_left", "noise_made", "not_finite", "false_positives", "false_negatives"}
-_OTHER_HIGH_IS_GOOD = {"true_positives", "true_positives_xy", "true_positives_tof", "true_positives_tof_near"}
+_OTHER_LOW_IS_GOOD = {
+    "loss",
+    "noise_left",
+    "noise_made",
+    "not_finite",
+    "false_positives",
+    "false_negatives",
+    "calibration_error",
+}
+_OTHER_HIGH_IS_GOOD = {
+    "true_positives",
+    "true_positives_xy",
+    "true_positives_tof",
+    "true_positives_tof_near",
+    "average_precision",
+}
 # orange against blue looks different to everybody: Okabe and Ito, "Color Universal Design" (2008)
 BAD, MIDDLE, GOOD = "E69F00", "FFFFFF", "56B4E9"
 _WIDTHS = (9, 40)  # of columns, in digits: narrowest and widest
