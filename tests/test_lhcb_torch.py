@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tofae_jax.detector import Detector
+from tofae_jax.lhcb_torch import optics
 from tofae_jax.simulation import lhcb_torch
-from tofae_jax.simulation.lhcb_torch import ModuleSettings, Slots, Track, event, optics, tracks, transport
+from tofae_jax.simulation.lhcb_torch import ModuleSettings, Slots, Track, event, tracks, transport
 
 DETECTOR = Detector()
 SHAPE, BIN_NS = DETECTOR.shape, DETECTOR.bin_ns
