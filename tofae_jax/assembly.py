@@ -28,7 +28,7 @@ from tofae_jax.config import (
 )
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import EvaluationSource, Splits, TrainSource, split_events
+from tofae_jax.datasets.pipeline import NO_TRACKS, EvaluationSource, Splits, TrackSlots, TrainSource, split_events
 from tofae_jax.datasets.statistics import class_ratio, class_sizes
 from tofae_jax.datasets.store import EventStore
 from tofae_jax.degradation import NOISE_PROFILES, DegradationSettings, NoiseSettings
@@ -36,7 +36,7 @@ from tofae_jax.detector import Detector
 from tofae_jax.models import MODELS, Model, build_model
 from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.precision import Policy, policy_by_name
-from tofae_jax.simulated import simulated_events, write_simulation
+from tofae_jax.simulated import module_settings, simulated_events, write_simulation
 from tofae_jax.steps import StepOptions, StepSettings
 from tofae_jax.train_state import TrainState, build_optimiser, create_train_state
 
@@ -81,12 +81,14 @@ def assemble(config: Config) -> Assembly:
         shape_xyt=detector.shape,
         policy=policy_by_name(config.precision.policy),
         matmul=config.precision.matmul if config.precision.matmul != "default" else None,
+        bin_ns=detector.bin_ns,
+        module=module_settings(config.data.simulate),
         **chosen(config.model),
     )
     return Assembly(
         config=config,
         model=model,
-        optimiser=build_optimiser(weight_decay=config.optimiser.weight_decay),
+        optimiser=build_optimiser(weight_decay=config.optimiser.weight_decay, clip_norm=config.optimiser.clip_norm),
         options=step_options(config),
     )
 
@@ -320,6 +322,7 @@ def train_source(config: Config, store: EventStore, splits: Splits) -> TrainSour
         batch=config.train.batch,
         max_hits=config.data.max_hits,
         max_background=max_background(config),
+        tracks=track_slots(config, training=True),
         seed=config.seed,
         repeat_every=config.train.repeat_every,
     )
@@ -333,7 +336,16 @@ def evaluation_source(config: Config, store: EventStore, events: np.ndarray) -> 
         batch=config.train.batch,
         max_hits=config.data.max_hits,
         max_background=max_background(config),
+        tracks=track_slots(config, training=False),
     )
+
+
+def track_slots(config: Config, *, training: bool) -> TrackSlots:
+    """What batches need of tracks."""
+    kind = MODELS[config.model.name]
+    learns = kind.learns_tracks and training
+    is_needed = kind.takes == "hits and tracks" or learns
+    return TrackSlots(config.data.max_tracks, with_truth=learns) if is_needed else NO_TRACKS
 
 
 def check_detector(dataset: EventStore, detector: Detector) -> None:

@@ -12,12 +12,18 @@ import jax
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """numbers of these parameters of glibc's `mallopt(3)`"""
 KEEP_BYTES = 2**30
 """blocks smaller than this come from memory that stays with the process"""
 MOST_BYTES = 2**31 - 1
-SET_BY_USERS = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_")
+SET_BY_USERS = (
+    "GLIBC_TUNABLES",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_ARENA_MAX",
+)
 
 
 def prepare_process() -> None:
@@ -32,7 +38,8 @@ def keep_freed_memory() -> bool:
     By default it takes every array of more than a few MB from the system anew, which fills it with zeros page by page
     when it is first written to. On CPUs that costs several times the arithmetic of element-wise operations: a training
     step of the hit transformer takes half the time without. The process then holds on to the most memory that it ever
-    needed. Does nothing where users have set the allocator up themselves, and with other allocators than glibc's.
+    needed. All threads share one arena: others give large blocks back to the system whatever the thresholds. Does
+    nothing where users have set the allocator up themselves, and with other allocators than glibc's.
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in SET_BY_USERS):
         return False
@@ -40,7 +47,8 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, KEEP_BYTES) and mallopt(M_TRIM_THRESHOLD, MOST_BYTES))
+    wanted = ((M_MMAP_THRESHOLD, KEEP_BYTES), (M_TRIM_THRESHOLD, MOST_BYTES), (M_ARENA_MAX, 1))
+    return all(mallopt(*setting) for setting in wanted)
 
 
 def use_compilation_cache() -> None:

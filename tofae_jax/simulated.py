@@ -17,7 +17,7 @@ from tofae_jax.detector import Detector
 from tofae_jax.simulation import MODULE_GENERATOR, PATTERN_GENERATOR
 from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.simulation.endless import SimulatedEvents, numbered_patterns
-from tofae_jax.simulation.lhcb_torch import BackgroundSettings, ModuleSettings
+from tofae_jax.simulation.lhcb_torch import BackgroundSettings, ModuleSettings, check_settings
 from tofae_jax.simulation.module_events import ModuleEvents
 from tofae_jax.simulation.patterns import ANYWHERE, Origin
 
@@ -28,13 +28,24 @@ def module_events(config: LhcbTorchConfig, *, detector: Detector, tracks: tuple[
     """The simulated module; ValueError naming a setting that is not allowed."""
     events = ModuleEvents(
         detector=detector,
-        settings=ModuleSettings(**msgspec.structs.asdict(config.module), n_tracks=tracks),
+        settings=_module_settings(config, tracks),
         backgrounds=BackgroundSettings(**msgspec.structs.asdict(config.background)),
         photons=config.photons,
         seed=seed,
     )
     events.check()
     return events
+
+
+def _module_settings(config: LhcbTorchConfig, tracks: tuple[int, int]) -> ModuleSettings:
+    return ModuleSettings(**msgspec.structs.asdict(config.module), n_tracks=tracks)
+
+
+def module_settings(simulate: SimulateConfig) -> ModuleSettings:
+    """Settings of the module, as the models of LHCb TORCH know it; ValueError naming one that is not allowed."""
+    settings = _module_settings(simulate.lhcb_torch, as_range(simulate.tracks))
+    check_settings(settings)
+    return settings
 
 
 def is_module(simulate: SimulateConfig) -> bool:

@@ -35,12 +35,16 @@ class TrainState(struct.PyTreeNode):
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def build_optimiser(*, weight_decay: float, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
+def build_optimiser(
+    *, weight_decay: float, b1: float = 0.9, b2: float = 0.999, clip_norm: float | None = None
+) -> optax.GradientTransformation:
     """AdamW without its learning rate, which the step applies, as it is traced and may follow a schedule.
 
-    Loshchilov and Hutter 2019: the decay is decoupled from the gradient and scaled by the learning rate.
+    Loshchilov and Hutter 2019: the decay is decoupled from the gradient and scaled by the learning rate. Gradients of a
+    norm above `clip_norm` are shortened to it first (Pascanu et al. 2013).
     """
-    return optax.chain(optax.scale_by_adam(b1=b1, b2=b2), optax.add_decayed_weights(weight_decay))
+    steps = [optax.scale_by_adam(b1=b1, b2=b2), optax.add_decayed_weights(weight_decay)]
+    return optax.chain(*([optax.clip_by_global_norm(clip_norm)] if clip_norm is not None else []), *steps)
 
 
 def create_train_state(

@@ -103,6 +103,8 @@ class DataConfig(Section, frozen=True):
     """hit slots of a pattern; events with more are thinned out at random, and the loss is counted"""
     max_background: PositiveCount = 512
     """slots of background hits that events bring along, where degradation.noise.data asks for them"""
+    max_tracks: PositiveCount = 4
+    """slots of an event's tracks, for models that are given tracks or learn to find them"""
     threads: Count = 1
     """threads that read ahead; any number gives the same data"""
     prefetch_batches: PositiveCount = 4
@@ -261,14 +263,56 @@ class UNetConfig(Section, frozen=True):
     """whether the image has a ToF, or is a chance only, as normalisation binary knows it"""
 
 
+class LhcbTorchModelConfig(Section, frozen=True):
+    """sizes of the blind model for LHCb TORCH: of its network, and of the search that starts from its guesses"""
+
+    width: PositiveCount = 96
+    """length of a hit's description"""
+    hidden: PositiveCount = 192
+    """length of the layers between them"""
+    layers: PositiveCount = 4
+    """exchanges between hits and event"""
+    queries: PositiveCount = 32
+    """what each exchange looks for"""
+    value_width: PositiveCount = 16
+    """length of what a query brings back"""
+    event_width: PositiveCount = 256
+    """length of the event's description"""
+    frequencies: PositiveCount = 64
+    """waves in x, y and t that places are described by"""
+    laws: PositiveCount = 8
+    """normal laws that guesses of the track are a mixture of"""
+    tracks_weight: NonNegative = 0.1
+    """weight of the guesses in the training loss"""
+    samples: Count = 256
+    """guesses that the search starts from; 0: no search, the network's own scores"""
+    improved: PositiveCount = 64
+    """the best of them, that are improved"""
+    refined: PositiveCount = 8
+    """the best of those, that are refined and score the hits"""
+    time_sigma_ns: Positive = 0.08
+    """resolution that times are taken to have: the photon tubes' and what else is not known of a photon's way"""
+
+
+class LhcbTorchTracksConfig(Section, frozen=True):
+    """the model for LHCb TORCH that is given tracks"""
+
+    time_sigma_ns: Positive = 0.08
+    """resolution that times are taken to have: the photon tubes' and what else is not known of a photon's way"""
+    width: PositiveCount = 32
+    """length of the layers of its corrections"""
+
+
 class ModelConfig(Section, frozen=True):
     """the network"""
 
-    name: Literal["autoencoder", "hit_transformer", "unet"] = "autoencoder"
+    name: Literal["autoencoder", "hit_transformer", "unet", "lhcb_torch", "lhcb_torch_tracks"] = "autoencoder"
     """which model"""
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     hit_transformer: HitTransformerConfig = HitTransformerConfig()
     unet: UNetConfig = UNetConfig()
+    lhcb_torch: LhcbTorchModelConfig = LhcbTorchModelConfig()
+    lhcb_torch_tracks: LhcbTorchTracksConfig = LhcbTorchTracksConfig()
 
 
 class OptimiserConfig(Section, frozen=True):
@@ -282,6 +326,8 @@ class OptimiserConfig(Section, frozen=True):
     """steps over which the learning rate rises linearly from 0"""
     weight_decay: NonNegative = 1e-4
     """decoupled weight decay"""
+    clip_norm: Positive | None = None
+    """gradients of a larger norm are shortened to this; None: none are"""
 
 
 PrecisionName = Literal["float32", "bfloat16", "float16", "float64", "mixed_bfloat16", "mixed_float16"]

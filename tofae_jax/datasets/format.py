@@ -31,8 +31,10 @@ import numpy as np
 
 from tofae_jax.datasets.events import DataError, Events, column_names, concatenate, slice_events
 from tofae_jax.datasets.store import origin_of
+from tofae_jax.datasets.tracks import Tracks, tracks_of
 from tofae_jax.detector import Detector
 
+NO_HITS = np.zeros((0, 3), np.int16)
 SCHEMA_VERSION = 2  # 1 had no tracks
 DESCRIPTION = "dataset.json"
 DEFAULT_SHARD_EVENTS = 10_000
@@ -332,6 +334,15 @@ class Dataset:
             own = slice(shard.offsets[place], shard.offsets[place + 1])
             origin = origin_of(shard)
             yield shard.hits[own], None if origin is None else origin[own]
+
+    def tracks_of_each(self, events: np.ndarray) -> Tracks | None:
+        """Tracks of these events; None where none are known."""
+        parts = []
+        for index, place in zip(*(numbers.tolist() for numbers in self.locate(events)), strict=True):
+            shard = self.shard(index)
+            no_hits = np.zeros(shard.n_events + 1, np.int64)
+            parts.append(slice_events(shard._replace(hits=NO_HITS, offsets=no_hits, hit_columns={}), place, place + 1))
+        return tracks_of(concatenate(parts)) if parts else None
 
     def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:
         """Values of a column for these events; None where the dataset has no such column."""

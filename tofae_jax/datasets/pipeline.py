@@ -15,6 +15,7 @@ import numpy as np
 
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.store import EventStore
+from tofae_jax.datasets.tracks import track_table
 from tofae_jax.steps import Batch
 
 
@@ -76,6 +77,25 @@ def _fill(slots: np.ndarray, hits: np.ndarray, seed: tuple[int, ...]) -> int:
     return n_dropped
 
 
+class TrackSlots(NamedTuple):
+    """Whether batches have tracks, and what of them."""
+
+    slots: int = 0
+    """0: none"""
+    with_truth: bool = False
+
+
+NO_TRACKS = TrackSlots()
+
+
+def _tracks(store: EventStore, events: np.ndarray, batch: int, wanted: TrackSlots) -> np.ndarray | None:
+    if not wanted.slots:
+        return None
+    found = store.tracks_of_each(events)
+    table = track_table(found, slots=wanted.slots, with_truth=wanted.with_truth, where=store.name)
+    return np.concatenate([table, np.zeros((batch - len(table), *table.shape[1:]), np.float32)])
+
+
 class TrainSource:
     """Endless training batches: item `i` is step `i % steps` of epoch `i // steps`, a pure function of `i`.
 
@@ -92,6 +112,7 @@ class TrainSource:
         max_hits: int,
         seed: int,
         max_background: int = 0,
+        tracks: TrackSlots = NO_TRACKS,
         repeat_every: int = 0,
     ) -> None:
         """Prepare the source; DataError where there are fewer events than one batch."""
@@ -102,7 +123,7 @@ class TrainSource:
             )
         self.dataset, self.events, self.batch = dataset, events, batch
         self.max_hits, self.max_background = max_hits, max_background
-        self.seed, self.repeat_every = seed, repeat_every
+        self.seed, self.repeat_every, self.tracks = seed, repeat_every, tracks
         self.steps_per_epoch = len(events) // batch
         self._order: tuple[int, np.ndarray] = (-1, events)
 
@@ -111,6 +132,7 @@ class TrainSource:
         """Short hash of all that decides what batch `i` is: a position means nothing in another source."""
         numbers = (self.batch, self.max_hits, self.seed, self.repeat_every)
         numbers += (self.max_background,) if self.max_background else ()
+        numbers += self.tracks if self.tracks.slots else ()
         return hashlib.sha256(repr((self.dataset.fingerprint, numbers)).encode() + self.events.tobytes()).hexdigest()[
             :16
         ]
@@ -140,6 +162,7 @@ class TrainSource:
             np.int32(step),
             padded.n_dropped,
             padded.background,
+            _tracks(self.dataset, chosen, self.batch, self.tracks),
         )
 
 
@@ -147,13 +170,20 @@ class EvaluationSource:
     """All events once, in order, the last batch filled up with marked empty events."""
 
     def __init__(
-        self, dataset: EventStore, events: np.ndarray, *, batch: int, max_hits: int, max_background: int = 0
+        self,
+        dataset: EventStore,
+        events: np.ndarray,
+        *,
+        batch: int,
+        max_hits: int,
+        max_background: int = 0,
+        tracks: TrackSlots = NO_TRACKS,
     ) -> None:
         """Prepare the source; DataError where there are no events."""
         if not len(events):
             raise DataError(f"{dataset.name}: no events to evaluate; its share of the dataset is too small")
         self.dataset, self.events, self.batch = dataset, events, batch
-        self.max_hits, self.max_background = max_hits, max_background
+        self.max_hits, self.max_background, self.tracks = max_hits, max_background, tracks
 
     def __len__(self) -> int:
         return (len(self.events) + self.batch - 1) // self.batch
@@ -166,7 +196,10 @@ class EvaluationSource:
         event = np.zeros(self.batch, np.int32)
         event[: len(chosen)] = chosen
         is_event = np.arange(self.batch) < len(chosen)
-        return Batch(padded.hits, event, is_event, np.int32(0), np.int32(index), padded.n_dropped, padded.background)
+        tracks = _tracks(self.dataset, chosen, self.batch, self.tracks)
+        return Batch(
+            padded.hits, event, is_event, np.int32(0), np.int32(index), padded.n_dropped, padded.background, tracks
+        )
 
 
 def batches(source: TrainSource | EvaluationSource, *, threads: int, prefetch: int) -> Any:

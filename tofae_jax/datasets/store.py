@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from tofae_jax.datasets.events import Events
+from tofae_jax.datasets.tracks import Tracks
 from tofae_jax.detector import Detector
 
 
@@ -62,6 +63,10 @@ class EventStore(Protocol):
 
     def hits_of_each(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Hits of each event, int16[n, 3], and their origins, or None where all are signal."""
+        ...
+
+    def tracks_of_each(self, events: np.ndarray) -> Tracks | None:
+        """Tracks of these events; None where none are known."""
         ...
 
     def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:

@@ -207,6 +207,18 @@ def light_density(
 
     `track` as for `photons`. The docstring of this module has the equation.
     """
+    return delayed_light(track, places, settings, time_sigma_ns=time_sigma_ns, delays_ns=jnp.zeros(1))[0]
+
+
+def delayed_light(
+    track: Float[Array, " 6"],
+    places: Places,
+    settings: ModuleSettings,
+    *,
+    time_sigma_ns: Number,
+    delays_ns: Float[Array, " d"],
+) -> Float[Array, "d k"]:
+    """`light_density` of a track that comes later by each of the delays; one transport serves them all."""
     paths = all_paths()
     photon = photons(track, _each(places), paths, settings)
     fits, (start, risen, falls, end) = spectrum_of(settings)
@@ -222,9 +234,15 @@ def light_density(
     spectrum = seen * (1 - photon.cosine**2) * _polynomial(fits.energy_per_index, scaled)
     spectrum = spectrum * photon.index / photon.cosine
     solid = photon.unit**3 / photon.along_mm * (1 + places.tan_theta**2)[:, None] / (2 * math.pi)
-    late = photon.late_ns / time_sigma_ns
-    in_time = jnp.exp(-0.5 * late**2) / (time_sigma_ns * math.sqrt(2 * math.pi))
-    return photons_per_ev(track, settings) * jnp.sum(jnp.where(is_seen, spectrum * solid * in_time, 0), axis=-1)
+    height = jnp.where(is_seen, spectrum * solid, 0) * (
+        photons_per_ev(track, settings) / (time_sigma_ns * math.sqrt(2 * math.pi))
+    )
+
+    def delayed(delay_ns: Array) -> Array:
+        late = (photon.late_ns - delay_ns) / time_sigma_ns
+        return jnp.sum(height * jnp.exp(-0.5 * late**2), axis=-1)
+
+    return jax.vmap(delayed)(delays_ns)
 
 
 def photons_per_ev(track: Float[Array, " 6"], settings: ModuleSettings) -> Float[Array, ""]:

@@ -28,7 +28,13 @@ class Explained(NamedTuple):
     noise_share: Float[Array, ""]
 
 
-def explain(densities: Float[Array, "n m k"], is_hit: Bool[Array, " k"], is_track: Bool[Array, " n"]) -> Explained:
+def explain(
+    densities: Float[Array, "n m k"],
+    is_hit: Bool[Array, " k"],
+    is_track: Bool[Array, " n"],
+    *,
+    log_prior: Float[Array, " m"] | None = None,
+) -> Explained:
     """Shares of tracks and noise that explain an event best, by expectation-maximisation.
 
     Each hit is drawn from the light of one of the tracks, which is of one of its possible types, or from noise. How
@@ -39,19 +45,21 @@ def explain(densities: Float[Array, "n m k"], is_hit: Bool[Array, " k"], is_trac
             to 1 over the detector.
         is_hit: which hits there are.
         is_track: which tracks.
+        log_prior: logarithm of the chance of each type before anything is seen; None: all the same.
     """
     ratio = jnp.where(is_hit & is_track[:, None, None], densities, 0)
     n_hits = jnp.maximum(jnp.sum(is_hit), 1)
     n_tracks, n_types, _ = densities.shape
     share = jnp.where(is_track, FIRST_SHARE / jnp.maximum(jnp.sum(is_track), 1), 0)
-    types = jnp.full((n_tracks, n_types), 1 / n_types, ratio.dtype)
+    before = jnp.zeros(n_types, ratio.dtype) if log_prior is None else log_prior
+    types = jnp.broadcast_to(jax.nn.softmax(before), (n_tracks, n_types))
 
     def improve(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
         share, types = state
         light, total = _light(ratio, share, types)
         rest = jnp.where(is_hit, total - light, 1.0)
         as_type = jnp.sum(jnp.where(is_hit, jnp.log(rest[:, None] + share[:, None, None] * ratio + TINY), 0), axis=-1)
-        types = jax.nn.softmax(as_type, axis=-1)
+        types = jax.nn.softmax(as_type + before, axis=-1)
         share = jnp.sum(jnp.where(is_hit, light / total, 0), axis=-1) / n_hits
         return (share, types), None
 

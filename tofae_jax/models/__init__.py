@@ -14,15 +14,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from tofae_jax.lhcb_torch.settings import ModuleSettings
 from tofae_jax.models.autoencoder import LATENT, Autoencoder
 from tofae_jax.models.hit_transformer import HitTransformer
-from tofae_jax.models.interface import TRACK_COLUMNS, HitInput, Output, as_output, empty_input
+from tofae_jax.models.interface import TRACK_COLUMNS, TRUTH_COLUMNS, HitInput, Output, as_output, empty_input
+from tofae_jax.models.lhcb_torch import LhcbTorch
+from tofae_jax.models.lhcb_torch_tracks import LhcbTorchTracks
 from tofae_jax.models.unet import UNet
 from tofae_jax.precision import Policy, cast_variables, policy_by_name
 
 __all__ = [
     "MODELS",
     "TRACK_COLUMNS",
+    "TRUTH_COLUMNS",
     "HitInput",
     "Model",
     "ModelKind",
@@ -46,12 +50,18 @@ class ModelKind(NamedTuple):
     """`image`: normalised image [b, y, x] in [0, 1]; `hits`: logits of the hits, or of the pixels"""
     has_latent: bool = False
     """whether all that it knows of an image goes through one vector, `Model.encode` and `Model.decode`"""
+    of_module: bool = False
+    """whether it is built for an LHCb TORCH module: for its settings, and the length of a time bin"""
+    learns_tracks: bool = False
+    """whether it is taught to find tracks, so that training needs the true ones"""
 
 
 MODELS: dict[str, ModelKind] = {
     "autoencoder": ModelKind(Autoencoder, takes="image", gives=("image",), has_latent=True),
     "hit_transformer": ModelKind(HitTransformer, takes="hits", gives=("hits",)),
     "unet": ModelKind(UNet, takes="image", gives=("image", "hits")),
+    "lhcb_torch": ModelKind(LhcbTorch, takes="hits", gives=("hits",), of_module=True, learns_tracks=True),
+    "lhcb_torch_tracks": ModelKind(LhcbTorchTracks, takes="hits and tracks", gives=("hits",), of_module=True),
 }
 
 
@@ -95,6 +105,16 @@ class Model(NamedTuple):
         return as_output(output), updated.get("batch_stats", {})
 
     @property
+    def takes_tracks(self) -> bool:
+        """Whether it is given tracks."""
+        return self.takes == "hits and tracks"
+
+    @property
+    def learns_tracks(self) -> bool:
+        """Whether training needs true tracks."""
+        return MODELS[self.name].learns_tracks
+
+    @property
     def has_latent(self) -> bool:
         """Whether `encode` and `decode` mean something."""
         return MODELS[self.name].has_latent
@@ -121,6 +141,8 @@ def build_model(
     shape_xyt: tuple[int, int, int],
     policy: Policy | None = None,
     matmul: str | None = None,
+    bin_ns: float | None = None,
+    module: ModuleSettings | None = None,
     **settings: Any,
 ) -> Model:
     """The model called `name` for a detector of this shape; an unknown name lists the known ones.
@@ -130,6 +152,8 @@ def build_model(
         shape_xyt: columns, rows and time bins of the detector.
         policy: its dtypes; None: float32.
         matmul: precision of its matrix products: `default`, `high`, `highest`; None: the device's own choice.
+        bin_ns: length of a time bin; of LHCb TORCH models.
+        module: the module that hits are from; of LHCb TORCH models.
         settings: the model's own.
     """
     if name not in MODELS:
@@ -143,4 +167,8 @@ def build_model(
     }
     if kind.takes != "image":
         settings["shape_xyt"] = shape_xyt
+    if kind.of_module:
+        if bin_ns is None or module is None:
+            raise ValueError(f"model {name!r} needs bin_ns and the module's settings, got {bin_ns}, {module}")
+        settings |= {"bin_ns": bin_ns, "module": module}
     return Model(name, kind.takes, kind.gives, kind.build(**dtypes, **settings), shape_xyt, policy, matmul)

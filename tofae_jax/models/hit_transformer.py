@@ -124,15 +124,19 @@ class HitTransformer(nn.Module):
         init = nn.initializers.variance_scaling(scale, "fan_in", "normal")
         return nn.Dense(features, kernel_init=init, dtype=self.dtype, param_dtype=self.param_dtype, name=name)
 
-    @nn.compact
     def __call__(self, x: HitInput, train: bool = False) -> Output:
         """Score the hits; training and inference compute the same."""
-        hits, _ = self.describe(x)
-        y = nn.relu(self._dense(self.width, "score_in", 2.0)(rms_norm(hits)))
-        logits = self._dense(1, "score_out", 0.1)(y)[..., 0]
+        logits, _ = self.scored(x)
         return Output(hit_logits=logits.astype(self.output_dtype))
 
-    def describe(self, x: HitInput) -> tuple[Float[Array, "b k d"], Float[Array, "b e"]]:
+    @nn.compact
+    def scored(self, x: HitInput) -> tuple[Float[Array, "b k"], Float[Array, "b e"]]:
+        """Logit of every hit, and a description of the event."""
+        hits, event = self._described(x)
+        y = nn.relu(self._dense(self.width, "score_in", 2.0)(rms_norm(hits)))
+        return self._dense(1, "score_out", 0.1)(y)[..., 0], event
+
+    def _described(self, x: HitInput) -> tuple[Float[Array, "b k d"], Float[Array, "b e"]]:
         """Descriptions of every hit and of the event, after all layers."""
         is_hit = x.hits[..., 2] != NO_HIT
         event = self.param("event", nn.initializers.zeros, (self.event_width,), self.param_dtype)

@@ -7,6 +7,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+TRACK_COLUMNS = ("x_mm", "y_mm", "slope_x", "slope_y", "momentum_gev", "collision_ns")
+"""What a model is told of a track: impact point and slopes at the plate, momentum, and when collisions are expected,
+from the start of the time window. Its type and its collision's own time, so its arrival, it is not told."""
+TRUTH_COLUMNS = ("arrival_ns", "speed")
+"""What only the truth knows of it: arrival at the plate from the start of the time window, and v/c."""
+MOMENTUM = TRACK_COLUMNS.index("momentum_gev")
+
 
 class HitInput(NamedTuple):
     """Events as hit lists, for models that take hits."""
@@ -15,11 +22,8 @@ class HitInput(NamedTuple):
     """int[batch, k, 3]: x, y, t as they are stored, t = 0 in empty slots, which may stand anywhere"""
     tracks: Any = None
     """float32[batch, n, 6] of `TRACK_COLUMNS`, for models that are given tracks; empty slots have momentum 0"""
-
-
-TRACK_COLUMNS = ("x_mm", "y_mm", "slope_x", "slope_y", "momentum_gev", "arrival_ns")
-"""what a model is told of a track; its arrival at the plate counts from the start of the time window"""
-MOMENTUM = TRACK_COLUMNS.index("momentum_gev")
+    truth: Any = None
+    """float32[batch, n, 8] of `TRACK_COLUMNS` and `TRUTH_COLUMNS`, in training, for models that learn to find tracks"""
 
 
 class Output(NamedTuple):
@@ -33,6 +37,8 @@ class Output(NamedTuple):
     """float[batch, k]: the same of each hit; whatever stands in empty slots is finite and means nothing"""
     tracks: Array | None = None
     """int32[batch, k]: the track that each hit most likely belongs to, for models that are given tracks"""
+    extra_loss: Array | None = None
+    """float[batch], in training: what a model has to learn besides the loss, already weighed, to be added to it"""
 
 
 def as_output(given: Any) -> Output:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tofae_jax.datasets.events import Events, concatenate, slice_events
 from tofae_jax.datasets.store import origin_of
+from tofae_jax.datasets.tracks import Tracks, tracks_of
 from tofae_jax.detector import Detector
 from tofae_jax.simulation.mixtures import BLOCK_EVENTS, block_drawer
 
@@ -56,6 +57,7 @@ class SimulatedEvents:
             raise ValueError(f"events is {n_events}, allowed: at most {FRESH_FROM}")
         self._draw, self._n_events, self._detector = draw, n_events, detector
         self._provenance = dict(provenance)
+        self._remembered = lru_cache(maxsize=MOST_BLOCKS)(lambda numbers: draw(np.frombuffer(numbers, np.int64)))
 
     def __len__(self) -> int:
         return self._n_events
@@ -99,14 +101,22 @@ class SimulatedEvents:
 
     def hits_of_each(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Hits of each event and their origins."""
-        drawn = self._draw(np.asarray(events, np.int64))
+        drawn = self._drawn(events)
         origin = origin_of(drawn)
         for start, stop in pairwise(drawn.offsets.tolist()):
             yield drawn.hits[start:stop], None if origin is None else origin[start:stop]
 
+    def tracks_of_each(self, events: np.ndarray) -> Tracks | None:
+        """Tracks of these events; None where none are known."""
+        return tracks_of(self._drawn(events))
+
     def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:
         """Values of an event column; None where there is no such column."""
-        return self._draw(np.asarray(events, np.int64)).event_columns.get(name)
+        return self._drawn(events).event_columns.get(name)
+
+    def _drawn(self, events: np.ndarray) -> Events:
+        """Drawn once for all that is asked about the same events, one question after the other."""
+        return self._remembered(np.asarray(events, np.int64).tobytes())
 
     def anew(self, events: np.ndarray, epoch: int) -> np.ndarray:
         """Events that no other epoch has, nor validation and test, nor a dataset of the same simulation."""

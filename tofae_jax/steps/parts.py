@@ -30,7 +30,8 @@ class Batch(NamedTuple):
     background: Any
     """int[batch, b, 3]: hits of the events that are no signal, for the noise profile `data`; b may be 0"""
     tracks: Any = None
-    """float32[batch, n, 6] of `models.TRACK_COLUMNS`, momentum 0 in empty slots; None: the model needs none"""
+    """float32[batch, n, 8] of `models.TRACK_COLUMNS` and `TRUTH_COLUMNS`, momentum 0 in empty slots; None: the model
+    needs none"""
 
 
 class StepSettings(NamedTuple):

@@ -29,12 +29,14 @@ def train_step(
     key = jax.random.fold_in(jax.random.fold_in(state.key, batch.epoch), batch.step)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch.hits.shape[0]))
     views = degraded_views(keys, batch, settings, options)
-    x = model_input(model, views.input, views.degraded.hits, batch.tracks, settings, options)
+    x = model_input(model, views.input, views.degraded.hits, batch.tracks, settings, options, train=True)
     loss_function = loss_of(settings, options, evaluation=False)
 
     def objective(params: Any) -> tuple[Array, Any]:
         output, batch_stats = model.apply_train({"params": params, "batch_stats": state.batch_stats}, x)
         loss = loss_function(output, views, "batch")
+        if output.extra_loss is not None:
+            loss = loss + jnp.mean(output.extra_loss)
         return (loss * state.scale.value if options.scale_loss else loss), (loss, batch_stats)
 
     (_, (loss, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)

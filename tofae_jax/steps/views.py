@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Array
 
 from tofae_jax import degradation, hits, losses
-from tofae_jax.models import HitInput, Model, Output
+from tofae_jax.models import TRACK_COLUMNS, HitInput, Model, Output
 from tofae_jax.normalisation import normalisation_by_name
 from tofae_jax.steps.parts import Batch, StepOptions, StepSettings, Views
 
@@ -43,10 +43,20 @@ def normalised(image: Array, settings: StepSettings, options: StepOptions) -> Ar
 
 
 def model_input(
-    model: Model, image: Array, event_hits: Array, tracks: Array | None, settings: StepSettings, options: StepOptions
+    model: Model,
+    image: Array,
+    event_hits: Array,
+    tracks: Array | None,
+    settings: StepSettings,
+    options: StepOptions,
+    *,
+    train: bool = False,
 ) -> Any:
-    """Events as the model takes them: `image` in time bins, or their hits."""
-    return normalised(image, settings, options) if model.takes == "image" else HitInput(event_hits, tracks)
+    """Events as the model takes them: `image` in time bins, or their hits, and of tracks what it may know."""
+    if model.takes == "image":
+        return normalised(image, settings, options)
+    known = tracks[..., : len(TRACK_COLUMNS)] if model.takes_tracks and tracks is not None else None
+    return HitInput(event_hits, known, tracks if train and model.learns_tracks else None)
 
 
 def loss_of(settings: StepSettings, options: StepOptions, *, evaluation: bool) -> Callable[..., Array]:

@@ -1,0 +1,185 @@
+"""Hits of LHCb TORCH scored blindly: a network guesses tracks, a search refines them, their light decides.
+
+The closed form of a track's light (`lhcb_torch.likelihood`) tells its photons from noise nearly as well as can be, but
+the track must be known. A network of hit lists (`hit_transformer`) learns where in the six numbers of a track - impact
+point, slopes, arrival, speed - it may be, as a mixture of normal laws (Bishop, Mixture density networks, 1994), and
+from there expectation-maximisation finds the tracks that explain the event best (`lhcb_torch.search`). Each hit's score
+is its chance to be light of these, averaged over them by their likelihood. The network scores hits too: its loss
+teaches it faster, and `samples = 0` takes these scores for what they are, at the network's speed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from tofae_jax.detector import NO_HIT
+from tofae_jax.lhcb_torch import likelihood, mixture
+from tofae_jax.lhcb_torch.likelihood import Grid
+from tofae_jax.lhcb_torch.search import search
+from tofae_jax.lhcb_torch.settings import ModuleSettings
+from tofae_jax.models.hit_transformer import HitTransformer, rms_norm
+from tofae_jax.models.interface import MOMENTUM, TRACK_COLUMNS, TRUTH_COLUMNS, HitInput, Output
+from tofae_jax.precision import wide
+
+N_NUMBERS = 6
+"""of a track: x, y, slopes, arrival, square root of 1 - beta"""
+N_BELOW = N_NUMBERS * (N_NUMBERS - 1) // 2
+ARRIVAL_NS, ARRIVAL_SPREAD_NS = -3.0, 3.0
+"""mean and spread of arrivals from the start of the window, whose first photons come some ns after the track"""
+LAG, LAG_SPREAD = 0.12, 0.08
+"""likewise of sqrt(1 - beta)"""
+SHARPEST = 20.0
+"""reciprocal of the smallest width of a law, in spreads"""
+EVENTS_AT_A_TIME = 4
+"""searched together: a search takes some ten megabytes"""
+_SEED = 2016
+
+
+class Guesses(NamedTuple):
+    """A mixture of normal laws over the normalised numbers of a track."""
+
+    log_weight: Float[Array, "*b c"]
+    mean: Float[Array, "*b c 6"]
+    root: Float[Array, "*b c 6 6"]
+    """lower triangular, the precision matrix is `root @ root.T`"""
+
+
+def centre_and_spread(settings: ModuleSettings) -> tuple[np.ndarray, np.ndarray]:
+    """By which a track's numbers are brought to order 1."""
+    ranges = np.array([settings.x_mm, settings.y_mm, settings.slope_x, settings.slope_y], np.float32)
+    centre = np.append(ranges.mean(axis=1), [ARRIVAL_NS, LAG])
+    spread = np.append((ranges[:, 1] - ranges[:, 0]) / 2, [ARRIVAL_SPREAD_NS, LAG_SPREAD])
+    return centre.astype(np.float32), np.maximum(spread, 1e-3).astype(np.float32)
+
+
+def log_likelihood(guesses: Guesses, numbers: Float[Array, " 6"]) -> Float[Array, ""]:
+    """Logarithm of the mixture's density at one track's normalised numbers."""
+    away = jnp.einsum("cij,ci->cj", guesses.root, numbers - guesses.mean)
+    log_root = jnp.sum(jnp.log(jnp.diagonal(guesses.root, axis1=-2, axis2=-1)), axis=-1)
+    constant = -0.5 * N_NUMBERS * math.log(2 * math.pi)
+    return jax.nn.logsumexp(guesses.log_weight + log_root + constant - 0.5 * jnp.sum(jnp.square(away), axis=-1))
+
+
+def samples_of(guesses: Guesses, n: int) -> Float[Array, "n 6"]:
+    """So many normalised tracks of one event's mixture, always the same: of each law by its weight."""
+    ends = jnp.cumsum(jnp.exp(guesses.log_weight))
+    law = jnp.searchsorted(ends / ends[-1], (jnp.arange(n) + 0.5) / n)
+    inverse = jax.scipy.linalg.solve_triangular(
+        guesses.root, jnp.broadcast_to(jnp.eye(N_NUMBERS), guesses.root.shape), lower=True
+    )
+    normal = jnp.asarray(np.random.default_rng(_SEED).normal(size=(n, N_NUMBERS)), jnp.float32)
+    # the covariance is inverse.T @ inverse
+    return guesses.mean[law] + jnp.einsum("nji,nj->ni", inverse[law], normal)
+
+
+class LhcbTorch(nn.Module):
+    """Hit lists to a logit per hit: whether it is light of one track. Order and empty slots change nothing."""
+
+    shape_xyt: tuple[int, int, int]
+    bin_ns: float
+    module: ModuleSettings
+    width: int = 96
+    hidden: int = 192
+    layers: int = 4
+    queries: int = 32
+    value_width: int = 16
+    event_width: int = 256
+    frequencies: int = 64
+    laws: int = 8
+    tracks_weight: float = 0.1
+    samples: int = 256
+    improved: int = 64
+    refined: int = 8
+    time_sigma_ns: float = 0.08
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    output_dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        """The network; the search has nothing to learn."""
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        self.trunk = HitTransformer(
+            shape_xyt=self.shape_xyt,
+            width=self.width,
+            hidden=self.hidden,
+            layers=self.layers,
+            queries=self.queries,
+            value_width=self.value_width,
+            event_width=self.event_width,
+            frequencies=self.frequencies,
+            **dtypes,
+        )
+        init = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
+        n_outputs = self.laws * (1 + 2 * N_NUMBERS + N_BELOW)
+        self.tracks_in = nn.Dense(self.event_width, **dtypes)
+        # the laws start at different places, or they would all learn the same
+        self.tracks_out = nn.Dense(n_outputs, kernel_init=init, bias_init=nn.initializers.normal(0.7), **dtypes)
+
+    def __call__(self, x: HitInput, train: bool = False) -> Output:
+        """Score the hits: in training by the network alone, which learns the tracks as well."""
+        logits, event = self.trunk.scored(x)
+        logits = wide(logits)
+        guesses = self._guesses(event)
+        if train:
+            return Output(hit_logits=logits.astype(self.output_dtype), extra_loss=self._surprise(guesses, x.truth))
+        if self.samples and not self.is_initializing():
+            logits = jax.lax.map(lambda event: self._searched(*event), (guesses, x.hits), batch_size=EVENTS_AT_A_TIME)
+        return Output(hit_logits=logits.astype(self.output_dtype))
+
+    def _guesses(self, event: Float[Array, "b e"]) -> Guesses:
+        """At least in float32."""
+        found = wide(self.tracks_out(nn.relu(self.tracks_in(rms_norm(event)))))
+        found = found.reshape(len(event), self.laws, -1)
+        log_weight, mean, diagonal, below = jnp.split(found, [1, 1 + N_NUMBERS, 1 + 2 * N_NUMBERS], axis=-1)
+        place = jnp.asarray(np.tril_indices(N_NUMBERS, -1))
+        root = jnp.zeros((*found.shape[:2], N_NUMBERS, N_NUMBERS), found.dtype)
+        root = root.at[..., place[0], place[1]].set(below)
+        diagonal = jnp.minimum(jax.nn.softplus(diagonal + 1) + 0.05, SHARPEST)
+        root = root + diagonal[..., None] * jnp.eye(N_NUMBERS, dtype=found.dtype)
+        return Guesses(jax.nn.log_softmax(log_weight[..., 0], axis=-1), mean, root)
+
+    def _surprise(self, guesses: Guesses, truth: Float[Array, "b n 8"] | None) -> Array | None:
+        """Weighed mean over an event's true tracks of minus the logarithm of their density."""
+        if truth is None:
+            return None
+        columns = (*TRACK_COLUMNS, *TRUTH_COLUMNS)
+        places = [columns.index(name) for name in ("x_mm", "y_mm", "slope_x", "slope_y", "arrival_ns")]
+        lag = jnp.sqrt(jnp.maximum(1 - truth[..., columns.index("speed")], 0))
+        numbers = jnp.concatenate([truth[..., jnp.asarray(places)], lag[..., None]], axis=-1)
+        centre, spread = centre_and_spread(self.module)
+        is_track = truth[..., MOMENTUM] > 0
+        numbers = jnp.where(is_track[..., None], (numbers - centre) / spread, 0)
+        of_each = jax.vmap(jax.vmap(log_likelihood, (None, 0)))(guesses, numbers)
+        n_tracks = jnp.maximum(jnp.sum(is_track, axis=1), 1)
+        return -self.tracks_weight * jnp.sum(jnp.where(is_track, of_each, 0), axis=1) / n_tracks
+
+    def _searched(self, guesses: Guesses, hits: Int[Array, "k 3"]) -> Float[Array, " k"]:
+        """Log odds of one event's hits by the tracks that explain it best."""
+        settings, grid = self.module, Grid(self.shape_xyt, self.bin_ns)
+        places = likelihood.places_of(hits, grid, settings)
+        volume = likelihood.cell_size(grid, settings) * math.prod(self.shape_xyt)
+        centre, spread = centre_and_spread(settings)
+        numbers = samples_of(guesses, self.samples) * spread + centre
+        tracks = jnp.concatenate([numbers[:, :5], 1 - jnp.square(numbers[:, 5:])], axis=-1)
+        is_hit = hits[:, 2] != NO_HIT
+        noise = jnp.maximum(jnp.sum(is_hit, dtype=jnp.float32), 1) / volume
+        found = search(tracks, places, settings, noise=noise, n_coarse=self.improved, n_fine=self.refined).tracks
+
+        def explained(track: Array) -> tuple[Array, Array]:
+            light = likelihood.light_density(track, places, settings, time_sigma_ns=self.time_sigma_ns)
+            light = light * (volume / jnp.maximum(likelihood.expected_hits(track, settings), 1e-3))
+            event = mixture.explain(light[None, None], is_hit, jnp.ones(1, bool))
+            return event.log_odds, event.log_likelihood
+
+        log_odds, likely = jax.vmap(explained)(found)
+        log_weight = jax.nn.log_softmax(likely)[:, None]
+        log_signal = jax.nn.logsumexp(log_weight + jax.nn.log_sigmoid(log_odds), axis=0)
+        log_noise = jax.nn.logsumexp(log_weight + jax.nn.log_sigmoid(-log_odds), axis=0)
+        return log_signal - log_noise
