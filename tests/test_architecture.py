@@ -51,6 +51,7 @@ LAYERS = [
         "latents",
         "operating",
         "inference",
+        "packaged",
     },
     {"cli", "__main__"},
 ]

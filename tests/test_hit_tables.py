@@ -507,7 +507,9 @@ class FakeDenoiser:
 def fake_run(monkeypatch):
     from tofae_jax import inference
 
-    monkeypatch.setattr(inference, "load_run", lambda *_, **__: mock.MagicMock(epoch=1))
+    run = mock.MagicMock(epoch=1)
+    run.assembly._replace.return_value.model.takes_tracks = False
+    monkeypatch.setattr(inference, "load_run", lambda *_, **__: run)
     monkeypatch.setattr(inference, "Denoiser", FakeDenoiser)
     monkeypatch.setattr(inference, "with_cut", lambda *_: None)
     monkeypatch.setattr(inference.DenoiseReport, "_asdict", lambda self: {"hits_outside": self.hits_outside})

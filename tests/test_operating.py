@@ -96,7 +96,7 @@ def test_another_cut_is_chosen_by_command(runs, command, tmp_path, aim):
     out = tmp_path / "kept.npz"
     command("denoise", runs["hits"], runs["hits"].parent.parent / "d", out, "--keep", aim, "--wanted", 0.6)
     run = load_run(runs["hits"])
-    config = with_cut(run.assembly, run.paths, Cut(keep=aim, wanted=0.6))
+    config = with_cut(run.assembly, run.paths.scores, Cut(keep=aim, wanted=0.6))
     scores = np.concatenate([part.hit_columns["score"] for part in read_events(out, detector=config.detector)])
     assert scores.min() > config.mask.score_threshold
     result = json.loads(command("evaluate", runs["hits"], "--keep", aim, "--wanted", 0.6, "--split", "validation"))
@@ -126,7 +126,7 @@ def test_impossible_wishes_are_named(runs, command, tmp_path):
     run = load_run(runs["hits"])
     paths = type(run.paths)(tmp_path)
     with pytest.raises(RunError, match=r"no scores\.npz to choose a cut by"):
-        with_cut(run.assembly, paths, Cut(keep="f1"))
+        with_cut(run.assembly, paths.scores, Cut(keep="f1"))
 
 
 @pytest.mark.parametrize(

@@ -256,10 +256,13 @@ def denoise(argv: list[str]) -> None:
     from tofae_jax.inference import denoise_run
     from tofae_jax.operating import Cut
 
+    *run, source, output = settings.places
     report = denoise_run(
-        settings.run,
-        settings.input,
-        settings.output,
+        run[0] if run else None,
+        source,
+        output,
+        model=settings.model,
+        tracks=settings.tracks,
         all_hits=settings.all_hits,
         cut=Cut(settings.keep, settings.wanted, settings.score_threshold, settings.tof_tolerance_ns),
         precision=settings.precision,
@@ -268,7 +271,7 @@ def denoise(argv: list[str]) -> None:
     )
     if report.hits_outside:
         n_read = report.hits + report.hits_outside
-        print(f"{settings.input}: {Tally(n_read, report.hits_outside)}", file=sys.stderr)
+        print(f"{source}: {Tally(n_read, report.hits_outside)}", file=sys.stderr)
     print(msgspec.json.encode(report._asdict()).decode())
 
 

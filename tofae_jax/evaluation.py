@@ -305,7 +305,7 @@ def evaluate_run(
         cut: which hits are kept, in place of the run's own choice.
     """
     run = load_run(folder, precision=precision)
-    config = with_degradation(with_cut(run.assembly, run.paths, cut), n_signal=n_signal, n_noise=n_noise)
+    config = with_degradation(with_cut(run.assembly, run.paths.scores, cut), n_signal=n_signal, n_noise=n_noise)
     assembly = assemble(config)
     source, split = _evaluation_source(run, config, data, split)
     evaluator = Evaluator(assembly)

@@ -15,13 +15,18 @@ from tofae_jax.datasets.events import DataError, Events, select_hits, slice_even
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.physical import Tally
 from tofae_jax.datasets.readers import read_events
+from tofae_jax.datasets.track_files import read_tracks, with_tracks
+from tofae_jax.datasets.tracks import track_table, tracks_of
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.datasets.written_columns import only_writable
 from tofae_jax.detector import Detector
 from tofae_jax.evaluation import load_run
 from tofae_jax.operating import AS_CHOSEN, Cut, with_cut
+from tofae_jax.packaged import PackagedModel, load_packaged
 from tofae_jax.steps import Denoised, denoise_step
 
+TAKEN = ("score", "kept", "visible")
+"""columns of a source that another denoiser has given it"""
 LEAST_SLOTS = 64
 MOST_SLOTS_PER_BATCH = 2**20  # an event with very many hits travels in a smaller batch
 
@@ -95,29 +100,44 @@ class Denoiser:
             variables: its weights, e.g. `load_run(folder).variables`.
         """
         self.detector = assembly.config.detector
+        self._takes_tracks = assembly.model.takes_tracks
         self._variables = variables
         self._settings = step_settings(assembly.config)
         self._batch = assembly.config.train.batch
         self._step = jax.jit(
-            lambda variables, hits, settings: denoise_step(
-                variables, hits, settings, model=assembly.model, options=assembly.options
+            lambda variables, hits, settings, tracks: denoise_step(
+                variables, hits, settings, tracks, model=assembly.model, options=assembly.options
             )
         )
 
     def __call__(self, parts: Iterator[Events]) -> Iterator[Events]:
         """The same events with hit columns `score`, `kept` and `visible`, in order.
 
+        A model that is given tracks adds `track`: the place among its event's tracks, from 0, of the one that the hit
+        most likely belongs to if it is signal. DataError where it is to have tracks and an event's are not known.
+
         One batch is always under way on the device while the one before it is handed out.
         """
         waiting: tuple[Events, Denoised] | None = None
         for part in parts:
             for events, rows, slots in _groups(part, self._batch):
-                known = self._step(self._variables, _padded(events, rows, slots), self._settings)
+                known = self._step(
+                    self._variables, _padded(events, rows, slots), self._settings, self._tracks(events, rows)
+                )
                 if waiting is not None:
                     yield _scored(*waiting)
                 waiting = (events, known)
         if waiting is not None:
             yield _scored(*waiting)
+
+    def _tracks(self, events: Events, rows: int) -> np.ndarray | None:
+        """Padded tracks, as many slots as a power of two; an event without tracks has no signal."""
+        if not self._takes_tracks:
+            return None
+        tracks = tracks_of(events)
+        most = int(tracks.counts.max(initial=0)) if tracks is not None else 0
+        table = track_table(tracks, slots=1 << (max(most, 1) - 1).bit_length(), where="the input")
+        return np.concatenate([table, np.zeros((rows - len(table), *table.shape[1:]), np.float32)])
 
 
 def _scored(events: Events, denoised: Denoised) -> Events:
@@ -128,56 +148,76 @@ def _scored(events: Events, denoised: Denoised) -> Events:
     return events._replace(hit_columns={**events.hit_columns, **found})
 
 
+def _of_run(folder: Any, precision: str | None) -> PackagedModel:
+    """A run, as a packaged model is used."""
+    run = load_run(folder, precision=precision)
+    return PackagedModel(run.record.run_id, run.epoch, run.assembly, run.variables, run.paths.scores)
+
+
 def denoise_run(
-    folder: str | Path,
+    folder: str | Path | None,
     source: str | Path,
     output: str | Path,
     *,
+    model: str | None = None,
     all_hits: bool = False,
     cut: Cut = AS_CHOSEN,
+    tracks: str | Path | None = None,
     overwrite: bool = False,
     precision: str | None = None,
     **reading: Any,
 ) -> DenoiseReport:
     """Denoise a dataset or a file of events into a hit file.
 
-    Its columns are event, x, y, t, then all columns of numbers of the source, then score. Columns of the source that
-    are called score, kept or visible are left out, for another denoiser has given them.
+    Its columns are event, x, y, t, then all columns of numbers of the source, then score, and of a model that is given
+    tracks, track. Columns of the source that are called score, kept or visible are left out, for another denoiser has
+    given them.
 
     Args:
-        folder: the run whose model to use.
+        folder: the run whose model to use; None: `model`.
         source: dataset folder, or a file that `convert` can read.
         output: a file that `open_hit_file` writes.
+        model: in place of a run, a model that comes with the package, see `packaged`.
         all_hits: write all hits, with a column `kept`, instead of the kept ones.
         cut: which hits are kept, in place of the run's own choice.
+        tracks: file of the events' tracks (`read_tracks`), for models that are given them; None: the source has them.
         overwrite: replace the output if it is there.
         precision: policy; None: as in training.
         reading: options of `read_events`, e.g. `array`, `tree`, `columns`, `units`.
     """
     if Path(output).exists() and Path(source).resolve() == Path(output).resolve():
         raise DataError(f"{output}: is the input too; give another name")
-    run = load_run(folder, precision=precision)
-    assembly = run.assembly._replace(config=with_cut(run.assembly, run.paths, cut))
-    denoiser = Denoiser(assembly, run.variables)
+    if (folder is None) == (model is None):
+        raise ValueError(f"either a run or a packaged model is needed, got {folder} and {model}")
+    ready = load_packaged(model, precision=precision) if model is not None else _of_run(folder, precision)
+    assembly = ready.assembly._replace(config=with_cut(ready.assembly, ready.scores, cut))
+    denoiser = Denoiser(assembly, ready.variables)
+    found = ("score", "track", "kept") if assembly.model.takes_tracks else ("score", "kept")
     tally = Tally()
+    events_in = events_of(source, detector=denoiser.detector, tally=tally, **reading)
+    if tracks is not None:
+        if not assembly.model.takes_tracks:
+            raise DataError(f"{tracks}: model {assembly.model.name} is not given tracks")
+        table = read_tracks(tracks)
+        events_in = (with_tracks(events, table) for events in events_in)
     n_events = n_hits = n_kept = n_visible = 0
     with open_hit_file(Path(output), overwrite=overwrite) as file:
-        for events in denoiser(events_of(source, detector=denoiser.detector, tally=tally, **reading)):
+        for events in denoiser(events_in):
             kept = events.hit_columns["kept"]
             n_events, n_hits = n_events + events.n_events, n_hits + events.n_hits
             n_kept, n_visible = n_kept + int(kept.sum()), n_visible + int(events.hit_columns["visible"].sum())
-            wanted = _written(events, ("score", "kept") if all_hits else ("score",))
+            wanted = _written(events, found if all_hits else tuple(name for name in found if name != "kept"))
             file.append(wanted if all_hits else select_hits(wanted, kept))
         if not n_events:
             raise no_events(source, tally)
     return DenoiseReport(
-        run=run.record.run_id,
-        epoch=run.epoch,
+        run=ready.name,
+        epoch=ready.epoch,
         output=str(output),
         events=n_events,
         hits=n_hits,
         hits_kept=n_kept,
-        precision=run.assembly.policy.name,
+        precision=assembly.policy.name,
         hits_occluded=n_hits - n_visible,
         hits_outside=tally.n_outside,
     )
@@ -185,5 +225,5 @@ def denoise_run(
 
 def _written(events: Events, found: tuple[str, ...]) -> Events:
     """The events with their own columns and those that were found."""
-    own = {name: values for name, values in events.hit_columns.items() if name not in Denoised._fields}
+    own = {name: values for name, values in events.hit_columns.items() if name not in (*TAKEN, *found)}
     return only_writable(events._replace(hit_columns={**own, **{name: events.hit_columns[name] for name in found}}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -66,27 +67,27 @@ AS_CHOSEN = Cut()
 """the run's own choice"""
 
 
-def with_cut(assembly: Assembly, paths: RunPaths, cut: Cut) -> Config:
-    """The settings of a run with another cut.
+def with_cut(assembly: Assembly, scores: Path, cut: Cut) -> Config:
+    """The settings of a run with another cut, chosen by the scores in a file that `save_scores` wrote.
 
     RunError where the run has kept no scores to choose it by, ConfigError where the aim needs another `wanted`.
     """
     config = assembly.config
     if cut.keep is not None or cut.wanted is not None:
-        config = _chosen_anew(assembly, paths, cut)
+        config = _chosen_anew(assembly, scores, cut)
     given = {name: getattr(cut, name) for name in ("score_threshold", "tof_tolerance_ns")}
     given = {name: value for name, value in given.items() if value is not None}
     return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **given))
 
 
-def _chosen_anew(assembly: Assembly, paths: RunPaths, cut: Cut) -> Config:
+def _chosen_anew(assembly: Assembly, file: Path, cut: Cut) -> Config:
     try:
         mask = MaskConfig(choose=cut.keep or "none", wanted=cut.wanted)
     except ValueError as error:
         raise ConfigError(f"--keep {cut.keep}: {error}") from None
-    if not paths.scores.is_file():
-        raise RunError(f"{paths.folder}: it has no {paths.scores.name} to choose a cut by; give --score-threshold")
+    if not file.is_file():
+        raise RunError(f"{file.parent}: it has no {file.name} to choose a cut by; give --score-threshold")
     config = msgspec.structs.replace(assembly.config, mask=mask)
-    arrays = load_arrays(paths.scores)
+    arrays = load_arrays(file)
     scores = ScoreSums(*(arrays[name] for name in ScoreSums._fields))
     return with_point(config, point_record(config, chosen_point(config, assembly.options, scores)))

@@ -173,12 +173,15 @@ class LineageCommand(Section, frozen=True):
 class DenoiseCommand(SourceOptions, frozen=True, kw_only=True):
     """denoise measured events into a file of hits with columns event, x, y, t, those of the input, and score"""
 
-    run: Annotated[Positional[str], arg(metavar="RUN")]
-    """run folder"""
-    input: Annotated[Positional[str], arg(metavar="INPUT")]
-    """dataset folder, or any file that convert reads"""
-    output: Annotated[Positional[str], arg(metavar="OUTPUT")]
-    """file to write: .npz, .csv, .root, .parquet, .arrow or .h5"""
+    places: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN INPUT OUTPUT")]
+    """run folder, not with --model; dataset folder, or any file that convert reads; file to write: .npz, .csv, .root,
+    .parquet, .arrow or .h5"""
+    model: Literal["lhcb_torch", "lhcb_torch_tracks"] | None = None
+    """in place of a run, a model that comes with this program: for hits of an LHCb TORCH module among uniform noise"""
+    tracks: str | None = None
+    """the events' tracks, for a model that is given them, where INPUT has none: a dataset folder, or a table of event,
+    x_mm, y_mm, slope_x, slope_y, momentum_gev and, where INPUT has none, window_start_ns, a row per track (.csv, .npz,
+    .root, .parquet, .arrow, .h5)"""
     all_hits: bool = False
     """write all hits, with a column kept, instead of the kept ones"""
     keep: Literal["f1", "efficiency", "purity"] | None = None
@@ -193,3 +196,10 @@ class DenoiseCommand(SourceOptions, frozen=True, kw_only=True):
     """dtypes of the network; None: as in training"""
     overwrite: bool = False
     """replace the output if it is there"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        wanted = ("RUN", "INPUT", "OUTPUT") if self.model is None else ("INPUT", "OUTPUT")
+        if len(self.places) != len(wanted):
+            with_model = "" if self.model is None else f" with --model {self.model}"
+            raise ValueError(f"expected {' '.join(wanted)}{with_model}, got {len(self.places)} of these")

@@ -6,7 +6,7 @@ import csv
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,6 +186,30 @@ def _read_table(asked: _Request, open_table: Callable[[_Request], Table]) -> Ite
     with _naming(asked.path):
         (table,) = guarded(open_table(asked) for _ in range(1))
         yield from table_events(table, asked.rules, chunk_hits=asked.chunk_hits)
+
+
+def read_table(path: Path, names: Sequence[str], *, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Columns of numbers of a whole table, one row after the other, from a file that may hold anything else besides.
+
+    DataError where a column is missing that is not `optional`.
+    """
+    with _naming(path):
+        libraries(path.suffix.lower())
+        rules = HitRules(Detector(), {"x": names[-1]}, None, "pixels", "edge", Tally())
+        (table,) = guarded(_TABLES[path.suffix.lower()](_Request(path, None, None, 1_000_000, rules)) for _ in range(1))
+        chosen = [*names, *(name for name in optional if name in table.columns)]
+        for name in chosen:
+            column = table.columns.get(name)
+            if column is None:
+                raise DataError(f"no column {name!r}; it has {', '.join(map(one_line, table.columns)) or 'none'}")
+            if column.is_list or column.dtype is None:
+                raise DataError(f"column {name} is of type {one_line(column.shown)}; a number per row expected")
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
+        with closing(table.read(chosen)) as rows:
+            for block in guarded(rows):
+                for name in chosen:
+                    parts[name].append(np.asarray(block[name]))
+        return {name: np.concatenate(values) if values else np.zeros(0) for name, values in parts.items()}
 
 
 def _root(asked: _Request) -> Table:

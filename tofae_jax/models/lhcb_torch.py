@@ -33,7 +33,7 @@ N_NUMBERS = 6
 N_BELOW = N_NUMBERS * (N_NUMBERS - 1) // 2
 ARRIVAL_NS, ARRIVAL_SPREAD_NS = -3.0, 3.0
 """mean and spread of arrivals from the start of the window, whose first photons come some ns after the track"""
-LAG, LAG_SPREAD = 0.12, 0.08
+LAG, LAG_SPREAD = 0.08, 0.06
 """likewise of sqrt(1 - beta)"""
 SHARPEST = 20.0
 """reciprocal of the smallest width of a law, in spreads"""

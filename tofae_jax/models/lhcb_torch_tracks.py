@@ -63,7 +63,9 @@ def hypotheses(
         speed = beta(jnp.maximum(track[MOMENTUM], SMALLEST_MOMENTUM_GEV), mass_gev)
         arrival = track[5] + settings.flight_path_mm * length / (speed * LIGHT_MM_PER_NS)
         known = jnp.concatenate([track[:4], jnp.stack([arrival, speed])])
-        light = likelihood.delayed_light(known, places, settings, time_sigma_ns=time_sigma_ns, delays_ns=delays)
+        light = likelihood.delayed_light(
+            known, places, settings, time_sigma_ns=time_sigma_ns, delays_ns=jnp.asarray(delays)
+        )
         return light * (volume / jnp.maximum(likelihood.expected_hits(known, settings), 1e-3))
 
     return jax.vmap(of_type)(jnp.asarray(MASSES_GEV, jnp.float32)).reshape(-1, len(hits))
@@ -102,11 +104,11 @@ class LhcbTorchTracks(nn.Module):
         )
         odds = jnp.clip(explained.log_odds, -SURE, SURE)
         n_hits = jnp.sum(is_hit, axis=1, dtype=odds.dtype)
-        of_event = jnp.stack([jnp.log1p(n_hits), explained.noise_share], axis=-1)
+        event = jnp.stack([jnp.log1p(n_hits), explained.noise_share], axis=-1)
         known = jnp.concatenate(
             [
                 jnp.stack([odds / SURE, jnp.tanh(odds / 4)], axis=-1),
-                jnp.broadcast_to(of_event[:, None], (*odds.shape, 2)),
+                jnp.broadcast_to(event[:, None], (*odds.shape, 2)),
             ],
             axis=-1,
         )

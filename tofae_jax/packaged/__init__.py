@@ -1,0 +1,145 @@
+"""Trained models that come with the package, for use before any training.
+
+```
+NAME/model.json    settings, operating point, where the weights come from, what was measured
+     weights.npz   parameters: large matrices as int8 with a scale per column, the rest as they are
+     scores.npz    hits of the validation events by score, from which cuts are chosen
+```
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import msgspec
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from tofae_jax.assembly import Assembly, assemble, with_precision
+from tofae_jax.config import Config, from_tree, to_tree
+from tofae_jax.datasets.events import DataError
+from tofae_jax.evaluation import LoadedRun
+from tofae_jax.files import replacing, write_text
+from tofae_jax.operating import with_point
+from tofae_jax.precision import cast_variables, prepare
+
+FOLDER = Path(__file__).parent
+UNTRAINED = ("lhcb_torch_tracks",)
+"""models that work without training, so that nothing has to be kept of them"""
+LEAST_QUANTISED = 4096
+"""numbers of a matrix from which on it is stored as int8"""
+MOST = 127
+SCALE = "scale"
+
+
+class _Described(msgspec.Struct, frozen=True, kw_only=True):
+    """All of `model.json`."""
+
+    config: dict[str, Any]
+    operating_point: dict[str, Any] | None
+    run_id: str
+    epoch: int
+    results: dict[str, Any]
+
+
+class PackagedModel(NamedTuple):
+    """A model ready for use."""
+
+    name: str
+    epoch: int
+    assembly: Assembly
+    variables: Any
+    scores: Path
+    """file of its validation scores; may not be there"""
+
+
+def packaged_names() -> tuple[str, ...]:
+    """The models that there are."""
+    return tuple(sorted([path.parent.name for path in FOLDER.glob("*/model.json")] + list(UNTRAINED)))
+
+
+def load_packaged(name: str, *, precision: str | None = None) -> PackagedModel:
+    """A packaged model; ValueError listing the known ones. `precision` is a policy, None its own."""
+    if name not in packaged_names():
+        raise ValueError(f"model {name!r} does not come with the package; known: {', '.join(packaged_names())}")
+    folder = FOLDER / name
+    described = _described(folder) if name not in UNTRAINED else _untrained(name)
+    config = with_point(from_tree(described.config, Config, str(folder)), described.operating_point)
+    policy = prepare(precision or config.precision.policy)
+    assembly = assemble(with_precision(config, policy.name))
+    fresh = assembly.fresh_state().variables
+    if name not in UNTRAINED:
+        fresh = {"params": _restored(folder / "weights.npz", fresh["params"]), "batch_stats": {}}
+    return PackagedModel(name, described.epoch, assembly, cast_variables(fresh, assembly.policy), folder / "scores.npz")
+
+
+def _described(folder: Path) -> _Described:
+    return msgspec.json.decode((folder / "model.json").read_bytes(), type=_Described)
+
+
+def _untrained(name: str) -> _Described:
+    config = Config()
+    sections = {"model": {"name": name}, "loss": {"name": "hit_bce"}}
+    changed = {key: msgspec.structs.replace(getattr(config, key), **values) for key, values in sections.items()}
+    config = msgspec.structs.replace(config, **changed)
+    return _Described(config=to_tree(config), operating_point=None, run_id="", epoch=0, results={})
+
+
+def pack_run(run: LoadedRun, name: str, *, parent: Path = FOLDER) -> Path:
+    """Store a run's weights as the packaged model `name`; returns its folder."""
+    if jax.tree.leaves(run.variables["batch_stats"]):
+        raise ValueError(f"{run.paths.folder}: has batch statistics, which are not stored here")
+    folder = parent / name
+    folder.mkdir(parents=True, exist_ok=True)
+    described = _Described(
+        config=to_tree(_portable(run.assembly.config)),
+        operating_point=run.record.results.get("operating_point"),
+        run_id=run.record.run_id,
+        epoch=run.epoch,
+        results={key: run.record.results.get(key) for key in ("test", "training_s")},
+    )
+    write_text(folder / "model.json", msgspec.json.format(msgspec.json.encode(described), indent=1).decode() + "\n")
+    arrays: dict[str, np.ndarray] = {}
+    for path, leaf in flatten_dict(jax.device_get(run.variables["params"]), sep="/").items():
+        arrays |= _stored(path, np.asarray(leaf, np.float32))
+    with replacing(folder / "weights.npz") as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    with replacing(folder / "scores.npz") as partial:
+        partial.write_bytes(run.paths.scores.read_bytes())
+    return folder
+
+
+def _portable(config: Config) -> Config:
+    """Without what means something on one machine only."""
+    fresh = Config()
+    return msgspec.structs.replace(config, runs=fresh.runs, start=fresh.start, tracking=fresh.tracking)
+
+
+def _stored(path: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    if values.ndim < 2 or values.size < LEAST_QUANTISED:
+        # waves have phases of hundreds of radians: float16 would turn them
+        return {path: values}
+    scale = np.maximum(np.abs(values).max(axis=tuple(range(values.ndim - 1))), 1e-12) / MOST
+    return {path: np.rint(values / scale).astype(np.int8), f"{path}/{SCALE}": scale.astype(np.float32)}
+
+
+def _restored(file: Path, like: Any) -> Any:
+    """Parameters from a file, like those of a fresh model; DataError where they are not."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file}: missing or damaged ({error})") from None
+    found = {}
+    for path, leaf in flatten_dict(like, sep="/").items():
+        values, shape = arrays.get(path), jnp.asarray(leaf).shape
+        if values is None or values.shape != shape:
+            raise DataError(f"{file}: holds no {path} of shape {shape}; it belongs to another version")
+        if values.dtype == np.int8:
+            values = values.astype(np.float32) * arrays[f"{path}/{SCALE}"]
+        found[path] = jnp.asarray(values, jnp.float32)
+    return unflatten_dict(found, sep="/")
