@@ -25,6 +25,7 @@ from tofae_jax.config import (
     as_range,
     at_epoch,
     chosen,
+    to_tree,
 )
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.format import Dataset
@@ -40,6 +41,8 @@ from tofae_jax.simulated import module_settings, simulated_events, write_simulat
 from tofae_jax.steps import StepOptions, StepSettings
 from tofae_jax.train_state import TrainState, build_optimiser, create_train_state
 
+GEOMETRY = ("width_mm", "height_mm", "thickness_mm", "theta_z_rad", "flight_path_mm", "energy_knots_ev")
+"""settings of a module that models of it cannot do without"""
 EVEN_CHANCE = 0.5  # of a hit to be signal
 SAME = "same"  # an evaluation loss that is the training loss
 OPPOSITE_AND_CLASS = {
@@ -292,6 +295,7 @@ def open_events(config: Config, say: Callable[[str], None], *, places: Sequence[
         path = next((place for place in (config.data.path, *places) if place and Path(place).exists()), None)
         store = Dataset(path) if path is not None else _simulated_dataset(config, say)
         check_detector(store, config.detector)
+        check_module(store, config)
     if max_background(config) and not store.has_origins:
         raise DataError(f"{store.name}: degradation.noise.data asks for its background, but its hits have no origin")
     return store
@@ -355,6 +359,20 @@ def check_detector(dataset: EventStore, detector: Detector) -> None:
             f"{dataset.name}: its detector has n_x, n_y, n_t = {dataset.detector.shape}, "
             f"the settings say {detector.shape}; give --detector.n-x and so on, or another dataset"
         )
+
+
+def check_module(dataset: EventStore, config: Config) -> None:
+    """DataError where the model is built for another LHCb TORCH module than the one that made the dataset."""
+    known = dataset.provenance.get("module")
+    if not MODELS[config.model.name].of_module or not isinstance(known, dict):
+        return
+    ours = to_tree(config.data.simulate.lhcb_torch.module)
+    for name in GEOMETRY:
+        if name in known and known[name] != ours[name]:
+            raise DataError(
+                f"{dataset.name}: its module has {name} = {known[name]}, the model's has {ours[name]}; "
+                f"give --data.simulate.lhcb-torch.module.{name.replace('_', '-')}, or another dataset"
+            )
 
 
 def splits_of(dataset: EventStore, data: DataConfig) -> Splits:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tofae_jax.assembly import Assembly, check_detector, step_settings
+from tofae_jax.assembly import Assembly, check_detector, check_module, step_settings
+from tofae_jax.config import Config
 from tofae_jax.datasets.conversion import check_no_reading_options, no_events, numbered_events
 from tofae_jax.datasets.events import DataError, Events, select_hits, slice_events
 from tofae_jax.datasets.format import Dataset
@@ -19,7 +20,6 @@ from tofae_jax.datasets.track_files import read_tracks, with_tracks
 from tofae_jax.datasets.tracks import track_table, tracks_of
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.datasets.written_columns import only_writable
-from tofae_jax.detector import Detector
 from tofae_jax.evaluation import load_run
 from tofae_jax.operating import AS_CHOSEN, Cut, with_cut
 from tofae_jax.packaged import PackagedModel, load_packaged
@@ -48,18 +48,22 @@ class DenoiseReport(NamedTuple):
     """hits in physical units that lie outside the detector; they were dropped before and are not among `hits`"""
 
 
-def events_of(source: str | Path, *, detector: Detector, **reading: Any) -> Iterator[Events]:
+def events_of(source: str | Path, *, config: Config, **reading: Any) -> Iterator[Events]:
     """Events of a dataset folder or of any known file, part by part, numbered by a column `event`.
 
-    `reading` are options of `read_events`.
+    Args:
+        source: what to read; DataError where it does not fit the detector or the module of `config`.
+        config: settings of the model.
+        reading: options of `read_events`.
     """
     path = Path(source)
     if not path.is_dir():
-        yield from read_events(path, detector=detector, **reading)
+        yield from read_events(path, detector=config.detector, **reading)
         return
     check_no_reading_options(path, reading)
     dataset = Dataset(path)
-    check_detector(dataset, detector)
+    check_detector(dataset, config.detector)
+    check_module(dataset, config)
     yield from numbered_events(dataset)
 
 
@@ -194,7 +198,7 @@ def denoise_run(
     denoiser = Denoiser(assembly, ready.variables)
     found = ("score", "track", "kept") if assembly.model.takes_tracks else ("score", "kept")
     tally = Tally()
-    events_in = events_of(source, detector=denoiser.detector, tally=tally, **reading)
+    events_in = events_of(source, config=assembly.config, tally=tally, **reading)
     if tracks is not None:
         if not assembly.model.takes_tracks:
             raise DataError(f"{tracks}: model {assembly.model.name} is not given tracks")

@@ -79,7 +79,7 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in (_EVENT, *GIVEN, WINDOW_START) if name in file}
     except Exception as error:  # zip, zlib and header errors of many kinds
         raise DataError(f"{path}: cut, damaged or not an .npz file ({one_line(error)})") from None

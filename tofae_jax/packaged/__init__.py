@@ -130,7 +130,7 @@ def _stored(path: str, values: np.ndarray) -> dict[str, np.ndarray]:
 def _restored(file: Path, like: Any) -> Any:
     """Parameters from a file, like those of a fresh model; DataError where they are not."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: missing or damaged ({error})") from None

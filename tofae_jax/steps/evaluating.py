@@ -105,7 +105,7 @@ def denoise_step(
     variables: Variables,
     event_hits: Int[Array, "batch k 3"],
     settings: StepSettings,
-    tracks: Float[Array, "batch n 6"] | None = None,
+    tracks: Float[Array, "batch n 8"] | None = None,
     *,
     model: Model,
     options: StepOptions,
