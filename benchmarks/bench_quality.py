@@ -45,7 +45,13 @@ def options() -> argparse.Namespace:
     parser.add_argument("--noise", type=int, nargs="+", default=[0, 100, 200, 400, 1000], help="noise hits")
     parser.add_argument("--time-smearing-ps", type=float, help="time resolution; default: 70 on LHCb TORCH, else 0")
     parser.add_argument("--dead-column", type=int, help="column whose hits are not seen; default: none")
-    parser.add_argument("--run", action="append", default=[], metavar="NAME=FOLDER", help="a trained run; repeatable")
+    parser.add_argument(
+        "--run",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="a trained run, or NAME=model:MODEL; repeatable",
+    )
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these, and all runs; default: all")
     parser.add_argument("--robustness", action="store_true", help="the runs in conditions that grow hard")
     parser.add_argument("--seed", type=int, default=0, help="of the events and their draws")

@@ -119,7 +119,7 @@ def test_telemetry_shows_what_it_is_given():
     np.testing.assert_array_equal(line.get_xdata(), [0.5, 0.5])
     lines = {line.get_label(): list(line.get_ydata()) for line in right.lines}
     assert lines == {
-        "pixels above the threshold": [90, 10],
+        "outputs above the threshold": [90, 10],
         "pattern hits": [50, 50],
         "kept signal hits": [30, 30],
         "visible signal hits": [29, 29],

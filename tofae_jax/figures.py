@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from tofae_jax import plots
@@ -60,6 +61,8 @@ def detail_drawings(run: SavedRun) -> Iterator[Drawing]:
     if test is not None:
         yield Drawing("outputs", "comparison of outputs", lambda: plots.output_comparison(test))
         yield Drawing("radar", "radar of metrics", lambda: plots.radar({run.record.run_id: test}))
+    if run.scores:
+        yield Drawing("scores", "scores of hits", partial(_score_quality, run))
     if {"n_signal_hits", "n_noise_hits", "n_occluded_hits"} <= events.keys():
         yield Drawing(
             "occlusion",
@@ -68,6 +71,18 @@ def detail_drawings(run: SavedRun) -> Iterator[Drawing]:
                 events["n_signal_hits"] + events["n_noise_hits"], events["n_occluded_hits"], detector=run.detector
             ),
         )
+
+
+def _score_quality(run: SavedRun) -> Figure:
+    from tofae_jax import metrics  # here: it loads jax
+
+    sums = metrics.ScoreSums(**run.scores)
+    signal, noise = (counts[:, -1] for counts in metrics.kept_counts(sums))
+    kept = signal + noise > 0
+    efficiency, purity = signal[kept] / max(int(sums.n_signal), 1), signal[kept] / (signal + noise)[kept]
+    has_signal = int(sums.n_signal) > 0
+    cuts = (efficiency, purity) if has_signal else (np.zeros(0), np.zeros(0))
+    return plots.score_quality(metrics.reliability(sums), cuts, point=run.record.results.get("operating_point"))
 
 
 def latent_drawings(run: SavedRun) -> Iterator[Drawing]:

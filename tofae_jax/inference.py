@@ -152,12 +152,6 @@ def _scored(events: Events, denoised: Denoised) -> Events:
     return events._replace(hit_columns={**events.hit_columns, **found})
 
 
-def _of_run(folder: Any, precision: str | None) -> PackagedModel:
-    """A run, as a packaged model is used."""
-    run = load_run(folder, precision=precision)
-    return PackagedModel(run.record.run_id, run.epoch, run.assembly, run.variables, run.paths.scores)
-
-
 def denoise_run(
     folder: str | Path | None,
     source: str | Path,
@@ -191,27 +185,20 @@ def denoise_run(
     """
     if Path(output).exists() and Path(source).resolve() == Path(output).resolve():
         raise DataError(f"{output}: is the input too; give another name")
-    if (folder is None) == (model is None):
-        raise ValueError(f"either a run or a packaged model is needed, got {folder} and {model}")
-    ready = load_packaged(model, precision=precision) if model is not None else _of_run(folder, precision)
+    ready = _ready(folder, model, precision)
     assembly = ready.assembly._replace(config=with_cut(ready.assembly, ready.scores, cut))
-    denoiser = Denoiser(assembly, ready.variables)
-    found = ("score", "track", "kept") if assembly.model.takes_tracks else ("score", "kept")
     tally = Tally()
-    events_in = events_of(source, config=assembly.config, tally=tally, **reading)
+    events = events_of(source, config=assembly.config, tally=tally, **reading)
     if tracks is not None:
-        if not assembly.model.takes_tracks:
-            raise DataError(f"{tracks}: model {assembly.model.name} is not given tracks")
-        table = read_tracks(tracks)
-        events_in = (with_tracks(events, table) for events in events_in)
+        events = _given_tracks(events, tracks, assembly)
+    known = ("score", "track", "kept") if assembly.model.takes_tracks else ("score", "kept")
     n_events = n_hits = n_kept = n_visible = 0
     with open_hit_file(Path(output), overwrite=overwrite) as file:
-        for events in denoiser(events_in):
-            kept = events.hit_columns["kept"]
-            n_events, n_hits = n_events + events.n_events, n_hits + events.n_hits
-            n_kept, n_visible = n_kept + int(kept.sum()), n_visible + int(events.hit_columns["visible"].sum())
-            wanted = _written(events, found if all_hits else tuple(name for name in found if name != "kept"))
-            file.append(wanted if all_hits else select_hits(wanted, kept))
+        for part in Denoiser(assembly, ready.variables)(events):
+            kept = part.hit_columns["kept"]
+            n_events, n_hits = n_events + part.n_events, n_hits + part.n_hits
+            n_kept, n_visible = n_kept + int(kept.sum()), n_visible + int(part.hit_columns["visible"].sum())
+            file.append(_written(part, known) if all_hits else select_hits(_written(part, known[:-1]), kept))
         if not n_events:
             raise no_events(source, tally)
     return DenoiseReport(
@@ -225,6 +212,23 @@ def denoise_run(
         hits_occluded=n_hits - n_visible,
         hits_outside=tally.n_outside,
     )
+
+
+def _ready(folder: str | Path | None, model: str | None, precision: str | None) -> PackagedModel:
+    """A run, or a packaged model; both are used alike."""
+    if model is not None and folder is None:
+        return load_packaged(model, precision=precision)
+    if model is not None or folder is None:
+        raise ValueError(f"either a run or a packaged model is needed, got {folder} and {model}")
+    run = load_run(folder, precision=precision)
+    return PackagedModel(run.record.run_id, run.epoch, run.assembly, run.variables, run.paths.scores)
+
+
+def _given_tracks(events: Iterator[Events], tracks: str | Path, assembly: Assembly) -> Iterator[Events]:
+    if not assembly.model.takes_tracks:
+        raise DataError(f"{tracks}: model {assembly.model.name} is not given tracks")
+    table = read_tracks(tracks)
+    return (with_tracks(part, table) for part in events)
 
 
 def _written(events: Events, found: tuple[str, ...]) -> Events:

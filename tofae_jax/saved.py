@@ -93,6 +93,8 @@ class SavedRun(NamedTuple):
     latents: Latents | None
     spans: list[Any]
     """of its timer"""
+    scores: dict[str, np.ndarray]
+    """counts of validation hits by score, the fields of `metrics.ScoreSums`; empty if it kept none"""
     problems: list[str]
     """what of it could not be read, and why"""
 
@@ -205,5 +207,6 @@ def read_saved(folder: str | Path, *, views: Path | None = None) -> SavedRun:
         events=read(paths.plot_events, load_events, {}),
         latents=read(paths.plot_latents, lambda path: _latents(path, detector), None),
         spans=read(paths.timeline, _spans, []),
+        scores=read(paths.scores, load_arrays, {}),
         problems=problems,
     )

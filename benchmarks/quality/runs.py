@@ -11,10 +11,13 @@ import numpy as np
 from tofae_jax.evaluation import LoadedRun, load_run
 from tofae_jax.inference import Denoiser
 from tofae_jax.normalisation import normalisation_by_name
+from tofae_jax.packaged import PackagedModel, load_packaged
 
 from .events import EventSet, embedded, padded
 from .methods import DECIDED, HitScorer, ImageOutput, Method
 from .sources import HELD_OUT_SEED
+
+PACKAGED = "model:"
 
 
 class Run:
@@ -30,16 +33,18 @@ class Run:
     """
 
     def __init__(self, name: str, folder: str) -> None:
-        """Load the best checkpoint."""
+        """Load the best checkpoint, or for `model:MODEL` what comes with the package."""
         self.name = name
-        self.run: LoadedRun = load_run(folder)
+        is_packaged = folder.startswith(PACKAGED)
+        self.run = load_packaged(folder.removeprefix(PACKAGED)) if is_packaged else load_run(folder)
         self._denoiser = Denoiser(self.run.assembly, self.run.variables)
         self._normalisation = normalisation_by_name(self.run.assembly.config.normalisation.name)
         self._model_images = jax.jit(_model_images(self.run))
 
     def check_held_out(self, seed: int) -> None:
         """ValueError where the run's own events were simulated with the seed of the benchmark's."""
-        config, provenance = self.run.assembly.config, self.run.record.data.get("provenance", {})
+        config = self.run.assembly.config
+        provenance = self.run.record.data.get("provenance", {}) if isinstance(self.run, LoadedRun) else {}
         for own in (config.data.simulate.seed, provenance.get("seed")):
             if own == HELD_OUT_SEED + seed:
                 raise ValueError(f"{self.name} was trained on events of seed {own}, which the benchmark's have too")
@@ -101,7 +106,7 @@ class Run:
         return np.where(events.visible & (time > 0), -difference_ns, -np.inf)
 
 
-def _model_images(run: LoadedRun) -> Callable[[Any, jax.Array], jax.Array]:
+def _model_images(run: LoadedRun | PackagedModel) -> Callable[[Any, jax.Array], jax.Array]:
     """From embedded images [n, y, x] to the direct output."""
     model, config = run.assembly.model, run.assembly.config
     normalisation, threshold = normalisation_by_name(config.normalisation.name), config.normalisation.threshold

@@ -17,6 +17,7 @@ from tofae_jax.plots.grid import metrics_grid, training_details
 from tofae_jax.plots.latents import latent_projection, latent_samples
 from tofae_jax.plots.occlusion import occlusion_by_hits
 from tofae_jax.plots.projections import event_3d
+from tofae_jax.plots.scores import score_quality
 from tofae_jax.plots.telemetry import threshold_telemetry
 from tofae_jax.plots.timeline import timer_timeline
 from tofae_jax.plots.views import EventView, check_view, hit_image, load_views, save_views
@@ -42,6 +43,7 @@ __all__ = [
     "pixel_difference",
     "radar",
     "save_views",
+    "score_quality",
     "stage_panels",
     "style",
     "threshold_telemetry",

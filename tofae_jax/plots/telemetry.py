@@ -23,7 +23,7 @@ _COUNTS = {
 
 def _distribution(axes: Axes, outputs: Mapping[str, Any], epoch: Any) -> None:
     axes.set_title(f"raw outputs, validation, epoch {epoch}")
-    axes.set_xlabel("output of a pixel")
+    axes.set_xlabel("raw output")
     counts = np.asarray(outputs.get("histogram", []))
     if not counts.any():
         look.empty_panel(axes, "no outputs")
@@ -36,7 +36,7 @@ def _distribution(axes: Axes, outputs: Mapping[str, Any], epoch: Any) -> None:
     axes.set_yscale("log")
     axes.set_xlim(0, 1)
     axes.set_ylim(top=30 * counts.max())  # room for the legend
-    axes.set_ylabel("pixels")
+    axes.set_ylabel("outputs")
     axes.legend(loc="upper right")
 
 
@@ -56,7 +56,7 @@ def _per_event(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
         return bool(known.any())
 
     above = np.array([number(record, "validation", "outputs", "above") for record in history])
-    drawn |= draw(above, "pixels above the threshold", look.BLUE, "-")
+    drawn |= draw(above, "outputs above the threshold", look.BLUE, "-")
     for name, (label, colour, line) in _COUNTS.items():
         counts = np.array([number(record, "validation", "counts", name) for record in history])
         drawn |= draw(counts, f"{label} hits", colour, line)
