@@ -163,6 +163,7 @@ def test_the_search_finds_a_track_from_rough_guesses(simulated):
 
     best = found(guesses, hits[:12])
     assert best.tracks.shape == (12, 4, 6)
+    assert np.all(np.diff(best.log_likelihood, axis=1) <= 0)
     explaining = np.asarray(best.log_likelihood).argmax(axis=1)
     chosen = best.tracks[np.arange(12), explaining]
     at_first = f1_of(np.asarray(explained(guesses[:, 0], hits[:12]).log_odds) > 0)

@@ -10,9 +10,10 @@ from tofae_jax import cli, packaged, simulated
 from tofae_jax.assembly import evaluation_source, train_source
 from tofae_jax.config import Config, SimulateConfig, from_tree
 from tofae_jax.datasets.events import DataError, Events, concatenate
+from tofae_jax.datasets.format import write_dataset
 from tofae_jax.datasets.pipeline import split_events
 from tofae_jax.datasets.readers import read_events
-from tofae_jax.datasets.track_files import read_tracks, with_tracks
+from tofae_jax.datasets.track_files import read_tracks
 from tofae_jax.datasets.tracks import GIVEN, Tracks, track_table, tracks_of
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.detector import Detector
@@ -60,8 +61,11 @@ def test_the_table_of_tracks():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"momentum_gev": np.array([1.0, 0.0, 2.0])}, "momentum_gev must be above 0, got 0"),
-        ({"x_mm": np.array([1.0, np.nan, 2.0])}, "1 tracks have numbers that are not finite"),
+        ({"momentum_gev": np.array([1.0, 0.0, 2.0])}, r"momentum_gev is 0 \(1 such tracks\), allowed: 0.001 to"),
+        ({"x_mm": np.array([1.0, np.nan, 2.0])}, "x_mm is nan"),
+        ({"y_mm": np.array([1.0, 1e300, 1e300])}, r"y_mm is 1e\+300 \(2 such"),
+        ({"slope_x": np.array([1.0, -11.0, 0.0])}, "slope_x is -11"),
+        ({"arrival_ns": np.array([1.0, np.inf, 0.0])}, "not finite"),
         ({"particle": np.array([0, 1, 3])}, "particle must be from 0 to 2, got 3"),
     ],
 )
@@ -77,7 +81,7 @@ def test_tracks_that_are_missing():
     known = {name: values for name, values in table().items() if name not in ("slope_x", "particle")}
     with pytest.raises(DataError, match=r"lack slope_x, particle, window_start_ns; there are x_mm"):
         track_table(Tracks(np.array([3]), known, None), slots=3, with_truth=True)
-    with pytest.raises(DataError, match=r"event 0 of a batch has 3 tracks, data.max_tracks is 2"):
+    with pytest.raises(DataError, match=r"has 3 tracks, data.max_tracks is 2"):
         track_table(Tracks(np.array([3]), table(), np.zeros(1)), slots=2)
 
 
@@ -161,14 +165,14 @@ def test_tracks_from_files(tmp_path, measured, ending):
     path = write_tracks(tmp_path / f"tracks{ending}", {name: values[order] for name, values in columns.items()})
     events = events_of(measured)
     bare = events._replace(track_offsets=None, track_columns={}, event_columns={"event": np.arange(12)})
-    found = with_tracks(bare, read_tracks(path))
+    found = read_tracks(path).given_to(bare)
     np.testing.assert_array_equal(found.track_offsets, events.track_offsets)
     for i in range(12):  # in any order within an event
         rows = slice(events.track_offsets[i], events.track_offsets[i + 1])
         own, theirs = (sorted(e.track_columns["x_mm"][rows]) for e in (events, found))
         np.testing.assert_allclose(own, theirs, rtol=1e-6)
     np.testing.assert_allclose(found.event_columns["window_start_ns"], events.event_columns["window_start_ns"])
-    same = with_tracks(bare, read_tracks(measured.path))
+    same = read_tracks(measured.path).given_to(bare)
     np.testing.assert_array_equal(same.track_columns["x_mm"], events.track_columns["x_mm"])
 
 
@@ -178,26 +182,58 @@ def test_files_of_tracks_that_are_wrong(tmp_path, measured):
 
     def refuses(message, changed, name="t.csv"):
         with pytest.raises(DataError, match=message):
-            with_tracks(events, read_tracks(write_tracks(tmp_path / name, changed)))
+            read_tracks(write_tracks(tmp_path / name, changed)).given_to(events)
 
     refuses("lacks slope_x", {name: values for name, values in columns.items() if name != "slope_x"})
     refuses("no column 'slope_x'", {n: v for n, v in columns.items() if n != "slope_x"}, "t.parquet")
     refuses("has no window_start_ns, and", {n: v for n, v in columns.items() if n != "window_start_ns"})
-    refuses("x_mm of track 1", columns | {"x_mm": np.where(np.arange(len(columns["x_mm"])) == 1, np.nan, 0.0)})
-    refuses("whole numbers from 0", columns | {"event": columns["event"] + 0.5})
+    refuses("x_mm of track 1 ", columns | {"x_mm": np.where(np.arange(len(columns["x_mm"])) == 1, np.nan, 0.0)})
+    refuses("not a table of numbers", columns | {"event": columns["event"] + 0.5})
     shifted = columns["window_start_ns"] + np.arange(len(columns["event"]))
-    refuses("the same for all tracks", columns | {"window_start_ns": shifted})
+    refuses("one for the event and all its tracks", columns | {"window_start_ns": shifted})
     (tmp_path / "text.csv").write_text("event,x_mm\n1,2,3\n")
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no zip")
-    for name, message in (("text.csv", "not a table"), ("bad.npz", "damaged"), ("no.csv", "does not exist")):
+    for name, message in (("text.csv", "a row has 3 values"), ("bad.npz", "damaged"), ("no.csv", "does not exist")):
         with pytest.raises(DataError, match=message):
             read_tracks(tmp_path / name)
     with pytest.raises(DataError, match="unknown ending"):
         read_tracks(tmp_path / "tracks.txt")
-    none = with_tracks(
-        events, read_tracks(write_tracks(tmp_path / "e.csv", columns | {"event": columns["event"] + 99}))
-    )
-    assert none.track_offsets[-1] == 0
+    table = read_tracks(write_tracks(tmp_path / "e.csv", columns | {"event": columns["event"] + 99}))
+    assert table.given_to(events).track_offsets[-1] == 0
+    assert table.n_unused == len(columns["event"]) and table.n_events_without == 12
+    windows = events._replace(event_columns={"event": np.arange(12), "window_start_ns": np.full(12, 3.0)})
+    np.testing.assert_array_equal(table.given_to(windows).event_columns["window_start_ns"], np.full(12, 3.0))
+    with pytest.raises(DataError, match="window_start_ns of event 0 is"):
+        read_tracks(write_tracks(tmp_path / "w.csv", columns)).given_to(windows)
+
+
+def test_tables_as_other_programs_write_them(tmp_path, measured):
+    """Upper case, byte order mark, comments, quotes, spaces, text columns, one row, large event numbers."""
+    header = "event,x_mm,y_mm,slope_x,slope_y,momentum_gev,window_start_ns,name"
+    row = "9007199254740993, 1.5 ,2,0.1,0,4,30,a pion"
+    quoted = ",".join(f'"{cell}"' for cell in row.split(","))
+    events = Events(np.zeros((0, 3), np.int16), np.zeros(2, np.int64), {}, {"event": np.array([2**53 + 1])})
+    for i, text in enumerate((f"{header}\n{row}\n", f"\ufeff# made by hand\n\n{header}\r\n{quoted}\r\n")):
+        path = tmp_path / f"{i}.CSV"
+        path.write_text(text, encoding="utf-8")
+        found = read_tracks(path).given_to(events)
+        assert found.track_columns["x_mm"].tolist() == [1.5]
+        assert found.event_columns["window_start_ns"].tolist() == [30]
+    with (tmp_path / "T.NPZ").open("wb") as file:
+        np.savez(file, **track_rows(measured))
+    assert read_tracks(tmp_path / "T.NPZ").n_unused == len(track_rows(measured)["event"])
+
+
+def test_the_tree_called_tracks_is_taken(tmp_path, measured):
+    uproot = pytest.importorskip("uproot")
+    columns = track_rows(measured)
+    for name, other in (("tracks", "hits"), ("a", "b")):
+        with uproot.recreate(tmp_path / f"{name}.root") as file:
+            file[other] = {"x": np.arange(3)}
+            file[name] = columns
+    assert read_tracks(tmp_path / "tracks.root").n_unused == len(columns["event"])
+    with pytest.raises(DataError, match="several tables, and none of them is called tracks: b, a"):
+        read_tracks(tmp_path / "a.root")
 
 
 def kept_of(path):
@@ -229,9 +265,28 @@ def test_denoise_given_tracks_by_a_model_that_comes_along(tmp_path, measured, ca
     assert "no tracks are known" in capsys.readouterr().err
     tracks = write_tracks(tmp_path / "tracks.csv", track_rows(measured))
     assert cli.main([*words, "--tracks", str(tracks), "--overwrite"]) == 0
+    assert "warning" not in capsys.readouterr().err
     again, kept_again = kept_of(tmp_path / "b.npz")
     np.testing.assert_allclose(again.hit_columns["score"], events.hit_columns["score"], atol=1e-3)
     np.testing.assert_array_equal(kept_again, kept)
+
+    columns = track_rows(measured)
+    fewer = {name: values[columns["event"] != 5] for name, values in columns.items()}
+    fewer["event"] = np.where(fewer["event"] == 11, 99, fewer["event"])
+    tracks = write_tracks(tmp_path / "fewer.csv", fewer)
+    assert cli.main([*words, "--tracks", str(tracks), "--overwrite"]) == 0
+    n_unused = np.sum(fewer["event"] == 99)
+    errors = capsys.readouterr().err
+    assert f"{n_unused} tracks have no event" in errors and "2 events no track" in errors
+    found, kept = kept_of(tmp_path / "b.npz")
+    of_event = np.repeat(found.event_columns["event"], found.counts)
+    alone = np.isin(of_event, (5, 11))
+    assert not kept[alone].any() and np.all(found.hit_columns["track"][alone] == -1) and kept.any()
+
+    tracks = write_tracks(tmp_path / "none.csv", fewer | {"event": fewer["event"] + 1000})
+    assert cli.main([*words, "--tracks", str(tracks), "--overwrite"]) == 2
+    assert "none of its tracks is of an event of" in capsys.readouterr().err
+    assert kept_of(tmp_path / "b.npz")[1].any()  # nothing is lost
 
 
 def test_mistakes_of_denoise_with_models(tmp_path, measured, capsys):
@@ -254,7 +309,11 @@ def test_mistakes_of_denoise_with_models(tmp_path, measured, capsys):
 
 def test_a_dataset_of_another_module_is_refused(tmp_path):
     other = simulate(tmp_path / "data", events=2, height_mm=1000.0)
-    with pytest.raises(DataError, match=r"height_mm = 1000.0, the model's has 1250.0"):
+    rebinned = Detector(window_ns=2 * DETECTOR.window_ns)
+    slow = write_dataset(tmp_path / "slow", other.events(), detector=rebinned, provenance={})
+    with pytest.raises(DataError, match=r"time bins are 0.05 ns long, those of the model 0.025 ns"):
+        denoise_run(None, slow.path, tmp_path / "out.npz", model="lhcb_torch_tracks")
+    with pytest.raises(DataError, match=r"height_mm = 1000.0, the model was made for 1250.0"):
         denoise_run(None, other.path, tmp_path / "out.npz", model="lhcb_torch_tracks")
 
 

@@ -357,21 +357,25 @@ def check_detector(dataset: EventStore, detector: Detector) -> None:
     if dataset.detector.shape != detector.shape:
         raise DataError(
             f"{dataset.name}: its detector has n_x, n_y, n_t = {dataset.detector.shape}, "
-            f"the settings say {detector.shape}; give --detector.n-x and so on, or another dataset"
+            f"the settings say {detector.shape}; give --detector.n-x and so on in training, or another dataset"
         )
 
 
 def check_module(dataset: EventStore, config: Config) -> None:
     """DataError where the model is built for another LHCb TORCH module than the one that made the dataset."""
-    known = dataset.provenance.get("module")
-    if not MODELS[config.model.name].of_module or not isinstance(known, dict):
+    if not MODELS[config.model.name].of_module:
         return
+    bin_ns, ours_ns = dataset.detector.bin_ns, config.detector.bin_ns
+    if not math.isclose(bin_ns, ours_ns, rel_tol=1e-6):
+        raise DataError(f"{dataset.name}: its time bins are {bin_ns:g} ns long, those of the model {ours_ns:g} ns")
+    provenance = dataset.provenance.get("module")
+    known = provenance if isinstance(provenance, dict) else {}
     ours = to_tree(config.data.simulate.lhcb_torch.module)
     for name in GEOMETRY:
         if name in known and known[name] != ours[name]:
             raise DataError(
-                f"{dataset.name}: its module has {name} = {known[name]}, the model's has {ours[name]}; "
-                f"give --data.simulate.lhcb-torch.module.{name.replace('_', '-')}, or another dataset"
+                f"{dataset.name}: its module has {name} = {known[name]}, the model was made for {ours[name]}"
+                f" (a training's: --data.simulate.lhcb-torch.module.{name.replace('_', '-')})"
             )
 
 

@@ -272,6 +272,9 @@ def denoise(argv: list[str]) -> None:
     if report.hits_outside:
         n_read = report.hits + report.hits_outside
         print(f"{source}: {Tally(n_read, report.hits_outside)}", file=sys.stderr)
+    for n, what in ((report.tracks_unused, "tracks have no event"), (report.events_without_tracks, "events no track")):
+        if n:
+            print(f"warning: {settings.tracks}: {n} {what}", file=sys.stderr)
     print(msgspec.json.encode(report._asdict()).decode())
 
 

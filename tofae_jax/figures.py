@@ -15,6 +15,7 @@ from tofae_jax.config import PlotMode
 from tofae_jax.plots.delivery import display_obstacle, print_once
 from tofae_jax.saved import SavedRun
 
+HIT_LOSSES = ("hit_bce", "hit_focal")
 Say = Callable[[str], object]
 
 
@@ -61,7 +62,7 @@ def detail_drawings(run: SavedRun) -> Iterator[Drawing]:
     if test is not None:
         yield Drawing("outputs", "comparison of outputs", lambda: plots.output_comparison(test))
         yield Drawing("radar", "radar of metrics", lambda: plots.radar({run.record.run_id: test}))
-    if run.scores:
+    if run.scores and _scores_hits(run):  # others are no chances
         yield Drawing("scores", "scores of hits", partial(_score_quality, run))
     if {"n_signal_hits", "n_noise_hits", "n_occluded_hits"} <= events.keys():
         yield Drawing(
@@ -71,6 +72,11 @@ def detail_drawings(run: SavedRun) -> Iterator[Drawing]:
                 events["n_signal_hits"] + events["n_noise_hits"], events["n_occluded_hits"], detector=run.detector
             ),
         )
+
+
+def _scores_hits(run: SavedRun) -> bool:
+    loss = run.record.config.get("loss")
+    return isinstance(loss, dict) and loss.get("name") in HIT_LOSSES
 
 
 def _score_quality(run: SavedRun) -> Figure:

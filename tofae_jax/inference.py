@@ -16,7 +16,7 @@ from tofae_jax.datasets.events import DataError, Events, select_hits, slice_even
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.physical import Tally
 from tofae_jax.datasets.readers import read_events
-from tofae_jax.datasets.track_files import read_tracks, with_tracks
+from tofae_jax.datasets.track_files import TrackFile, read_tracks
 from tofae_jax.datasets.tracks import track_table, tracks_of
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.datasets.written_columns import only_writable
@@ -46,6 +46,10 @@ class DenoiseReport(NamedTuple):
     """hits that shared a pixel with a later one, which the model could not see; they are never kept"""
     hits_outside: int
     """hits in physical units that lie outside the detector; they were dropped before and are not among `hits`"""
+    tracks_unused: int | None = None
+    """tracks of a file of their own whose events were not in the source"""
+    events_without_tracks: int | None = None
+    """events for which that file had none; nothing of them was kept"""
 
 
 def events_of(source: str | Path, *, config: Config, **reading: Any) -> Iterator[Events]:
@@ -79,7 +83,7 @@ def _groups(events: Events, batch: int) -> Iterator[tuple[Events, int, int]]:
 
     Slots are a power of two: a new shape compiles anew, so there must be few of them. No hit is ever dropped.
     """
-    start = 0
+    start, batch = 0, min(batch, 1 << (max(events.n_events, 1) - 1).bit_length())  # few events fill a small batch
     while start < events.n_events:
         stop = min(start + batch, events.n_events)
         slots = _power_of_two(int(events.counts[start:stop].max()))
@@ -118,7 +122,7 @@ class Denoiser:
         """The same events with hit columns `score`, `kept` and `visible`, in order.
 
         A model that is given tracks adds `track`: the place among its event's tracks, from 0, of the one that the hit
-        most likely belongs to if it is signal. DataError where it is to have tracks and an event's are not known.
+        most likely belongs to if it is signal, or -1 where there are none. DataError where tracks are not known.
 
         One batch is always under way on the device while the one before it is handed out.
         """
@@ -168,8 +172,8 @@ def denoise_run(
     """Denoise a dataset or a file of events into a hit file.
 
     Its columns are event, x, y, t, then all columns of numbers of the source, then score, and of a model that is given
-    tracks, track. Columns of the source that are called score, kept or visible are left out, for another denoiser has
-    given them.
+    tracks, track, in place of any of the source's. Columns of the source that are called score, kept or visible are
+    left out, for another denoiser has given them.
 
     Args:
         folder: the run whose model to use; None: `model`.
@@ -189,8 +193,9 @@ def denoise_run(
     assembly = ready.assembly._replace(config=with_cut(ready.assembly, ready.scores, cut))
     tally = Tally()
     events = events_of(source, config=assembly.config, tally=tally, **reading)
-    if tracks is not None:
-        events = _given_tracks(events, tracks, assembly)
+    table = _read_tracks(tracks, assembly) if tracks is not None else None
+    if table is not None:
+        events = map(table.given_to, events)
     known = ("score", "track", "kept") if assembly.model.takes_tracks else ("score", "kept")
     n_events = n_hits = n_kept = n_visible = 0
     with open_hit_file(Path(output), overwrite=overwrite) as file:
@@ -201,6 +206,8 @@ def denoise_run(
             file.append(_written(part, known) if all_hits else select_hits(_written(part, known[:-1]), kept))
         if not n_events:
             raise no_events(source, tally)
+        if table is not None and not table.n_used:
+            raise DataError(f"{tracks}: none of its tracks is of an event of {source}, by their numbers")
     return DenoiseReport(
         run=ready.name,
         epoch=ready.epoch,
@@ -211,6 +218,8 @@ def denoise_run(
         precision=assembly.policy.name,
         hits_occluded=n_hits - n_visible,
         hits_outside=tally.n_outside,
+        tracks_unused=None if table is None else table.n_unused,
+        events_without_tracks=None if table is None else table.n_events_without,
     )
 
 
@@ -224,11 +233,10 @@ def _ready(folder: str | Path | None, model: str | None, precision: str | None) 
     return PackagedModel(run.record.run_id, run.epoch, run.assembly, run.variables, run.paths.scores)
 
 
-def _given_tracks(events: Iterator[Events], tracks: str | Path, assembly: Assembly) -> Iterator[Events]:
+def _read_tracks(tracks: str | Path, assembly: Assembly) -> TrackFile:
     if not assembly.model.takes_tracks:
         raise DataError(f"{tracks}: model {assembly.model.name} is not given tracks")
-    table = read_tracks(tracks)
-    return (with_tracks(part, table) for part in events)
+    return read_tracks(tracks)
 
 
 def _written(events: Events, found: tuple[str, ...]) -> Events:

@@ -16,6 +16,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """numbers of these parameters of glibc's `mallopt(3)`"""
 KEEP_BYTES = 2**30
 """blocks smaller than this come from memory that stays with the process"""
+KEEP_BYTES_THEN = 2**25
+"""the most that older versions allow"""
 MOST_BYTES = 2**31 - 1
 SET_BY_USERS = (
     "GLIBC_TUNABLES",
@@ -47,8 +49,8 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    wanted = ((M_MMAP_THRESHOLD, KEEP_BYTES), (M_TRIM_THRESHOLD, MOST_BYTES), (M_ARENA_MAX, 1))
-    return all(mallopt(*setting) for setting in wanted)
+    kept = any(mallopt(M_MMAP_THRESHOLD, size) for size in (KEEP_BYTES, KEEP_BYTES_THEN))  # the first that it takes
+    return all([kept, mallopt(M_TRIM_THRESHOLD, MOST_BYTES), mallopt(M_ARENA_MAX, 1)])
 
 
 def use_compilation_cache() -> None:
@@ -59,7 +61,11 @@ def use_compilation_cache() -> None:
     if os.environ.get(CACHE_VARIABLE) is not None:
         return
     try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+        flags = next(
+            line
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.lower().startswith(("flags", "features"))
+        )
     except (OSError, StopIteration):
         flags = ""
     cpu = hashlib.sha256(flags.encode()).hexdigest()[:8]

@@ -188,15 +188,18 @@ def _read_table(asked: _Request, open_table: Callable[[_Request], Table]) -> Ite
         yield from table_events(table, asked.rules, chunk_hits=asked.chunk_hits)
 
 
-def read_table(path: Path, names: Sequence[str], *, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+def read_table(
+    path: Path, names: Sequence[str], *, optional: Sequence[str] = (), called: str = ""
+) -> dict[str, np.ndarray]:
     """Columns of numbers of a whole table, one row after the other, from a file that may hold anything else besides.
 
-    DataError where a column is missing that is not `optional`.
+    Of several trees or groups it is the one of the name `called`. DataError where a column is missing that is not
+    `optional`.
     """
     with _naming(path):
         libraries(path.suffix.lower())
         rules = HitRules(Detector(), {"x": names[-1]}, None, "pixels", "edge", Tally())
-        (table,) = guarded(_TABLES[path.suffix.lower()](_Request(path, None, None, 1_000_000, rules)) for _ in range(1))
+        table = _opened_table(_Request(path, None, None, 1_000_000, rules), called)
         chosen = [*names, *(name for name in optional if name in table.columns)]
         for name in chosen:
             column = table.columns.get(name)
@@ -210,6 +213,21 @@ def read_table(path: Path, names: Sequence[str], *, optional: Sequence[str] = ()
                 for name in chosen:
                     parts[name].append(np.asarray(block[name]))
         return {name: np.concatenate(values) if values else np.zeros(0) for name, values in parts.items()}
+
+
+def _opened_table(asked: _Request, called: str) -> Table:
+    """The only table of a file, or the one of that name."""
+    opened = _TABLES[asked.path.suffix.lower()]
+    try:
+        return next(guarded(opened(asked) for _ in range(1)))
+    except DataError as error:
+        if "choose one with --tree" not in str(error):
+            raise
+        try:
+            return next(guarded(opened(asked._replace(tree=called)) for _ in range(1)))
+        except DataError:
+            found = str(error).rpartition(": ")[2]
+            raise DataError(f"several tables, and none of them is called {called}: {found}") from None
 
 
 def _root(asked: _Request) -> Table:

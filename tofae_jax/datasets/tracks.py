@@ -17,6 +17,15 @@ GIVEN = TRACK_COLUMNS[:5]
 TRUE = ("particle", "arrival_ns")
 """track columns of simulations that the truth is computed from"""
 
+LIMITS = {
+    "x_mm": (-1e5, 1e5),
+    "y_mm": (-1e5, 1e5),
+    "slope_x": (-10.0, 10.0),
+    "slope_y": (-10.0, 10.0),
+    "momentum_gev": (1e-3, 1e5),
+}
+"""what is taken for a track; others are sentinels, or in other units"""
+
 
 class Tracks(NamedTuple):
     """Tracks of some events, one after the other."""
@@ -46,7 +55,7 @@ def track_table(tracks: Tracks | None, *, slots: int, with_truth: bool = False, 
         where: what to name in errors.
     """
     if tracks is None:
-        raise DataError(f"{where}: no tracks are known of its events, and the model needs them")
+        raise DataError(f"{where}: no tracks are known of its events, and the model needs them; denoise takes --tracks")
     needed = (*GIVEN, *TRUE) if with_truth else GIVEN
     missing = [name for name in needed if name not in tracks.columns]
     missing += [WINDOW_START] if tracks.window_start_ns is None else []
@@ -57,19 +66,23 @@ def track_table(tracks: Tracks | None, *, slots: int, with_truth: bool = False, 
     if len(tracks.counts) and tracks.counts.max() > slots:
         event = int(tracks.counts.argmax())
         raise DataError(
-            f"{where}: event {event} of a batch has {tracks.counts[event]} tracks, data.max_tracks is {slots}"
+            f"{where}: an event (number {event} of a batch, from 0) has {tracks.counts[event]} tracks, "
+            f"data.max_tracks is {slots}"
         )
+    _check(tracks.columns, where)
     start = np.repeat(np.asarray(tracks.window_start_ns, np.float32), tracks.counts)
     columns = [np.asarray(tracks.columns[name], np.float32) for name in GIVEN]
     columns.append(-start)
     if with_truth:
         particle = np.asarray(tracks.columns["particle"], np.int64)
         if np.any((particle < 0) | (particle >= len(MASSES_GEV))):
-            raise DataError(f"{where}: particle must be from 0 to {len(MASSES_GEV) - 1}, got {particle.max()}")
+            wrong = particle[(particle < 0) | (particle >= len(MASSES_GEV))][0]
+            raise DataError(f"{where}: particle must be from 0 to {len(MASSES_GEV) - 1}, got {wrong}")
         mass, momentum = np.asarray(MASSES_GEV, np.float32)[particle], columns[GIVEN.index("momentum_gev")]
         columns += [np.asarray(tracks.columns["arrival_ns"], np.float32) - start, momentum / np.hypot(momentum, mass)]
     known = np.stack(columns, axis=-1) if len(start) else np.zeros((0, len(columns)), np.float32)
-    _check(known, where)
+    if not np.all(np.isfinite(known)):
+        raise DataError(f"{where}: window_start_ns or arrival_ns of some tracks are not finite")
     table = np.zeros((len(tracks.counts), slots, len(TRACK_COLUMNS) + len(TRUTH_COLUMNS)), np.float32)
     filled = np.arange(slots) < tracks.counts[:, None]
     rows = np.zeros((len(known), table.shape[-1]), np.float32)
@@ -78,11 +91,11 @@ def track_table(tracks: Tracks | None, *, slots: int, with_truth: bool = False, 
     return table
 
 
-def _check(known: np.ndarray, where: str) -> None:
-    """DataError for what is no number, or no momentum."""
-    bad = ~np.all(np.isfinite(known), axis=1)
-    if np.any(bad):
-        raise DataError(f"{where}: {int(bad.sum())} tracks have numbers that are not finite")
-    momentum = known[:, GIVEN.index("momentum_gev")]
-    if np.any(momentum <= 0):
-        raise DataError(f"{where}: momentum_gev must be above 0, got {momentum.min():g}")
+def _check(columns: Mapping[str, np.ndarray], where: str) -> None:
+    """DataError for what cannot be a track, naming the first such number."""
+    for name, (low, high) in LIMITS.items():
+        values = np.asarray(columns[name])
+        bad = ~((values >= low) & (values <= high))  # NaN too
+        if np.any(bad):
+            n_bad, first = int(bad.sum()), values[bad][0]
+            raise DataError(f"{where}: {name} is {first:g} ({n_bad} such tracks), allowed: {low:g} to {high:g}")

@@ -207,7 +207,7 @@ def light_density(
 
     `track` as for `photons`. The docstring of this module has the equation.
     """
-    return delayed_light(track, places, settings, time_sigma_ns=time_sigma_ns, delays_ns=jnp.zeros(1))[0]
+    return delayed_light(track, places, settings, time_sigma_ns=time_sigma_ns, delays_ns=jnp.zeros(1, track.dtype))[0]
 
 
 def delayed_light(

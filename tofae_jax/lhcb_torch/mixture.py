@@ -11,6 +11,9 @@ from jaxtyping import Array, Bool, Float
 ITERATIONS = 8
 FIRST_SHARE = 0.2
 """of the hits that are taken for signal at first"""
+OUTLIERS = 0.04
+"""share of a track's light that may be anywhere: the closed form has sharp edges, beyond which few photons stray; on
+simulated events the scores' log loss is least near this (1 signal hit in 25 was given odds of e^-15 without it)"""
 TINY = 1e-30
 
 
@@ -18,7 +21,7 @@ class Explained(NamedTuple):
     """What a mixture makes of an event."""
 
     log_odds: Float[Array, " k"]
-    """of each hit: signal against noise"""
+    """of each hit: signal against noise; bounded below, as light may be anywhere"""
     log_likelihood: Float[Array, ""]
     """of all hits, against all of them being noise"""
     of_track: Float[Array, "n k"]
@@ -47,11 +50,11 @@ def explain(
         is_track: which tracks.
         log_prior: logarithm of the chance of each type before anything is seen; None: all the same.
     """
-    ratio = jnp.where(is_hit & is_track[:, None, None], densities, 0)
-    n_hits = jnp.maximum(jnp.sum(is_hit), 1)
+    ratio = jnp.where(is_hit & is_track[:, None, None], (1 - OUTLIERS) * densities + OUTLIERS, 0)
+    n_hits = jnp.maximum(jnp.sum(is_hit, dtype=ratio.dtype), 1)
     n_tracks, n_types, _ = densities.shape
-    share = jnp.where(is_track, FIRST_SHARE / jnp.maximum(jnp.sum(is_track), 1), 0)
-    before = jnp.zeros(n_types, ratio.dtype) if log_prior is None else log_prior
+    share = jnp.where(is_track, FIRST_SHARE / jnp.maximum(jnp.sum(is_track, dtype=ratio.dtype), 1), 0)
+    before = jnp.zeros(n_types, ratio.dtype) if log_prior is None else log_prior.astype(ratio.dtype)
     types = jnp.broadcast_to(jax.nn.softmax(before), (n_tracks, n_types))
 
     def improve(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
@@ -63,7 +66,8 @@ def explain(
         share = jnp.sum(jnp.where(is_hit, light / total, 0), axis=-1) / n_hits
         return (share, types), None
 
-    (share, types), _ = jax.lax.scan(improve, (share, types), None, length=ITERATIONS)
+    # rematerialised for gradients: what an iteration needs is as large as the densities
+    (share, types), _ = jax.lax.scan(jax.checkpoint(improve), (share, types), None, length=ITERATIONS)
     light, total = _light(ratio, share, types)
     noise = jnp.maximum(1 - jnp.sum(share), 1 / (10 * n_hits))
     signal = jnp.sum(light, axis=0)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tofae_jax.array_types import Number
 from tofae_jax.lhcb_torch import likelihood
 from tofae_jax.lhcb_torch.likelihood import Paths, Places, all_paths, photons
 from tofae_jax.lhcb_torch.optics import MASSES_GEV
@@ -25,10 +26,12 @@ STEP_SCALES = (30.0, 30.0, 0.015, 0.015, 0.3, 0.015)
 LONGEST_STEP = 3.0
 """in these"""
 DAMPING = 1.0
+TRACKS_AT_A_TIME = 64
+"""whose likelihoods are in memory together, with every path of every hit"""
 MARGIN_MM, MARGIN_SLOPE, MARGIN_SPEED = 5.0, 0.02, 0.01
 """by which a fit may leave the range of the tracks"""
 
-Widths = tuple[float, float]
+Widths = tuple[Number, Number]
 COARSE: tuple[Widths, ...] = ((0.5, 0.05), (0.35, 0.04), (0.25, 0.035))
 """standard deviations in ns and in the refractive index, step by step, while there are many guesses"""
 FINE: tuple[Widths, ...] = (
@@ -44,10 +47,11 @@ FINE: tuple[Widths, ...] = (
 
 
 class Found(NamedTuple):
-    """Tracks that explain an event, the best first by the last step's widths."""
+    """Tracks that explain an event, the best first."""
 
     tracks: Float[Array, "n 6"]
     log_likelihood: Float[Array, " n"]
+    """by the last step's widths"""
 
 
 def log_ratios(
@@ -60,7 +64,7 @@ def log_ratios(
     fits, _ = likelihood.spectrum_of(settings)
     exponent = jnp.square(photon.late_ns / sigma_ns) + jnp.square((photon.index - fits.mean_index) / sigma_index)
     brightness = likelihood.photons_per_ev(track, settings) * fits.width_ev
-    constant = jnp.log(brightness / noise) - math.log(sigma_ns * sigma_index * (2 * math.pi) ** 2)
+    constant = jnp.log(brightness / noise / (sigma_ns * sigma_index * (2 * math.pi) ** 2))
     solid = photon.unit**3 * photon.index / (photon.along_mm * jnp.maximum(photon.cosine, likelihood.SMALLEST_COSINE))
     solid = solid * (1 + each.tan_theta**2) * jnp.clip(1 - photon.cosine**2, 0.01, 1)
     return jnp.where(each.is_hit, constant + jnp.log(solid) - 0.5 * exponent, -jnp.inf)
@@ -136,20 +140,22 @@ def search(
         n_fine: fits that are then refined, the best ones.
     """
 
-    def likelihoods(tracks: Array, widths: Widths) -> Array:
-        return jax.vmap(lambda track: soft_log_likelihood(track, places, widths, noise, settings))(tracks)
+    def best(tracks: Array, widths: Widths, n: int) -> Found:
+        def likelihood_of(track: Array) -> Array:
+            return soft_log_likelihood(track, places, widths, noise, settings)
+
+        likely = jax.lax.map(likelihood_of, tracks, batch_size=min(TRACKS_AT_A_TIME, len(tracks)))
+        likely, order = jax.lax.top_k(likely, min(n, len(tracks)))
+        return Found(tracks[order], likely)
 
     def improved(tracks: Array, schedule: tuple[Widths, ...]) -> Array:
-        for widths in schedule:
-            tracks = jax.vmap(lambda track: step(track, places, widths, noise, settings))(tracks)  # noqa: B023
-        return tracks
+        def of_widths(tracks: Array, widths: Array) -> tuple[Array, None]:
+            one_step = jax.vmap(lambda track: step(track, places, (widths[0], widths[1]), noise, settings))
+            return one_step(tracks), None
 
-    tracks = _best(within(guesses, settings), likelihoods(within(guesses, settings), COARSE[0]), n_coarse)
-    tracks = improved(tracks, COARSE)
-    tracks = _best(tracks, likelihoods(tracks, COARSE[-1]), n_fine)
-    tracks = improved(tracks, FINE)
-    return Found(tracks, likelihoods(tracks, FINE[-1]))
+        # a loop, not one program after the other: it takes minutes less to compile
+        return jax.lax.scan(of_widths, tracks, jnp.asarray(schedule, tracks.dtype))[0]
 
-
-def _best(tracks: Array, score: Array, n: int) -> Array:
-    return tracks[jax.lax.top_k(score, min(n, len(tracks)))[1]]
+    tracks = best(within(guesses, settings), COARSE[0], n_coarse).tracks
+    tracks = best(improved(tracks, COARSE), COARSE[-1], n_fine).tracks
+    return best(improved(tracks, FINE), FINE[-1], n_fine)

@@ -22,10 +22,10 @@ from jaxtyping import Array, Float, Int
 from tofae_jax.detector import NO_HIT
 from tofae_jax.lhcb_torch import likelihood, mixture
 from tofae_jax.lhcb_torch.likelihood import Grid
-from tofae_jax.lhcb_torch.search import search
+from tofae_jax.lhcb_torch.search import TRACKS_AT_A_TIME, search
 from tofae_jax.lhcb_torch.settings import ModuleSettings
 from tofae_jax.models.hit_transformer import HitTransformer, rms_norm
-from tofae_jax.models.interface import MOMENTUM, TRACK_COLUMNS, TRUTH_COLUMNS, HitInput, Output
+from tofae_jax.models.interface import MOMENTUM, TRACK_COLUMNS, TRUTH_COLUMNS, HitInput, Output, map_events
 from tofae_jax.precision import wide
 
 N_NUMBERS = 6
@@ -37,8 +37,6 @@ LAG, LAG_SPREAD = 0.08, 0.06
 """likewise of sqrt(1 - beta)"""
 SHARPEST = 20.0
 """reciprocal of the smallest width of a law, in spreads"""
-EVENTS_AT_A_TIME = 4
-"""searched together: a search takes some ten megabytes"""
 _SEED = 2016
 
 
@@ -130,7 +128,9 @@ class LhcbTorch(nn.Module):
         if train:
             return Output(hit_logits=logits.astype(self.output_dtype), extra_loss=self._surprise(guesses, x.truth))
         if self.samples and not self.is_initializing():
-            logits = jax.lax.map(lambda event: self._searched(*event), (guesses, x.hits), batch_size=EVENTS_AT_A_TIME)
+            n_together = min(max(self.samples, self.improved), TRACKS_AT_A_TIME)
+            bytes_each = 4 * n_together * x.hits.shape[1] * likelihood.N_PATHS
+            logits = map_events(lambda event: self._searched(*event), (guesses, x.hits), bytes_each=bytes_each)
         return Output(hit_logits=logits.astype(self.output_dtype))
 
     def _guesses(self, event: Float[Array, "b e"]) -> Guesses:

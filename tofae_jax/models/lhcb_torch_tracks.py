@@ -16,14 +16,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax.detector import NO_HIT
 from tofae_jax.lhcb_torch import likelihood, mixture
 from tofae_jax.lhcb_torch.likelihood import Grid
 from tofae_jax.lhcb_torch.optics import LIGHT_MM_PER_NS, MASSES_GEV, beta
 from tofae_jax.lhcb_torch.settings import ModuleSettings
-from tofae_jax.models.interface import MOMENTUM, HitInput, Output
+from tofae_jax.models.interface import MOMENTUM, HitInput, Output, map_events
 from tofae_jax.precision import wide
 
 MOST_SIGMAS = 3.0
@@ -34,8 +34,10 @@ OCTAVES = 4
 """waves in x, y and t by which the density of noise is learnt, each half as long as the one before"""
 SURE = 15.0
 """log odds beyond which no hit is surer"""
-EVENTS_AT_A_TIME = 16
-"""densities of this many events are in memory together, each some megabytes"""
+MARGIN_MM = 20.0
+"""by which an impact point may miss the plate: its resolution, and slopes times the plate's thickness"""
+NOBODY = -1
+"""in place of a track, where an event has none"""
 SMALLEST_MOMENTUM_GEV = 1e-3
 
 
@@ -52,7 +54,8 @@ def hypotheses(
 ) -> Float[Array, "m k"]:
     """Densities of each hit in a track's light, over uniform noise: of each type, and of each collision time in it.
 
-    `track` holds `TRACK_COLUMNS`. Both densities integrate to about 1 over the detector.
+    `track` holds `TRACK_COLUMNS`. Both densities integrate to about 1 over the detector (a third of that for tracks at
+    its very top, whose light spreads more than the closed form knows).
     """
     delays, _ = collision_delays(float(settings.bunch_sigma_ns), time_sigma_ns)
     places = likelihood.places_of(hits, grid, settings)
@@ -89,19 +92,19 @@ class LhcbTorchTracks(nn.Module):
         grid = Grid(self.shape_xyt, self.bin_ns)
         is_hit, is_track = x.hits[..., 2] != NO_HIT, x.tracks[..., MOMENTUM] > 0
 
-        def of_event(event: tuple[Array, Array]) -> Array:
-            hits, tracks = event
-            return jax.vmap(lambda track: hypotheses(track, hits, grid, self.module, time_sigma_ns=self.time_sigma_ns))(
-                tracks
-            )
-
-        densities = jax.lax.map(of_event, (x.hits, x.tracks), batch_size=EVENTS_AT_A_TIME)
-        noisier = wide(self._mlp(self._places(x.hits), "noise"))
         _, log_chance = collision_delays(float(self.module.bunch_sigma_ns), self.time_sigma_ns)
         log_prior = jnp.tile(jnp.asarray(log_chance), len(MASSES_GEV))
-        explained = jax.vmap(lambda *event: mixture.explain(*event, log_prior=log_prior))(
-            densities * jnp.exp(-noisier)[:, None, None], is_hit, is_track
-        )
+
+        def of_event(event: tuple[Array, ...]) -> mixture.Explained:
+            hits, tracks, noisier, is_hit, is_track = event
+            densities = jax.vmap(
+                lambda track: hypotheses(track, hits, grid, self.module, time_sigma_ns=self.time_sigma_ns)
+            )(tracks)
+            return mixture.explain(densities * jnp.exp(-noisier), is_hit, is_track, log_prior=log_prior)
+
+        noisier = wide(self._mlp(self._places(x.hits), "noise"))
+        events = (x.hits, x.tracks, noisier, is_hit, is_track & self._crosses_the_plate(x.tracks))
+        explained = map_events(of_event, events, bytes_each=4 * x.tracks.shape[1] * len(log_prior) * x.hits.shape[1])
         odds = jnp.clip(explained.log_odds, -SURE, SURE)
         n_hits = jnp.sum(is_hit, axis=1, dtype=odds.dtype)
         event = jnp.stack([jnp.log1p(n_hits), explained.noise_share], axis=-1)
@@ -113,10 +116,16 @@ class LhcbTorchTracks(nn.Module):
             axis=-1,
         )
         logits = odds + wide(self._mlp(known.astype(self.dtype), "surer"))
+        owner = jnp.argmax(explained.of_track, axis=1).astype(jnp.int32)
         return Output(
             hit_logits=logits.astype(self.output_dtype),
-            tracks=jnp.argmax(explained.of_track, axis=1).astype(jnp.int32),
+            tracks=jnp.where(jnp.any(explained.of_track > 0, axis=1), owner, NOBODY),
         )
+
+    def _crosses_the_plate(self, tracks: Float[Array, "b n 6"]) -> Bool[Array, "b n"]:
+        """Tracks of other modules leave no light here."""
+        within = jnp.abs(tracks[..., 0]) <= self.module.width_mm / 2 + MARGIN_MM
+        return within & (jnp.abs(tracks[..., 1]) <= self.module.height_mm / 2 + MARGIN_MM)
 
     def _mlp(self, x: Float[Array, "b k f"], name: str) -> Float[Array, "b k"]:
         """A correction that is nothing at first."""

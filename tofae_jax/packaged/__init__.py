@@ -9,7 +9,6 @@ NAME/model.json    settings, operating point, where the weights come from, what 
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,7 +115,8 @@ def pack_run(run: LoadedRun, name: str, *, parent: Path = FOLDER) -> Path:
 def _portable(config: Config) -> Config:
     """Without what means something on one machine only."""
     fresh = Config()
-    return msgspec.structs.replace(config, runs=fresh.runs, start=fresh.start, tracking=fresh.tracking)
+    data = msgspec.structs.replace(config.data, path=fresh.data.path)
+    return msgspec.structs.replace(config, data=data, runs=fresh.runs, start=fresh.start, tracking=fresh.tracking)
 
 
 def _stored(path: str, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -132,7 +132,7 @@ def _restored(file: Path, like: Any) -> Any:
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive raises anything
         raise DataError(f"{file}: missing or damaged ({error})") from None
     found = {}
     for path, leaf in flatten_dict(like, sep="/").items():
@@ -140,6 +140,6 @@ def _restored(file: Path, like: Any) -> Any:
         if values is None or values.shape != shape:
             raise DataError(f"{file}: holds no {path} of shape {shape}; it belongs to another version")
         if values.dtype == np.int8:
-            values = values.astype(np.float32) * arrays[f"{path}/{SCALE}"]
+            values = values.astype(np.float32) * arrays[f"{path}/{SCALE}"]  # `pack_run` writes both
         found[path] = jnp.asarray(values, jnp.float32)
     return unflatten_dict(found, sep="/")

@@ -1,0 +1,23 @@
+"""Store a run's weights in the package: `python -m tofae_jax.packaged RUN NAME`."""
+
+from __future__ import annotations
+
+import argparse
+
+from tofae_jax.evaluation import load_run
+from tofae_jax.packaged import pack_run
+
+
+def main() -> None:
+    """Pack, and say how large it is."""
+    parser = argparse.ArgumentParser(prog="python -m tofae_jax.packaged", description=__doc__)
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("name", help="what the model is called, as in denoise --model NAME")
+    arguments = parser.parse_args()
+    folder = pack_run(load_run(arguments.run), arguments.name)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"{folder}: {size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
