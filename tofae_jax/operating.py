@@ -13,7 +13,7 @@ from tofae_jax.assembly import Assembly
 from tofae_jax.config import Config, ConfigError, MaskConfig
 from tofae_jax.metrics import Aim, OperatingPoint, ScoreSums, choose_operating_point
 from tofae_jax.normalisation import NORMALISATIONS
-from tofae_jax.runs import RunError, RunPaths
+from tofae_jax.runs import RunError
 from tofae_jax.saved import load_arrays, save_arrays
 from tofae_jax.steps import StepOptions
 
@@ -47,9 +47,9 @@ def with_point(config: Config, record: dict[str, Any] | None) -> Config:
     return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **cuts))
 
 
-def save_scores(paths: RunPaths, scores: ScoreSums) -> None:
+def save_scores(file: Path, scores: ScoreSums) -> None:
     """Keep the counts that cuts are chosen by."""
-    save_arrays(paths.scores, {name: np.asarray(counts) for name, counts in scores._asdict().items()})
+    save_arrays(file, {name: np.asarray(counts) for name, counts in scores._asdict().items()})
 
 
 class Cut(NamedTuple):

@@ -107,7 +107,7 @@ def _operating_point(loop: Loop, state: TrainState) -> dict[str, Any] | None:
         return None
     sums = loop.evaluator.sums(state.variables, loop.evaluation_source(events), loop.key, loop.settings)
     assert sums.scores is not None  # sums of a whole evaluation have them
-    save_scores(loop.work.paths, sums.scores)
+    save_scores(loop.work.paths.scores, sums.scores)
     if loop.config.mask.choose == "none":
         return None
     point = chosen_point(loop.config, loop.assembly.options, sums.scores)

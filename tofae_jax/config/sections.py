@@ -284,11 +284,11 @@ class LhcbTorchModelConfig(Section, frozen=True):
     """normal laws that guesses of the track are a mixture of"""
     tracks_weight: NonNegative = 0.1
     """weight of the guesses in the training loss"""
-    samples: Count = 256
+    samples: Count = 512
     """guesses that the search starts from; 0: no search, the network's own scores"""
     improved: PositiveCount = 64
     """the best of them, that are improved"""
-    refined: PositiveCount = 8
+    refined: PositiveCount = 16
     """the best of those, that are refined and score the hits"""
     time_sigma_ns: Positive = 0.08
     """resolution that times are taken to have: the photon tubes' and what else is not known of a photon's way"""

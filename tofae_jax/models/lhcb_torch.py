@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax.detector import NO_HIT
 from tofae_jax.lhcb_torch import likelihood, mixture
@@ -37,6 +37,11 @@ LAG, LAG_SPREAD = 0.08, 0.06
 """likewise of sqrt(1 - beta)"""
 SHARPEST = 20.0
 """reciprocal of the smallest width of a law, in spreads"""
+SURE = 4.0
+"""log odds beyond which neither the search nor the network is surer"""
+FOUND_WEIGHT, NETWORK_WEIGHT, OFFSET = 0.77, 0.65, -0.64
+"""of the search's and the network's log odds in a hit's: fitted to 256 events of 30 signal and 200 uniform noise hits,
+log loss 0.115 with the search alone, 0.090 with both, 0.153 with the network alone"""
 _SEED = 2016
 
 
@@ -77,6 +82,19 @@ def samples_of(guesses: Guesses, n: int) -> Float[Array, "n 6"]:
     return guesses.mean[law] + jnp.einsum("nji,nj->ni", inverse[law], normal)
 
 
+def combined(found: Float[Array, "b k"], network: Float[Array, "b k"], is_hit: Bool[Array, "b k"]) -> Array:
+    """Log odds of hits by the tracks that were found, and by what the network makes of each, whatever was found.
+
+    The first are right where the search has found the track, and sure of nonsense where it has not. Both are evidence,
+    though not independent: a logistic regression on simulated events gave the weights. What the network expects of an
+    event as a whole is taken out, as the search knows better how many hits are signal.
+    """
+    n_hits = jnp.maximum(jnp.sum(is_hit, axis=1, keepdims=True, dtype=network.dtype), 1)
+    share = jnp.sum(jnp.where(is_hit, jax.nn.sigmoid(network), 0), axis=1, keepdims=True) / n_hits
+    excess = network - jax.scipy.special.logit(jnp.clip(share, 1e-3, 1 - 1e-3))
+    return FOUND_WEIGHT * SURE * jnp.tanh(found / SURE) + NETWORK_WEIGHT * jnp.clip(excess, -SURE, SURE) + OFFSET
+
+
 class LhcbTorch(nn.Module):
     """Hit lists to a logit per hit: whether it is light of one track. Order and empty slots change nothing."""
 
@@ -92,9 +110,9 @@ class LhcbTorch(nn.Module):
     frequencies: int = 64
     laws: int = 8
     tracks_weight: float = 0.1
-    samples: int = 256
+    samples: int = 512
     improved: int = 64
-    refined: int = 8
+    refined: int = 16
     time_sigma_ns: float = 0.08
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -130,7 +148,8 @@ class LhcbTorch(nn.Module):
         if self.samples and not self.is_initializing():
             n_together = min(max(self.samples, self.improved), TRACKS_AT_A_TIME)
             bytes_each = 4 * n_together * x.hits.shape[1] * likelihood.N_PATHS
-            logits = map_events(lambda event: self._searched(*event), (guesses, x.hits), bytes_each=bytes_each)
+            found = map_events(lambda event: self._searched(*event), (guesses, x.hits), bytes_each=bytes_each)
+            logits = combined(found, logits, x.hits[..., 2] != NO_HIT)
         return Output(hit_logits=logits.astype(self.output_dtype))
 
     def _guesses(self, event: Float[Array, "b e"]) -> Guesses:

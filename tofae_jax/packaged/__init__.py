@@ -18,12 +18,20 @@ import msgspec
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tofae_jax.assembly import Assembly, assemble, with_precision
-from tofae_jax.config import Config, from_tree, to_tree
+from tofae_jax.assembly import (
+    Assembly,
+    assemble,
+    evaluation_source,
+    open_events,
+    splits_of,
+    step_settings,
+    with_precision,
+)
+from tofae_jax.config import Config, MaskConfig, from_tree, to_tree
 from tofae_jax.datasets.events import DataError
-from tofae_jax.evaluation import LoadedRun
+from tofae_jax.evaluation import Evaluator, LoadedRun, evaluation_key, warn
 from tofae_jax.files import replacing, write_text
-from tofae_jax.operating import with_point
+from tofae_jax.operating import chosen_point, point_record, save_scores, with_point
 from tofae_jax.precision import cast_variables, prepare
 
 FOLDER = Path(__file__).parent
@@ -88,28 +96,50 @@ def _untrained(name: str) -> _Described:
     return _Described(config=to_tree(config), operating_point=None, run_id="", epoch=0, results={})
 
 
-def pack_run(run: LoadedRun, name: str, *, parent: Path = FOLDER) -> Path:
-    """Store a run's weights as the packaged model `name`; returns its folder."""
+def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent: Path = FOLDER) -> Path:
+    """Store a run's weights as the packaged model `name`; returns its folder.
+
+    What is stored is evaluated as it will be used, with rounded weights: the cut for the best F1 is chosen on the run's
+    validation events, and the metrics are those of its test events with this cut.
+
+    Args:
+        run: the run.
+        name: of the packaged model.
+        config: settings to use the weights with; None: the run's own.
+        parent: folder of the packaged models.
+    """
     if jax.tree.leaves(run.variables["batch_stats"]):
         raise ValueError(f"{run.paths.folder}: has batch statistics, which are not stored here")
     folder = parent / name
     folder.mkdir(parents=True, exist_ok=True)
-    described = _Described(
-        config=to_tree(_portable(run.assembly.config)),
-        operating_point=run.record.results.get("operating_point"),
-        run_id=run.record.run_id,
-        epoch=run.epoch,
-        results={key: run.record.results.get(key) for key in ("test", "training_s")},
-    )
-    write_text(folder / "model.json", msgspec.json.format(msgspec.json.encode(described), indent=1).decode() + "\n")
     arrays: dict[str, np.ndarray] = {}
     for path, leaf in flatten_dict(jax.device_get(run.variables["params"]), sep="/").items():
         arrays |= _stored(path, np.asarray(leaf, np.float32))
     with replacing(folder / "weights.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    with replacing(folder / "scores.npz") as partial:
-        partial.write_bytes(run.paths.scores.read_bytes())
+    rounded = {"params": _restored(folder / "weights.npz", run.variables["params"]), "batch_stats": {}}
+    config = _portable(run.assembly.config if config is None else config)
+    config = msgspec.structs.replace(config, mask=MaskConfig(choose="f1"))
+    point, results = _measured(config, rounded, folder / "scores.npz")
+    described = _Described(
+        config=to_tree(config), operating_point=point, run_id=run.record.run_id, epoch=run.epoch, results=results
+    )
+    write_text(folder / "model.json", msgspec.json.format(msgspec.json.encode(described), indent=1).decode() + "\n")
     return folder
+
+
+def _measured(config: Config, variables: Any, scores: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The operating point by the validation events, whose scores are kept, and the metrics of the test events."""
+    assembly = assemble(config)
+    evaluator, key, store = Evaluator(assembly), evaluation_key(config.seed), open_events(config, warn)
+    splits = splits_of(store, config.data)
+    source = evaluation_source(config, store, splits.validation)
+    sums = evaluator.sums(variables, source, key, step_settings(config)).scores
+    assert sums is not None  # sums of a whole evaluation have them
+    save_scores(scores, sums)
+    point = point_record(config, chosen_point(config, assembly.options, sums))
+    settings = step_settings(with_point(config, point))
+    return point, evaluator.details(variables, evaluation_source(config, store, splits.test), key, settings).result
 
 
 def _portable(config: Config) -> Config:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from tofae_jax import process
+from tofae_jax.config import Config, read_toml
 from tofae_jax.evaluation import load_run
 from tofae_jax.packaged import pack_run
 
@@ -13,8 +15,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tofae_jax.packaged", description=__doc__)
     parser.add_argument("run", help="run folder")
     parser.add_argument("name", help="what the model is called, as in denoise --model NAME")
+    parser.add_argument("--config", help="recipe with other settings to use it with, e.g. of its search")
     arguments = parser.parse_args()
-    folder = pack_run(load_run(arguments.run), arguments.name)
+    process.prepare_process()
+    config = None if arguments.config is None else read_toml(arguments.config, Config)
+    folder = pack_run(load_run(arguments.run, best=False), arguments.name, config=config)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {size / 1e6:.2f} MB")
 
