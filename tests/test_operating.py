@@ -144,9 +144,9 @@ def test_a_mask_that_cannot_be_is_refused(mask, words):
 
 
 def test_a_loss_that_does_not_fit_lists_those_that_do(runs, command):
-    said = command("train", "--model.name", "hit_transformer", code=2)
+    said = command("train", "--model.name", "hit_transformer", "--loss.name", "acb_mse", code=2)
     assert "loss 'acb_mse' takes image, but the model gives hits; losses that fit: hit_bce, hit_focal" in said
-    said = command("train", "--loss.name", "hit_bce", code=2)
+    said = command("train", "--model.name", "autoencoder", "--loss.name", "hit_bce", code=2)
     assert "takes hits, but the model gives image" in said
 
 

@@ -18,7 +18,7 @@ from tofae_jax.datasets.physical import Tally
 from tofae_jax.datasets.readers import read_events
 from tofae_jax.datasets.track_files import TrackFile, read_tracks
 from tofae_jax.datasets.tracks import track_table, tracks_of
-from tofae_jax.datasets.writers import open_hit_file
+from tofae_jax.datasets.writers import HitFileWriter, open_hit_file
 from tofae_jax.datasets.written_columns import only_writable
 from tofae_jax.evaluation import load_run
 from tofae_jax.operating import AS_CHOSEN, Cut, with_cut
@@ -196,15 +196,10 @@ def denoise_run(
     table = _read_tracks(tracks, assembly) if tracks is not None else None
     if table is not None:
         events = map(table.given_to, events)
-    known = ("score", "track", "kept") if assembly.model.takes_tracks else ("score", "kept")
-    n_events = n_hits = n_kept = n_visible = 0
     with open_hit_file(Path(output), overwrite=overwrite) as file:
-        for part in Denoiser(assembly, ready.variables)(events):
-            kept = part.hit_columns["kept"]
-            n_events, n_hits = n_events + part.n_events, n_hits + part.n_hits
-            n_kept, n_visible = n_kept + int(kept.sum()), n_visible + int(part.hit_columns["visible"].sum())
-            file.append(_written(part, known) if all_hits else select_hits(_written(part, known[:-1]), kept))
-        if not n_events:
+        found = ("score", "track") if assembly.model.takes_tracks else ("score",)
+        counts = _write(Denoiser(assembly, ready.variables)(events), file, found, all_hits=all_hits)
+        if not counts["events"]:
             raise no_events(source, tally)
         if table is not None and not table.n_used:
             raise DataError(f"{tracks}: none of its tracks is of an event of {source}, by their numbers")
@@ -212,15 +207,23 @@ def denoise_run(
         run=ready.name,
         epoch=ready.epoch,
         output=str(output),
-        events=n_events,
-        hits=n_hits,
-        hits_kept=n_kept,
         precision=assembly.policy.name,
-        hits_occluded=n_hits - n_visible,
         hits_outside=tally.n_outside,
         tracks_unused=None if table is None else table.n_unused,
         events_without_tracks=None if table is None else table.n_events_without,
+        **counts,
     )
+
+
+def _write(parts: Iterator[Events], file: HitFileWriter, found: tuple[str, ...], *, all_hits: bool) -> dict[str, int]:
+    """Append all hits or the kept ones; returns how many events and hits there were, and how many were kept."""
+    counts = dict.fromkeys(("events", "hits", "hits_kept", "hits_occluded"), 0)
+    for part in parts:
+        kept, visible = part.hit_columns["kept"], part.hit_columns["visible"]
+        file.append(_written(part, (*found, "kept")) if all_hits else select_hits(_written(part, found), kept))
+        for name, n in zip(counts, (part.n_events, part.n_hits, kept.sum(), (~visible).sum()), strict=True):
+            counts[name] += int(n)
+    return counts
 
 
 def _ready(folder: str | Path | None, model: str | None, precision: str | None) -> PackagedModel:
