@@ -491,8 +491,6 @@ def test_mistakes_of_convert(tmp_path, capsys):
 class FakeDenoiser:
     """Keeps every other hit."""
 
-    detector = SMALL
-
     def __init__(self, *_, **__) -> None:
         pass
 
@@ -508,7 +506,8 @@ def fake_run(monkeypatch):
     from tofae_jax import inference
 
     run = mock.MagicMock(epoch=1)
-    run.assembly._replace.return_value.model.takes_tracks = False
+    used = run.assembly._replace.return_value
+    used.model.takes_tracks, used.config.detector = False, SMALL
     monkeypatch.setattr(inference, "load_run", lambda *_, **__: run)
     monkeypatch.setattr(inference, "Denoiser", FakeDenoiser)
     monkeypatch.setattr(inference, "with_cut", lambda *_: None)

@@ -217,7 +217,7 @@ def denoise_run(
 
 def _write(parts: Iterator[Events], file: HitFileWriter, found: tuple[str, ...], *, all_hits: bool) -> dict[str, int]:
     """Append all hits or the kept ones; returns how many events and hits there were, and how many were kept."""
-    counts = dict.fromkeys(("events", "hits", "hits_kept", "hits_occluded"), 0)
+    counts: dict[str, int] = dict.fromkeys(("events", "hits", "hits_kept", "hits_occluded"), 0)
     for part in parts:
         kept, visible = part.hit_columns["kept"], part.hit_columns["visible"]
         file.append(_written(part, (*found, "kept")) if all_hits else select_hits(_written(part, found), kept))
