@@ -29,6 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tofae_jax import cli
+from tofae_jax.config import Config
 from tofae_jax.datasets.events import DataError, Events
 from tofae_jax.datasets.format import Dataset, write_dataset
 from tofae_jax.datasets.physical import Tally, check_units, in_pixels
@@ -507,7 +508,7 @@ def fake_run(monkeypatch):
 
     run = mock.MagicMock(epoch=1)
     used = run.assembly._replace.return_value
-    used.model.takes_tracks, used.config.detector = False, SMALL
+    used.model.takes_tracks, used.config = False, Config(detector=SMALL)
     monkeypatch.setattr(inference, "load_run", lambda *_, **__: run)
     monkeypatch.setattr(inference, "Denoiser", FakeDenoiser)
     monkeypatch.setattr(inference, "with_cut", lambda *_: None)
