@@ -9,6 +9,12 @@ import msgspec
 NO_HIT = 0
 """Time bins count from 1, so this marks an empty slot in a hit list and an unlit pixel in an image, everywhere here."""
 
+TRACK_COLUMNS = ("x_mm", "y_mm", "slope_x", "slope_y", "momentum_gev", "collision_ns")
+"""What a model is told of a track: impact point and slopes at the plate, momentum, and when collisions are expected,
+from the start of the time window. Its type and its collision's own time, so its arrival, it is not told."""
+TRUTH_COLUMNS = ("arrival_ns", "speed")
+"""What only the truth knows of it: arrival at the plate from the start of the time window, and v/c."""
+
 Pixels = Annotated[int, msgspec.Meta(ge=1, le=32767)]  # a hit is stored as int16
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
 

@@ -44,7 +44,8 @@ class Run:
     def check_held_out(self, seed: int) -> None:
         """ValueError where the run's own events were simulated with the seed of the benchmark's."""
         config = self.run.assembly.config
-        provenance = self.run.record.data.get("provenance", {}) if isinstance(self.run, LoadedRun) else {}
+        # what comes with the package has no record, but its settings
+        provenance = {} if isinstance(self.run, PackagedModel) else self.run.record.data.get("provenance", {})
         for own in (config.data.simulate.seed, provenance.get("seed")):
             if own == HELD_OUT_SEED + seed:
                 raise ValueError(f"{self.name} was trained on events of seed {own}, which the benchmark's have too")

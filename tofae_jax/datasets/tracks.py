@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tofae_jax.datasets.events import DataError, Events
-from tofae_jax.lhcb_torch.optics import MASSES_GEV
-from tofae_jax.models import TRACK_COLUMNS, TRUTH_COLUMNS
+from tofae_jax.detector import TRACK_COLUMNS, TRUTH_COLUMNS
 
 WINDOW_START = "window_start_ns"
 """event column: start of the time window after the bunch crossing"""
@@ -74,6 +73,8 @@ def track_table(tracks: Tracks | None, *, slots: int, with_truth: bool = False, 
     columns = [np.asarray(tracks.columns[name], np.float32) for name in GIVEN]
     columns.append(-start)
     if with_truth:
+        from tofae_jax.lhcb_torch.optics import MASSES_GEV  # here: it loads jax, and datasets do not need it
+
         particle = np.asarray(tracks.columns["particle"], np.int64)
         if np.any((particle < 0) | (particle >= len(MASSES_GEV))):
             wrong = particle[(particle < 0) | (particle >= len(MASSES_GEV))][0]

@@ -9,11 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-TRACK_COLUMNS = ("x_mm", "y_mm", "slope_x", "slope_y", "momentum_gev", "collision_ns")
-"""What a model is told of a track: impact point and slopes at the plate, momentum, and when collisions are expected,
-from the start of the time window. Its type and its collision's own time, so its arrival, it is not told."""
-TRUTH_COLUMNS = ("arrival_ns", "speed")
-"""What only the truth knows of it: arrival at the plate from the start of the time window, and v/c."""
+from tofae_jax.detector import TRACK_COLUMNS
+
 MOMENTUM = TRACK_COLUMNS.index("momentum_gev")
 
 

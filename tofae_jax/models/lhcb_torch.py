@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tofae_jax.detector import NO_HIT
+from tofae_jax.detector import NO_HIT, TRACK_COLUMNS, TRUTH_COLUMNS
 from tofae_jax.lhcb_torch import likelihood, mixture
 from tofae_jax.lhcb_torch.likelihood import Grid
 from tofae_jax.lhcb_torch.search import TRACKS_AT_A_TIME, search
 from tofae_jax.lhcb_torch.settings import ModuleSettings
 from tofae_jax.models.hit_transformer import HitTransformer, rms_norm
-from tofae_jax.models.interface import MOMENTUM, TRACK_COLUMNS, TRUTH_COLUMNS, HitInput, Output, map_events
+from tofae_jax.models.interface import MOMENTUM, HitInput, Output, map_events
 from tofae_jax.precision import wide
 
 N_NUMBERS = 6
