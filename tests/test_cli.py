@@ -63,7 +63,10 @@ def elsewhere(tmp_path, monkeypatch):
         (["--loss.acb-mse.hit-weight", "half"], ["--loss.acb-mse.hit-weight", "FLOAT|{auto}", "'half'"]),
         (["--loss.acb-mse.hit-weight", "-1"], ["loss.acb_mse.hit_weight = -1.0", ">= 0"]),
         (["--evaluation-loss.name", "nonsense"], ["nonsense", "same", "acb_mse", "mse"]),
-        (["--model.name=autoencoder", "--loss.name=hit_bce"], ["loss.name", "'hit_bce' takes hits", "losses that fit: acb_mse, mse"]),
+        (
+            ["--model.name=autoencoder", "--loss.name=hit_bce"],
+            ["loss.name", "'hit_bce' takes hits", "losses that fit: acb_mse, mse"],
+        ),
         (["--data.simulate.pattern", "v=x"], ["pattern", "'v=x'"]),
         (["--data.train-share", "0.9", "--data.test-share", "0.9"], ["train_share", "at most 1"]),
         (["--config"], ["--config needs a value"]),
