@@ -40,9 +40,7 @@ def simulated():
 
 
 def densities(track, hits):
-    places = likelihood.places_of(hits, GRID, SETTINGS)
-    light = likelihood.light_density(track, places, SETTINGS, time_sigma_ns=SIGMA_NS)
-    return light / likelihood.expected_hits(track, SETTINGS) * VOLUME
+    return likelihood.over_noise(track, hits, GRID, SETTINGS, time_sigma_ns=SIGMA_NS, delays_ns=jnp.zeros(1))[0]
 
 
 @jax.jit

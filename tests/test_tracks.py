@@ -1,6 +1,7 @@
 """Tracks of events: from simulations, datasets and files to the models that are given them."""
 
 import csv
+from typing import get_args, get_type_hints
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from tofae_jax import cli, packaged, simulated
 from tofae_jax.assembly import evaluation_source, train_source
 from tofae_jax.config import Config, SimulateConfig, from_tree
+from tofae_jax.config.commands import DenoiseCommand
 from tofae_jax.datasets.events import DataError, Events, concatenate
 from tofae_jax.datasets.format import write_dataset
 from tofae_jax.datasets.pipeline import split_events
@@ -193,7 +195,7 @@ def test_files_of_tracks_that_are_wrong(tmp_path, measured):
     refuses("one for the event and all its tracks", columns | {"window_start_ns": shifted})
     (tmp_path / "text.csv").write_text("event,x_mm\n1,2,3\n")
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no zip")
-    for name, message in (("text.csv", "a row has 3 values"), ("bad.npz", "damaged"), ("no.csv", "does not exist")):
+    for name, message in (("text.csv", "a row has not 2 values"), ("bad.npz", "damaged"), ("no.csv", "does not exist")):
         with pytest.raises(DataError, match=message):
             read_tracks(tmp_path / name)
     with pytest.raises(DataError, match="unknown ending"):
@@ -359,7 +361,9 @@ def test_a_run_becomes_a_packaged_model(tmp_path, measured, blind_run, monkeypat
 
 
 def test_the_models_that_come_along():
-    """Each loads, and all of it is small."""
+    """Each loads, the command line offers it, and all of it is small."""
+    offered = get_args(get_type_hints(DenoiseCommand)["model"])[0]
+    assert set(get_args(offered)) == set(packaged.packaged_names())
     for name in packaged.packaged_names():
         model = packaged.load_packaged(name)
         assert model.assembly.model.name == name

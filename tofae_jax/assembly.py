@@ -79,13 +79,14 @@ class Assembly(NamedTuple):
 def assemble(config: Config) -> Assembly:
     """Model, optimiser and static options of a run."""
     detector = config.detector
+    of_module = MODELS[config.model.name].of_module
     model = build_model(
         config.model.name,
         shape_xyt=detector.shape,
         policy=policy_by_name(config.precision.policy),
         matmul=config.precision.matmul if config.precision.matmul != "default" else None,
         bin_ns=detector.bin_ns,
-        module=module_settings(config.data.simulate),
+        module=module_settings(config.data.simulate) if of_module else None,
         **chosen(config.model),
     )
     return Assembly(

@@ -253,6 +253,7 @@ def denoise(argv: list[str]) -> None:
 
     process.prepare_process()
     from tofae_jax.datasets.physical import Tally
+    from tofae_jax.evaluation import warn
     from tofae_jax.inference import denoise_run
     from tofae_jax.operating import Cut
 
@@ -274,7 +275,7 @@ def denoise(argv: list[str]) -> None:
         print(f"{source}: {Tally(n_read, report.hits_outside)}", file=sys.stderr)
     for n, what in ((report.tracks_unused, "tracks have no event"), (report.events_without_tracks, "events no track")):
         if n:
-            print(f"warning: {settings.tracks}: {n} {what}", file=sys.stderr)
+            warn(f"{settings.tracks}: {n} {what}")
     print(msgspec.json.encode(report._asdict()).decode())
 
 

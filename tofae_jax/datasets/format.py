@@ -31,10 +31,9 @@ import numpy as np
 
 from tofae_jax.datasets.events import DataError, Events, column_names, concatenate, slice_events
 from tofae_jax.datasets.store import origin_of
-from tofae_jax.datasets.tracks import Tracks, tracks_of
+from tofae_jax.datasets.tracks import WINDOW_START, Tracks
 from tofae_jax.detector import Detector
 
-NO_HITS = np.zeros((0, 3), np.int16)
 SCHEMA_VERSION = 2  # 1 had no tracks
 DESCRIPTION = "dataset.json"
 DEFAULT_SHARD_EVENTS = 10_000
@@ -337,12 +336,19 @@ class Dataset:
 
     def tracks_of_each(self, events: np.ndarray) -> Tracks | None:
         """Tracks of these events; None where none are known."""
-        parts = []
+        if self.description.track_columns is None:
+            return None
+        rows: dict[str, list[np.ndarray]] = {name: [] for name in self.description.track_columns}
+        counts = []
         for index, place in zip(*(numbers.tolist() for numbers in self.locate(events)), strict=True):
             shard = self.shard(index)
-            no_hits = np.zeros(shard.n_events + 1, np.int64)
-            parts.append(slice_events(shard._replace(hits=NO_HITS, offsets=no_hits, hit_columns={}), place, place + 1))
-        return tracks_of(concatenate(parts)) if parts else None
+            assert shard.track_offsets is not None  # its description says that there are tracks
+            own = slice(shard.track_offsets[place], shard.track_offsets[place + 1])
+            counts.append(own.stop - own.start)
+            for name, parts in rows.items():
+                parts.append(shard.track_columns[name][own])
+        columns = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in rows.items()}
+        return Tracks(np.asarray(counts, np.int64), columns, self.event_column(WINDOW_START, events))
 
     def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:
         """Values of a column for these events; None where the dataset has no such column."""

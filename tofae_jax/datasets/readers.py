@@ -23,7 +23,7 @@ from tofae_jax.datasets.readers_images import check_images, image_events, images
 from tofae_jax.datasets.readers_lists import HIT_LIST_COLUMNS, one_line
 from tofae_jax.datasets.readers_npz import npy_header, npz_events
 from tofae_jax.datasets.readers_root import root_table
-from tofae_jax.datasets.readers_tables import HitRules, Table, guarded, table_events
+from tofae_jax.datasets.readers_tables import HitRules, SeveralTables, Table, guarded, table_events
 from tofae_jax.datasets.torch_pickle import load_tensors
 from tofae_jax.detector import Detector
 
@@ -133,6 +133,11 @@ def _check_request(asked: _Request) -> None:
         raise DataError(f"{path}: is empty")
 
 
+def table_formats() -> tuple[str, ...]:
+    """The file endings of tables that libraries read."""
+    return tuple(_TABLES)
+
+
 def known_formats() -> tuple[str, ...]:
     """The file endings that `read_events` knows; those at the end need extras."""
     return tuple(sorted(_READERS)) + tuple(sorted(_TABLES))
@@ -198,6 +203,7 @@ def read_table(
     """
     with _naming(path):
         libraries(path.suffix.lower())
+        # HDF5 files tell columns from other arrays by the length of x; any column of the table will do
         rules = HitRules(Detector(), {"x": names[-1]}, None, "pixels", "edge", Tally())
         table = _opened_table(_Request(path, None, None, 1_000_000, rules), called)
         chosen = [*names, *(name for name in optional if name in table.columns)]
@@ -220,14 +226,11 @@ def _opened_table(asked: _Request, called: str) -> Table:
     opened = _TABLES[asked.path.suffix.lower()]
     try:
         return next(guarded(opened(asked) for _ in range(1)))
-    except DataError as error:
-        if "choose one with --tree" not in str(error):
-            raise
+    except SeveralTables as several:
         try:
             return next(guarded(opened(asked._replace(tree=called)) for _ in range(1)))
         except DataError:
-            found = str(error).rpartition(": ")[2]
-            raise DataError(f"several tables, and none of them is called {called}: {found}") from None
+            raise DataError(f"several tables, and none of them is called {called}: {several.names}") from None
 
 
 def _root(asked: _Request) -> Table:

@@ -16,7 +16,7 @@ from tofae_jax.datasets.event_columns import TRACK_PREFIX
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.extras import libraries
 from tofae_jax.datasets.readers_lists import ROWS_PER_BLOCK, one_line
-from tofae_jax.datasets.readers_tables import Column, Lists, Rows, Table, event_cuts
+from tofae_jax.datasets.readers_tables import Column, Lists, Rows, SeveralTables, Table, event_cuts
 
 OFFSETS = "offsets"
 """the dataset that says where the events begin, where there is one row per event"""
@@ -79,7 +79,7 @@ def _chosen(h5py: Any, file: Any, tree: str | None) -> str:
     if not tables:
         raise DataError("no group with 1-D datasets, and no dataset of records")
     if len(tables) > 1:
-        raise DataError(f"{len(tables)} groups of datasets; choose one with --tree: {shown}")
+        raise SeveralTables(f"{len(tables)} groups of datasets", shown)
     return tables[0]
 
 

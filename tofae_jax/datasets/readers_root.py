@@ -14,7 +14,7 @@ import numpy as np
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.extras import libraries
 from tofae_jax.datasets.readers_lists import one_line
-from tofae_jax.datasets.readers_tables import Column, Lists, Rows, Table
+from tofae_jax.datasets.readers_tables import Column, Lists, Rows, SeveralTables, Table
 
 _TREE_CLASSES = ("TTree", "TNtuple", "TNtupleD", "TChain")
 _NTUPLE_CLASSES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
@@ -55,7 +55,7 @@ def _chosen(classes: Mapping[str, str], tree: str | None) -> str:
     if not trees:
         raise DataError(f"no tree; it has {one_line(', '.join(classes)) or 'nothing'}")
     if len(trees) > 1:
-        raise DataError(f"{len(trees)} trees; choose one with --tree: {shown}")
+        raise SeveralTables(f"{len(trees)} trees", shown)
     return trees[0]
 
 

@@ -56,6 +56,15 @@ class Lists(NamedTuple):
     """all their values, one list after the other"""
 
 
+class SeveralTables(DataError):
+    """A file has several tables, and nobody said which."""
+
+    def __init__(self, what: str, names: str) -> None:
+        """`what` they are and how many, and their `names`."""
+        super().__init__(f"{what}; choose one with --tree: {names}")
+        self.names = names
+
+
 Rows = Mapping[str, "np.ndarray | Lists"]
 
 

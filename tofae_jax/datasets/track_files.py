@@ -7,7 +7,7 @@ event's file does not have it, `window_start_ns`, the same for all tracks of an 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,11 @@ import numpy as np
 from tofae_jax.datasets.conversion import numbered_events
 from tofae_jax.datasets.events import DataError, Events
 from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.readers import read_table
+from tofae_jax.datasets.readers import read_table, table_formats
 from tofae_jax.datasets.readers_lists import not_whole, one_line
 from tofae_jax.datasets.tracks import GIVEN, WINDOW_START
 
-ENDINGS = (".csv", ".npz", ".root", ".parquet", ".pq", ".arrow", ".feather", ".h5", ".hdf5")
+ENDINGS = (".csv", ".npz", *table_formats())
 _EVENT = "event"
 _WANTED = (_EVENT, *GIVEN)
 _MAX_EVENT = 2**63 - 1
@@ -117,9 +117,7 @@ def _of_dataset(path: Path) -> dict[str, np.ndarray]:
     return _with_all(path, {name: np.concatenate(values) for name, values in parts.items()}, parts)
 
 
-def _with_all(
-    path: Path, columns: dict[str, np.ndarray], names: Mapping[str, object] | list[str]
-) -> dict[str, np.ndarray]:
+def _with_all(path: Path, columns: dict[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
     """The columns, once all that are needed are there; `names` are those of the file."""
     if missing := [name for name in _WANTED if name not in columns]:
         raise DataError(f"{path}: lacks {', '.join(missing)}; it has {one_line(', '.join(names)) or 'no columns'}")
@@ -130,25 +128,25 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = (line for line in file if not line.startswith("#") and not line.isspace())
-            rows = csv.reader(lines, skipinitialspace=True, strict=True)
-            names = [name.strip() for name in next(rows, [])]
-            places = {name: names.index(name) for name in (*_WANTED, WINDOW_START) if name in names}
-            table = [[row[place] for place in places.values()] for row in rows if _is_complete(path, row, names)]
-            columns: dict[str, np.ndarray] = {}
-            for i, name in enumerate(places):
-                kind = int if name == _EVENT else float
-                columns[name] = np.asarray([kind(row[i]) for row in table], np.int64 if kind is int else np.float64)
+            table = csv.DictReader(lines, skipinitialspace=True, strict=True)
+            names = [name.strip() for name in table.fieldnames or ()]
+            table.fieldnames = names
+            rows = list(table)
+        for row in rows:
+            if None in row or None in row.values():  # more values than names, or fewer
+                raise DataError(f"{path}: a row has not {len(names)} values as the header: {one_line(row)}")
+        columns: dict[str, np.ndarray] = {
+            name: np.asarray([float(row[name]) for row in rows], np.float64)
+            for name in (*GIVEN, WINDOW_START)
+            if name in names
+        }
+        if _EVENT in names:
+            columns[_EVENT] = np.asarray([int(row[_EVENT]) for row in rows], np.int64)
+    except DataError:
+        raise
     except (ValueError, OverflowError, csv.Error) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{path}: not a table of numbers with a header ({one_line(error)})") from None
     return _with_all(path, columns, names)
-
-
-def _is_complete(path: Path, row: list[str], names: list[str]) -> bool:
-    if len(row) != len(names):
-        raise DataError(f"{path}: a row has {len(row)} values, the header {len(names)}: {one_line(', '.join(row))}")
-    return True
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

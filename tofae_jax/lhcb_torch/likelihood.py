@@ -44,6 +44,8 @@ SHORTEST_MM = 20.0
 SMALLEST_COSINE = 0.3
 ACCEPTED = 0.42
 """share of the light that reaches the rows, averaged over tracks (see `simulation.lhcb_torch.detection`)"""
+FEWEST_HITS = 1e-3
+"""expected of a track below the threshold of Cherenkov light, whose density is to be finite still"""
 _FIT_POINTS = 400
 _FIT_DEGREE = 6
 
@@ -243,6 +245,28 @@ def delayed_light(
         return jnp.sum(height * jnp.exp(-0.5 * late**2), axis=-1)
 
     return jax.vmap(delayed)(delays_ns)
+
+
+def over_noise(
+    track: Float[Array, " 6"],
+    hits: Int[Array, "k 3"],
+    grid: Grid,
+    settings: ModuleSettings,
+    *,
+    time_sigma_ns: Number,
+    delays_ns: Float[Array, " d"],
+) -> Float[Array, "d k"]:
+    """Density of each hit in a track's light over that in uniform noise, as `mixture.explain` takes it.
+
+    The track comes later by each of the delays.
+
+    Both densities integrate to about 1 over the detector: to 0.3 for tracks at its very top, whose light spreads more
+    than the closed form knows, up to 1.4 elsewhere, as the share of the light that is accepted is that of all tracks.
+    """
+    places = places_of(hits, grid, settings)
+    light = delayed_light(track, places, settings, time_sigma_ns=time_sigma_ns, delays_ns=delays_ns)
+    volume = cell_size(grid, settings) * math.prod(grid.shape_xyt)
+    return light * (volume / jnp.maximum(expected_hits(track, settings), FEWEST_HITS))
 
 
 def photons_per_ev(track: Float[Array, " 6"], settings: ModuleSettings) -> Float[Array, ""]:

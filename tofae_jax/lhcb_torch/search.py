@@ -19,6 +19,7 @@ from tofae_jax.array_types import Number
 from tofae_jax.lhcb_torch import likelihood
 from tofae_jax.lhcb_torch.likelihood import Paths, Places, all_paths, photons
 from tofae_jax.lhcb_torch.optics import MASSES_GEV
+from tofae_jax.lhcb_torch.parts import map_in_parts
 from tofae_jax.lhcb_torch.settings import ModuleSettings
 
 STEP_SCALES = (30.0, 30.0, 0.015, 0.015, 0.3, 0.015)
@@ -144,7 +145,7 @@ def search(
         def likelihood_of(track: Array) -> Array:
             return soft_log_likelihood(track, places, widths, noise, settings)
 
-        likely = jax.lax.map(likelihood_of, tracks, batch_size=min(TRACKS_AT_A_TIME, len(tracks)))
+        likely = map_in_parts(likelihood_of, tracks, at_a_time=TRACKS_AT_A_TIME)
         likely, order = jax.lax.top_k(likely, min(n, len(tracks)))
         return Found(tracks[order], likely)
 
@@ -153,7 +154,7 @@ def search(
             one_step = jax.vmap(lambda track: step(track, places, (widths[0], widths[1]), noise, settings))
             return one_step(tracks), None
 
-        # a loop, not one program after the other: it takes minutes less to compile
+        # one program in a loop, not one after the other: less to compile
         return jax.lax.scan(of_widths, tracks, jnp.asarray(schedule, tracks.dtype))[0]
 
     tracks = best(within(guesses, settings), COARSE[0], n_coarse).tracks

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from tofae_jax.detector import TRACK_COLUMNS
 
 MOMENTUM = TRACK_COLUMNS.index("momentum_gev")
-
-
-MOST_BYTES = 2**25
-"""of the largest array of the events that are worked on together; several of that size are needed at once"""
 
 
 class HitInput(NamedTuple):
@@ -47,23 +41,6 @@ class Output(NamedTuple):
 def as_output(given: Any) -> Output:
     """What a module returns: an `Output`, or the image alone."""
     return given if isinstance(given, Output) else Output(image=given)
-
-
-def map_events(function: Callable[[Any], Any], events: Any, *, bytes_each: int) -> Any:
-    """`function` of each event of a batch, so many at a time as fit `MOST_BYTES` if one takes `bytes_each`.
-
-    `jax.lax.map` alone would compile a second program for what is left over.
-    """
-    n_events = len(jax.tree.leaves(events)[0])
-    at_a_time = max(1, min(n_events, MOST_BYTES // max(bytes_each, 1)))
-    n_parts = -(-n_events // at_a_time)
-
-    def in_parts(leaf: Array) -> Array:
-        filling = jnp.zeros((n_parts * at_a_time - n_events, *leaf.shape[1:]), leaf.dtype)
-        return jnp.concatenate([leaf, filling]).reshape(n_parts, at_a_time, *leaf.shape[1:])
-
-    found = jax.lax.map(jax.vmap(function), jax.tree.map(in_parts, events))
-    return jax.tree.map(lambda leaf: leaf.reshape(n_parts * at_a_time, *leaf.shape[2:])[:n_events], found)
 
 
 def empty_input(takes: str, shape_xyt: tuple[int, int, int]) -> Any:

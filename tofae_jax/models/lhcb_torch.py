@@ -3,9 +3,9 @@
 The closed form of a track's light (`lhcb_torch.likelihood`) tells its photons from noise nearly as well as can be, but
 the track must be known. A network of hit lists (`hit_transformer`) learns where in the six numbers of a track - impact
 point, slopes, arrival, speed - it may be, as a mixture of normal laws (Bishop, Mixture density networks, 1994), and
-from there expectation-maximisation finds the tracks that explain the event best (`lhcb_torch.search`). Each hit's score
-is its chance to be light of these, averaged over them by their likelihood. The network scores hits too: its loss
-teaches it faster, and `samples = 0` takes these scores for what they are, at the network's speed.
+from there expectation-maximisation finds the tracks that explain the event best (`lhcb_torch.search`). Each hit's
+chance to be light of these, averaged over them by their likelihood, makes its score, together with what the network
+alone thinks of it (`combined`), for a search may end at a wrong track. `samples = 0` leaves the search out.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from jaxtyping import Array, Bool, Float, Int
 from tofae_jax.detector import NO_HIT, TRACK_COLUMNS, TRUTH_COLUMNS
 from tofae_jax.lhcb_torch import likelihood, mixture
 from tofae_jax.lhcb_torch.likelihood import Grid
+from tofae_jax.lhcb_torch.parts import fitting, map_in_parts
 from tofae_jax.lhcb_torch.search import TRACKS_AT_A_TIME, search
 from tofae_jax.lhcb_torch.settings import ModuleSettings
 from tofae_jax.models.hit_transformer import HitTransformer, rms_norm
-from tofae_jax.models.interface import MOMENTUM, HitInput, Output, map_events
+from tofae_jax.models.interface import MOMENTUM, HitInput, Output
 from tofae_jax.precision import wide
 
 N_NUMBERS = 6
@@ -148,7 +149,8 @@ class LhcbTorch(nn.Module):
         if self.samples and not self.is_initializing():
             n_together = min(max(self.samples, self.improved), TRACKS_AT_A_TIME)
             bytes_each = 4 * n_together * x.hits.shape[1] * likelihood.N_PATHS
-            found = map_events(lambda event: self._searched(*event), (guesses, x.hits), bytes_each=bytes_each)
+            events = guesses, x.hits
+            found = map_in_parts(lambda event: self._searched(*event), events, at_a_time=fitting(bytes_each))
             logits = combined(found, logits, x.hits[..., 2] != NO_HIT)
         return Output(hit_logits=logits.astype(self.output_dtype))
 
@@ -192,9 +194,9 @@ class LhcbTorch(nn.Module):
         found = search(tracks, places, settings, noise=noise, n_coarse=self.improved, n_fine=self.refined).tracks
 
         def explained(track: Array) -> tuple[Array, Array]:
-            light = likelihood.light_density(track, places, settings, time_sigma_ns=self.time_sigma_ns)
-            light = light * (volume / jnp.maximum(likelihood.expected_hits(track, settings), 1e-3))
-            event = mixture.explain(light[None, None], is_hit, jnp.ones(1, bool))
+            at_once = {"time_sigma_ns": self.time_sigma_ns, "delays_ns": jnp.zeros(1, track.dtype)}
+            light = likelihood.over_noise(track, hits, grid, settings, **at_once)
+            event = mixture.explain(light[None], is_hit, jnp.ones(1, bool))
             return event.log_odds, event.log_likelihood
 
         log_odds, likely = jax.vmap(explained)(found)

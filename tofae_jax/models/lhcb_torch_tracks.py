@@ -22,8 +22,9 @@ from tofae_jax.detector import NO_HIT
 from tofae_jax.lhcb_torch import likelihood, mixture
 from tofae_jax.lhcb_torch.likelihood import Grid
 from tofae_jax.lhcb_torch.optics import LIGHT_MM_PER_NS, MASSES_GEV, beta
+from tofae_jax.lhcb_torch.parts import fitting, map_in_parts
 from tofae_jax.lhcb_torch.settings import ModuleSettings
-from tofae_jax.models.interface import MOMENTUM, HitInput, Output, map_events
+from tofae_jax.models.interface import MOMENTUM, HitInput, Output
 from tofae_jax.precision import wide
 
 MOST_SIGMAS = 3.0
@@ -54,22 +55,18 @@ def hypotheses(
 ) -> Float[Array, "m k"]:
     """Densities of each hit in a track's light, over uniform noise: of each type, and of each collision time in it.
 
-    `track` holds `TRACK_COLUMNS`. Both densities integrate to about 1 over the detector (a third of that for tracks at
-    its very top, whose light spreads more than the closed form knows).
+    `track` holds `TRACK_COLUMNS`.
     """
     delays, _ = collision_delays(float(settings.bunch_sigma_ns), time_sigma_ns)
-    places = likelihood.places_of(hits, grid, settings)
     length = jnp.sqrt(1 + track[2] ** 2 + track[3] ** 2)
-    volume = likelihood.cell_size(grid, settings) * math.prod(grid.shape_xyt)
 
     def of_type(mass_gev: Array) -> Array:
         speed = beta(jnp.maximum(track[MOMENTUM], SMALLEST_MOMENTUM_GEV), mass_gev)
         arrival = track[5] + settings.flight_path_mm * length / (speed * LIGHT_MM_PER_NS)
         known = jnp.concatenate([track[:4], jnp.stack([arrival, speed])])
-        light = likelihood.delayed_light(
-            known, places, settings, time_sigma_ns=time_sigma_ns, delays_ns=jnp.asarray(delays)
+        return likelihood.over_noise(
+            known, hits, grid, settings, time_sigma_ns=time_sigma_ns, delays_ns=jnp.asarray(delays)
         )
-        return light * (volume / jnp.maximum(likelihood.expected_hits(known, settings), 1e-3))
 
     return jax.vmap(of_type)(jnp.asarray(MASSES_GEV, jnp.float32)).reshape(-1, len(hits))
 
@@ -104,7 +101,8 @@ class LhcbTorchTracks(nn.Module):
 
         noisier = wide(self._mlp(self._places(x.hits), "noise"))
         events = (x.hits, x.tracks, noisier, is_hit, is_track & self._crosses_the_plate(x.tracks))
-        explained = map_events(of_event, events, bytes_each=4 * x.tracks.shape[1] * len(log_prior) * x.hits.shape[1])
+        bytes_each = 4 * x.tracks.shape[1] * len(log_prior) * x.hits.shape[1]
+        explained = map_in_parts(of_event, events, at_a_time=fitting(bytes_each))
         odds = jnp.clip(explained.log_odds, -SURE, SURE)
         n_hits = jnp.sum(is_hit, axis=1, dtype=odds.dtype)
         event = jnp.stack([jnp.log1p(n_hits), explained.noise_share], axis=-1)

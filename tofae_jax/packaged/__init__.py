@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tofae_jax.assembly import (
     Assembly,
@@ -78,10 +77,14 @@ def load_packaged(name: str, *, precision: str | None = None) -> PackagedModel:
     config = with_point(from_tree(described.config, Config, str(folder)), described.operating_point)
     policy = prepare(precision or config.precision.policy)
     assembly = assemble(with_precision(config, policy.name))
-    fresh = assembly.fresh_state().variables
-    if name not in UNTRAINED:
-        fresh = {"params": _restored(folder / "weights.npz", fresh["params"]), "batch_stats": {}}
-    return PackagedModel(name, described.epoch, assembly, cast_variables(fresh, assembly.policy), folder / "scores.npz")
+    init, key = assembly.model.init, jax.random.key(config.seed)
+    if name in UNTRAINED:
+        variables = init(key)
+    else:
+        like = jax.eval_shape(init, key)["params"]
+        variables = {"params": _restored(folder / "weights.npz", like), "batch_stats": {}}
+    variables = cast_variables(variables, assembly.policy)
+    return PackagedModel(name, described.epoch, assembly, variables, folder / "scores.npz")
 
 
 def _described(folder: Path) -> _Described:
@@ -113,8 +116,8 @@ def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent:
     folder = parent / name
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}
-    for path, leaf in flatten_dict(jax.device_get(run.variables["params"]), sep="/").items():
-        arrays |= _stored(path, np.asarray(leaf, np.float32))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(run.variables["params"])):
+        arrays |= _stored(_name(path), np.asarray(leaf, np.float32))
     with replacing(folder / "weights.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     rounded = {"params": _restored(folder / "weights.npz", run.variables["params"]), "batch_stats": {}}
@@ -149,9 +152,13 @@ def _portable(config: Config) -> Config:
     return msgspec.structs.replace(config, data=data, runs=fresh.runs, start=fresh.start, tracking=fresh.tracking)
 
 
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def _stored(path: str, values: np.ndarray) -> dict[str, np.ndarray]:
     if values.ndim < 2 or values.size < LEAST_QUANTISED:
-        # waves have phases of hundreds of radians: float16 would turn them
+        # little is won here, and waves, whose phases reach a hundred radians, would be turned by rounding
         return {path: values}
     scale = np.maximum(np.abs(values).max(axis=tuple(range(values.ndim - 1))), 1e-12) / MOST
     return {path: np.rint(values / scale).astype(np.int8), f"{path}/{SCALE}": scale.astype(np.float32)}
@@ -164,12 +171,14 @@ def _restored(file: Path, like: Any) -> Any:
             arrays = {name: stored[name] for name in stored}
     except Exception as error:  # a damaged archive raises anything
         raise DataError(f"{file}: missing or damaged ({error})") from None
-    found = {}
-    for path, leaf in flatten_dict(like, sep="/").items():
-        values, shape = arrays.get(path), jnp.asarray(leaf).shape
-        if values is None or values.shape != shape:
-            raise DataError(f"{file}: holds no {path} of shape {shape}; it belongs to another version")
+
+    def restored(place: Any, leaf: Any) -> Any:
+        path = _name(place)
+        values = arrays.get(path)
+        if values is None or values.shape != leaf.shape:
+            raise DataError(f"{file}: holds no {path} of shape {leaf.shape}; it belongs to another version")
         if values.dtype == np.int8:
             values = values.astype(np.float32) * arrays[f"{path}/{SCALE}"]  # `pack_run` writes both
-        found[path] = jnp.asarray(values, jnp.float32)
-    return unflatten_dict(found, sep="/")
+        return jnp.asarray(values, jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(restored, like)
