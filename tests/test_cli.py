@@ -232,6 +232,7 @@ def test_an_error_box_becomes_one_line():
     assert cli.one_line(plain) == "one two.; perhaps you meant --x"
     box = "╭─ Bad ──╮\n│ one       │\n│ two.      │\n│ ──────────│\n│ Perhaps you meant:│\n│   --x INT │\n╰──╯"
     assert cli.one_line(box) == "one two.; perhaps you meant --x"
+    assert cli.one_line("╭─ x ─╮\n│ Error parsing TrainCommand: too few │\n╰──╯") == "too few"
 
 
 def test_a_setting_that_is_not_there_raises_for_code_too():

@@ -68,6 +68,7 @@ def one_line(box: str) -> str:
             parts[-1] = f"{parts[-1]} {line}".strip()
     message, *rest = parts if framed or len(parts) == 1 else parts[1:]
     message = message.partition(". Got errors:")[0]  # what each type of a union says
+    message = re.sub(r"^Error parsing \w+: ", "", message)  # the name of a class, before what settings say themselves
     hint = next((re.search(r"(--\S+)", part) for part in rest if part.startswith("Perhaps you meant")), None)
     return f"{message}; perhaps you meant {hint.group(1)}" if hint else message
 

@@ -27,9 +27,9 @@ class Run:
 
     - `NAME`: the hits that the run keeps by its own threshold (masked output);
     - `NAME tuned`: its score with a threshold chosen on validation events;
-    - `NAME ToF-masked`, of models that give an image with times: hits on its lit pixels whose time agrees with the
+    - `NAME ToF-masked`, of runs that learn an image with times: hits on its lit pixels whose time agrees with the
       image's within a tolerance chosen on validation events (the score is minus the difference in ns);
-    - `NAME direct`, of models that give an image: its lit pixels against the run's target.
+    - `NAME direct`, of runs that learn an image: its lit pixels against the run's target.
     """
 
     def __init__(self, name: str, folder: str) -> None:
@@ -56,7 +56,8 @@ class Run:
             HitScorer(self.name, self.kept, threshold=DECIDED, compiles=True),
             HitScorer(f"{self.name} tuned", self.score, compiles=True),
         ]
-        if "image" in self.run.assembly.model.gives:
+        # a model that was trained to score hits may give images too, which nobody taught it
+        if self.run.assembly.options.reads == "image":
             if self._normalisation.has_time:
                 found.append(HitScorer(f"{self.name} ToF-masked", self.time_agreement, compiles=True))
             found.append(ImageOutput(f"{self.name} direct", self.direct, self.target))
