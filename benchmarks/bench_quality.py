@@ -1,20 +1,22 @@
 """How well signal is told from noise: filters, neighbour counts, trained runs and an oracle, on the same events.
 
     python benchmarks/bench_quality.py [--data v lhcb_torch ...] [--signal 10 30 100] [--noise 0 200 1000]
-        [--run NAME=FOLDER ...] [--events 200] [--validation-events 100] [--methods NAME ...] [--out PREFIX] [--quick]
-    python benchmarks/bench_quality.py --robustness --data lhcb_torch --run NAME=FOLDER [--out PREFIX]
+        [--run NAME=FOLDER ...] [--events 256] [--validation-events 128] [--methods NAME ...] [--out PREFIX] [--quick]
+    python benchmarks/bench_quality.py --robustness --data lhcb_torch --run NAME=FOLDER [--methods NAME ...]
 
 All methods get the same held-out events, which no training has seen. Settings and thresholds are chosen for the best F1
-on validation events of the same data set: settings once, at 30 signal and 200 noise hits, thresholds for each pair of
-counts. With `--robustness` everything is chosen once, and the conditions change one at a time: noise, signal, time
-resolution, a dead column. `PREFIX.csv`, `.json`, `.md` and `.png` hold all numbers, tables, curves.
+on validation events of the same data set: thresholds for each pair of counts, and settings too where that is quick,
+else once, at 30 signal and 200 noise hits. With `--robustness` everything is chosen once, and the conditions change one
+at a time: noise, signal, time resolution, a dead column. `PREFIX.csv`, `.json`, `.md` and `.png` hold all numbers,
+tables, curves.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from quality import oracle, simulated_oracle
 from quality.classical import classical_filters
@@ -32,28 +34,34 @@ from tofae_jax.process import prepare_process
 HARD_NOISE = (0, 50, 100, 200, 400, 700, 1000)
 HARD_SIGNAL = (10, 20, 30, 50, 100)
 HARD_SMEARING_PS = (0, 35, 70, 110, 150)
+SIGNAL, NOISE = (10, 30, 100), (0, 100, 200, 400, 1000)
+OF_ROBUSTNESS = ("input", "neighbours", oracle.NAME, simulated_oracle.NAME)
 QUICK = {"events": 20, "validation_events": 20, "data": ["v"], "signal": [30], "noise": [200]}
 
 
 def options() -> argparse.Namespace:
     """From the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=200, help="test events of each data set")
-    parser.add_argument("--validation-events", type=int, default=100, help="events to choose settings on")
+    parser.add_argument("--events", type=int, default=256, help="test events of each data set")
+    parser.add_argument("--validation-events", type=int, default=128, help="events to choose settings on")
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA), metavar="NAME", help=", ".join(DATA))
-    parser.add_argument("--signal", type=int, nargs="+", default=[10, 30, 100], help="signal hits, with each noise")
-    parser.add_argument("--noise", type=int, nargs="+", default=[0, 100, 200, 400, 1000], help="noise hits")
+    parser.add_argument("--signal", type=int, nargs="+", help="signal hits, with each noise; default: 10 30 100")
+    parser.add_argument("--noise", type=int, nargs="+", help="noise hits; default: 0 100 200 400 1000")
     parser.add_argument("--time-smearing-ps", type=float, help="time resolution; default: 70 on LHCb TORCH, else 0")
     parser.add_argument("--dead-column", type=int, help="column whose hits are not seen; default: none")
     parser.add_argument(
         "--run",
         action="append",
         default=[],
-        metavar="NAME=FOLDER",
-        help="a trained run, or NAME=model:MODEL; repeatable",
+        metavar="NAME=FOLDER[@DATA,…]",
+        help="a trained run, or NAME=model:MODEL, perhaps for some of the data sets only; repeatable",
     )
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these, and all runs; default: all")
-    parser.add_argument("--robustness", action="store_true", help="the runs in conditions that grow hard")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="only these, and all runs; default: all, with --robustness few"
+    )
+    parser.add_argument(
+        "--robustness", action="store_true", help="everything chosen once, in conditions that grow hard"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the events and their draws")
     parser.add_argument("--repeats", type=int, default=3, help="timings of each method")
     parser.add_argument("--out", default="", metavar="PREFIX", help="write PREFIX.csv, .json, .md and .png")
@@ -66,29 +74,41 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def loaded_runs(named: Sequence[str], seed: int) -> list[Run]:
-    """Runs from `NAME=FOLDER`."""
+class Entry(NamedTuple):
+    """A run in the comparison."""
+
+    run: Run
+    data: tuple[str, ...]
+    """the data sets that it is compared on"""
+
+
+def entries(named: Sequence[str], seed: int, tell: Callable[[str], None]) -> list[Entry]:
+    """Runs from `NAME=FOLDER` or `NAME=FOLDER@DATA,…`; `tell` is told where one cannot be used."""
     found = []
     for text in named:
-        name, _, folder = text.partition("=")
+        name, _, place = text.partition("=")
+        folder, _, only = place.rpartition("@")
+        data = tuple(only.split(",")) if folder and set(only.split(",")) <= set(DATA) else DATA
+        folder = folder if data != DATA else place
         if not name or not folder:
-            raise ValueError(f"run is {text!r}, allowed: NAME=FOLDER")
-        found.append(Run(name, folder))
-        found[-1].check_held_out(seed)
+            raise ValueError(f"run is {text!r}, allowed: NAME=FOLDER or NAME=FOLDER@DATA,…")
+        run = Run(name, folder)
+        run.check_detector()
+        run.check_held_out(seed)
+        if run.takes_tracks and not set(data) <= set(MODULES):
+            tell(f"{name}: only on LHCb TORCH, as it is given tracks")
+            data = tuple(one for one in data if one in MODULES)
+        found.append(Entry(run, data))
     return found
 
 
-def methods_by_data(chosen: argparse.Namespace, runs: Sequence[Run]) -> MethodsOf:
-    """The methods of each data set: its own oracle, and all others."""
-    of_runs = [method for run in runs for method in run.methods()]
-    if chosen.robustness:
-        return lambda _: [untouched(), *of_runs]
+def methods_by_data(chosen: argparse.Namespace, runs: Sequence[Entry]) -> MethodsOf:
+    """The methods of each data set: its own oracle, and all others. ValueError for names that are not known."""
     common: list[Method] = [untouched(), *classical_filters(say), neighbour_cut()]
-    if chosen.quick:
+    if chosen.quick or chosen.robustness:
         common = [method for method in common if not method.at_reference_only]
-
     known = [*(method.name for method in common), oracle.NAME, simulated_oracle.NAME]
-    wanted = chosen.methods or known
+    wanted = chosen.methods or (OF_ROBUSTNESS if chosen.robustness else known)
     unknown = sorted(set(wanted) - set(known))
     if unknown:
         raise ValueError(f"methods has {', '.join(unknown)}, allowed: {', '.join(known)}")
@@ -98,9 +118,35 @@ def methods_by_data(chosen: argparse.Namespace, runs: Sequence[Run]) -> MethodsO
         own = [*common, oracle.oracle(density)]
         if name in MODULES:
             own.append(simulated_oracle.simulated_oracle(density))
-        return [method for method in own if method.name in wanted] + of_runs
+        own = [method for method in own if method.name in wanted]
+        own += [method for entry in runs if name in entry.data for method in entry.run.methods()]
+        names = [method.name for method in own]
+        if repeated := sorted({one for one in names if names.count(one) > 1}):
+            raise ValueError(f"run gives {', '.join(repeated)} twice; name them differently")
+        if not own:
+            raise ValueError(f"no method is to be compared on {name}")
+        return own
 
     return of_data
+
+
+def conditions_of(chosen: argparse.Namespace) -> list[Conditions]:
+    """What is asked for, checked before anything is computed. ValueError for options that do not go together."""
+    counts = {"signal": chosen.signal, "noise": chosen.noise}
+    others = {"time-smearing-ps": chosen.time_smearing_ps, "dead-column": chosen.dead_column}
+    if chosen.robustness:
+        if given := [name for name, value in (counts | others).items() if value is not None]:
+            raise ValueError(f"--robustness has conditions of its own; leave out --{', --'.join(given)}")
+        points = hardships(HARD_NOISE, HARD_SIGNAL, HARD_SMEARING_PS, DEAD_COLUMN)
+    else:
+        points = [
+            Conditions(n_signal, n_noise, chosen.time_smearing_ps, chosen.dead_column)
+            for n_signal in chosen.signal or SIGNAL
+            for n_noise in chosen.noise or NOISE
+        ]
+    for point in points:
+        point.check(Detector())
+    return points
 
 
 def main() -> None:
@@ -109,20 +155,11 @@ def main() -> None:
     if chosen.quick:
         vars(chosen).update(QUICK)
     prepare_process()
-    runs = loaded_runs(chosen.run, chosen.seed)
     plan = Plan(chosen.events, chosen.validation_events, chosen.seed, chosen.repeats)
     plan.check()
-    methods_of = methods_by_data(chosen, runs)
-    if chosen.robustness:
-        points = hardships(HARD_NOISE, HARD_SIGNAL, HARD_SMEARING_PS, DEAD_COLUMN)
-        parts = withstood(chosen.data, points, methods_of, plan, say)
-    else:
-        points = [
-            Conditions(n_signal, n_noise, chosen.time_smearing_ps, chosen.dead_column)
-            for n_signal in chosen.signal
-            for n_noise in chosen.noise
-        ]
-        parts = compared(chosen.data, points, methods_of, plan, say)
+    points = conditions_of(chosen)
+    methods_of = methods_by_data(chosen, entries(chosen.run, chosen.seed, say))
+    parts = (withstood if chosen.robustness else compared)(chosen.data, points, methods_of, plan, say)
     rows: list[Row] = []
     for part in parts:
         print(markdown(part), flush=True)

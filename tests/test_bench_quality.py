@@ -1,5 +1,6 @@
 """The benchmark of quality: numbers against slow loops, planted cases, and that a bad method comes out bad."""
 
+import argparse
 import importlib
 import itertools
 import json
@@ -36,6 +37,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
         "sources",
     )
 )
+
+bench_quality = importlib.import_module("bench_quality")
 
 SMALL = Detector(n_x=6, n_y=5, n_t=20)
 FULL = Detector()
@@ -186,6 +189,23 @@ def test_a_perfect_score_is_cut_perfectly_and_an_inverted_one_keeps_all():
     assert curve.purity[-1] == pytest.approx(event.is_signal.sum() / event.filled.sum())
     inverted = methods.efficiency_purity(-event.is_signal.astype(float), event)
     assert (inverted.efficiency[0], inverted.purity[0]) == (0, 0)
+
+
+def test_neighbouring_numbers_of_single_precision_are_told_apart():
+    event = event_set([[[0, 0, 1], [1, 1, 1]]], [[True, False]])
+    score = np.array([[1.0, np.nextafter(np.float32(1), np.float32(0))]], np.float32)
+    tuned = methods.HitScorer("close", lambda _: score).tuned({}, event)
+    assert scoring.estimates(tuned.counts(event, score))["f1"].value == 1
+
+
+def test_a_curve_has_its_points_where_the_signal_is():
+    n = 100_000
+    hits = np.ones((1, n, 3), np.int32)
+    is_signal = np.arange(n) < 300
+    curve = methods.efficiency_purity(np.linspace(1, 0, n)[None], event_set(hits, is_signal[None]))
+    assert len(curve.efficiency) <= methods.CURVE_POINTS
+    assert np.sum(curve.efficiency < 1) > 150
+    assert curve.purity[-1] == pytest.approx(300 / n)
 
 
 def test_hits_that_cannot_be_kept_are_not_and_scores_must_be_numbers():
@@ -470,6 +490,105 @@ def test_a_run_s_columns_stand_at_their_hits_and_its_own_seed_is_refused():
     run.check_held_out(3)
     with pytest.raises(ValueError, match="fake was trained on events of seed"):
         run.check_held_out(4)
+
+
+def image_run(images, *, has_time):
+    """A run that has learnt images, and gives these."""
+    run = object.__new__(runs.Run)
+    run.name = "fake"
+    run._normalisation = SimpleNamespace(has_time=has_time)
+    run._model_images = lambda variables, filled: images[: len(filled)]
+    config = SimpleNamespace(train=SimpleNamespace(batch=64))
+    options = SimpleNamespace(reads="image", target="signal")
+    run.run = SimpleNamespace(assembly=SimpleNamespace(config=config, options=options), variables={})
+    return run
+
+
+def test_an_image_with_times_masks_by_light_and_by_time():
+    event = event_set([[[0, 0, 5], [1, 0, 7], [2, 0, 9], [2, 0, 12]]], [[True, True, True, False]])
+    images = np.zeros((1, 5, 6), np.float32)
+    images[0, 0, :3] = (5, 17, 12)
+    found = {method.name: method for method in image_run(images, has_time=True).methods()}
+    assert set(found) == {"fake", "fake masked", "fake ToF-masked", "fake direct"}
+    assert found["fake masked"].score(event).tolist() == [[1, 1, 0, 1]]  # the third hit is occluded
+    bin_ns = SMALL.bin_ns
+    np.testing.assert_allclose(found["fake ToF-masked"].score(event), [[0, -10 * bin_ns, -np.inf, 0]], atol=1e-6)
+    direct = found["fake direct"]
+    counts = direct.counts(event, direct.output(event))
+    assert (counts.true_positives[0], counts.false_positives[0], counts.pixels_in_time[0]) == (3, 0, 1)
+
+
+def test_an_image_without_times_is_not_compared_by_them(tmp_path):
+    event = random_events()
+    run = image_run((event.signal_image > 0).astype(np.float32), has_time=False)
+    *_, direct = run.methods()
+    assert [method.name for method in run.methods()] == ["fake", "fake masked", "fake direct"]
+    np.testing.assert_array_equal(run.target(event), event.signal_image > 0)
+    plan = comparison.Plan(n_events=4, n_validation=4, seed=0, repeats=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "_drawn", lambda *_: event)
+        (found,) = comparison._rows("v", events.Conditions(), {"direct": direct}, plan)
+    assert found.qualities["f1"].value == 1
+    assert not set(scoring.OF_TIMES) & set(found.qualities)
+    paths = output.write_all(str(tmp_path / "x"), [found], {}, is_robustness=False)
+    assert json.loads(paths[1].read_text())["rows"][0]["ssim"] is None
+    assert "| – | – |" in paths[2].read_text()
+
+
+def options_of():
+    names = ("signal", "noise", "time_smearing_ps", "dead_column", "methods")
+    return argparse.Namespace(**dict.fromkeys(names), quick=False, robustness=False, seed=0)
+
+
+def test_what_is_compared_follows_the_options():
+    def names(data, runs=(), **given):
+        chosen = options_of()
+        vars(chosen).update(given)
+        return [method.name for method in bench_quality.methods_by_data(chosen, runs)(data)]
+
+    assert {"input", "Gaussian", "neighbours", "oracle_kde"} <= set(names("v"))
+    assert "oracle_simulated" not in names("v")
+    assert names("lhcb_torch", robustness=True) == list(bench_quality.OF_ROBUSTNESS)
+    assert names("v", methods=["neighbours"]) == ["neighbours"]
+    with pytest.raises(ValueError, match="methods has nonsense, allowed: input, median"):
+        names("v", methods=["nonsense"])
+    with pytest.raises(ValueError, match="no method is to be compared on v"):
+        names("v", methods=["oracle_simulated"])
+    run = SimpleNamespace(methods=lambda: [methods.HitScorer("mine", len)])
+    entry = bench_quality.Entry(run, ("parabola",))
+    assert names("parabola", [entry], methods=["input"]) == ["input", "mine"]
+    assert names("v", [entry], methods=["input"]) == ["input"]
+    with pytest.raises(ValueError, match="run gives mine twice"):
+        names("parabola", [entry, entry], methods=["input"])
+
+
+def test_conditions_are_checked_before_anything_is_computed():
+    def points(**given):
+        chosen = options_of()
+        vars(chosen).update(given)
+        return bench_quality.conditions_of(chosen)
+
+    assert len(points()) == 15
+    assert points(signal=[5], noise=[7], dead_column=3) == [events.Conditions(5, 7, None, 3)]
+    assert len(points(robustness=True)) > 10
+    with pytest.raises(ValueError, match="signal is 150, allowed: 0 to 100"):
+        points(signal=[30, 150])
+    with pytest.raises(ValueError, match="leave out --noise"):
+        points(noise=[5], robustness=True)
+
+
+def test_runs_of_the_comparison_are_named_and_fit(monkeypatch):
+    said = []
+    (given, blind) = bench_quality.entries(
+        ["a=model:lhcb_torch_tracks", "b=model:lhcb_torch@lhcb_torch,lhcb_torch_dark"], 0, said.append
+    )
+    assert given.data == tuple(sources.MODULES) and "given tracks" in said[0]
+    assert blind.data == ("lhcb_torch", "lhcb_torch_dark")
+    with pytest.raises(ValueError, match="allowed: NAME=FOLDER"):
+        bench_quality.entries(["nothing"], 0, said.append)
+    monkeypatch.setattr(runs, "ModuleSettings", lambda: sources.ModuleSettings(height_mm=1000.0))
+    with pytest.raises(ValueError, match="of another module than the events: height_mm"):
+        bench_quality.entries(["a=model:lhcb_torch_tracks"], 0, said.append)
 
 
 def stub_methods(_):

@@ -14,7 +14,7 @@ from tofae_jax.detector import Detector
 
 from .events import Conditions, EventSet, held_out_events
 from .methods import Curve, Method, Settings, Tuned
-from .scoring import Estimate, estimates
+from .scoring import OF_TIMES, Estimate, estimates
 from .sources import Part
 
 REFERENCE = Conditions()
@@ -39,7 +39,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """per event, in the mean"""
     noise_hits: float
     qualities: dict[str, Estimate]
-    """with 95 % intervals"""
+    """with 95 % intervals; those of times are missing of an output that has none"""
     events_per_s: Estimate
     """median of repeated timings, the slowest and the quickest"""
     curve: Curve | None
@@ -70,21 +70,22 @@ def compared(
 ) -> Iterator[list[Row]]:
     """Rows of all methods, for each data set and conditions, as they are done.
 
-    Settings are chosen once per data set, at the reference counts (30 signal and 200 noise hits); thresholds for each
-    conditions anew, on validation events of just these.
+    Thresholds are chosen for each conditions anew, on validation events of just these, and so are settings of methods
+    that are quick; others' once per data set, at the reference counts (30 signal and 200 noise hits).
     """
     for name in names:
         methods = methods_of(name)
-        chosen = _chosen(name, points[0], methods, plan)
+        chosen = _chosen(name, points[0], [method for method in methods if not method.chosen_anew], plan)
         for conditions in points:
             say(f"{name}: {described(conditions)}")
             validation = _drawn(name, "validation", conditions, plan)
             tuned = {
-                method.name: method.tuned(chosen[method.name], validation)
+                method.name: method.tuned(chosen.get(method.name) or method.choose(validation), validation)
                 for method in methods
                 if is_reference(conditions) or not method.at_reference_only
             }
-            yield _rows(name, conditions, tuned, plan)
+            if tuned:
+                yield _rows(name, conditions, tuned, plan)
 
 
 def withstood(
@@ -159,7 +160,11 @@ def _rows(name: str, conditions: Conditions, tuned: Mapping[str, Tuned], plan: P
             events=len(events),
             signal_hits=float(events.is_signal.sum() / len(events)),
             noise_hits=float((events.filled & ~events.is_signal).sum() / len(events)),
-            qualities=estimates(one.counts(events, outputs[method]), seed=plan.seed),
+            qualities={
+                quality: estimate
+                for quality, estimate in estimates(one.counts(events, outputs[method]), seed=plan.seed).items()
+                if one.has_time or quality not in OF_TIMES
+            },
             events_per_s=Estimate(statistics.median(rates), min(rates), max(rates)),
             curve=one.curve(events, outputs[method]),
         )

@@ -45,14 +45,15 @@ def draw_comparison(rows: Sequence[Row], path: Path) -> None:
     """For each data set: curves at 30 signal and 200 noise hits with each method's point, and F1 against noise hits.
 
     A threshold's points are joined in the curve; the marker is the one chosen on validation events, or the decision of
-    a method that has no threshold.
+    a method that has no threshold. What counts pixels stands in the tables alone.
     """
     names = list(dict.fromkeys(row.data for row in rows))
+    reference = rows[0].conditions._replace(n_signal=REFERENCE.n_signal, n_noise=REFERENCE.n_noise)
+    rows = [row for row in rows if row.counted == "hits"]
     width, height = PANEL_INCHES
     figure = new_figure(2 * width + LEGEND_INCHES, height * len(names), name="quality")
     panels = figure.subplots(len(names), 2, squeeze=False)
     look = Look(rows)
-    reference = rows[0].conditions._replace(n_signal=REFERENCE.n_signal, n_noise=REFERENCE.n_noise)
     for name, (left, right) in zip(names, panels, strict=True):
         own = [row for row in rows if row.data == name]
         _draw_curves(left, [row for row in own if is_reference(row.conditions)], look)
@@ -82,7 +83,9 @@ def _draw_f1(axes: Axes, rows: Sequence[Row], field: str, look: Look, reference:
     own = [row for row in own if getattr(row.conditions, field) is not None]
     for method in dict.fromkeys(row.method for row in own):
         line = sorted((row for row in own if row.method == method), key=lambda row: getattr(row.conditions, field))
-        _draw_line(axes, line, [getattr(row.conditions, field) for row in line], look.of(method))
+        # patterns may have fewer hits than were asked for
+        places = [row.signal_hits if field == "n_signal" else getattr(row.conditions, field) for row in line]
+        _draw_line(axes, line, places, look.of(method))
     if not own:
         empty_panel(axes, "not asked for")
 
@@ -97,8 +100,12 @@ def _draw_line(axes: Axes, rows: Sequence[Row], places: Sequence[Any], look: dic
 
 @style()
 def draw_robustness(rows: Sequence[Row], path: Path) -> None:
-    """For each data set: F1 against noise hits, signal hits and time smearing, each with all else at the reference."""
+    """For each data set: F1 against noise hits, signal hits and time smearing, each with all else at the reference.
+
+    What counts pixels, and dead columns, stand in the tables alone.
+    """
     names = list(dict.fromkeys(row.data for row in rows))
+    rows = [row for row in rows if row.counted == "hits"]
     fields = {"n_noise": "noise hits", "n_signal": "signal hits", "time_smearing_ps": "time smearing (ps)"}
     width, height = PANEL_INCHES
     figure = new_figure(3 * width + LEGEND_INCHES, height * len(names), name="robustness")

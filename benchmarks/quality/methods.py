@@ -48,6 +48,11 @@ class Tuned(Protocol):
         ...
 
     @property
+    def has_time(self) -> bool:
+        """Whether its output has times, without which its image compares with nothing."""
+        ...
+
+    @property
     def compiles(self) -> bool:
         """Whether its first call is slower than others."""
         ...
@@ -78,6 +83,11 @@ class Method(Protocol):
         """Whether it takes so long that it is run at the reference counts alone."""
         ...
 
+    @property
+    def chosen_anew(self) -> bool:
+        """Whether its settings are chosen for each conditions, not once per data set."""
+        ...
+
     def choose(self, validation: EventSet) -> Settings:
         """Settings for a data set."""
         ...
@@ -104,6 +114,8 @@ class HitScorer:
     threshold_events: int | None = None
     """the threshold likewise; None: on all"""
     at_reference_only: bool = False
+    chosen_anew: bool = False
+    """settings are chosen for each conditions, not once per data set"""
 
     def choose(self, validation: EventSet) -> Settings:
         """The settings that give the best F1 at the best threshold."""
@@ -129,6 +141,7 @@ class TunedScorer:
     settings: Settings
     threshold: float
     counts_pixels: bool = False
+    has_time: bool = True
 
     @property
     def compiles(self) -> bool:
@@ -141,7 +154,7 @@ class TunedScorer:
 
     def counts(self, events: EventSet, output: np.ndarray) -> OfEach:
         """Of the hits above the threshold."""
-        return of_kept(events, output > self.threshold)
+        return of_kept(events, output.astype(np.float64) > self.threshold)
 
     def curve(self, events: EventSet, output: np.ndarray) -> Curve | None:
         """None for decisions."""
@@ -154,11 +167,14 @@ class ImageOutput:
 
     name: str
     images: Callable[[EventSet], np.ndarray]
-    """float[n, y, x] in time bins"""
+    """float[n, y, x] in time bins, or 1 where lit"""
     target: Callable[[EventSet], np.ndarray]
     """what they were to show"""
+    has_time: bool = True
+    """whether the images' values are times, not 1 where lit"""
     compiles: bool = True
     at_reference_only: bool = False
+    chosen_anew: bool = False
     threshold: None = None
     counts_pixels: bool = True
 
@@ -196,8 +212,8 @@ def grid(**values: Iterable[Any]) -> tuple[Settings, ...]:
 
 
 def untouched() -> HitScorer:
-    """The input as it is: all hits that its image shows."""
-    return HitScorer("input", lambda events: events.visible.astype(float), threshold=DECIDED)
+    """The input as it is: all hits."""
+    return HitScorer("input", lambda events: events.filled.astype(float), threshold=DECIDED)
 
 
 def _at_each_threshold(score: np.ndarray, events: EventSet) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
@@ -205,7 +221,8 @@ def _at_each_threshold(score: np.ndarray, events: EventSet) -> tuple[np.ndarray,
 
     ValueError for scores that are no numbers.
     """
-    pooled, is_signal = score[events.filled], events.is_signal[events.filled]
+    # in float64, as midway between neighbouring numbers of float32 there is none
+    pooled, is_signal = score[events.filled].astype(np.float64), events.is_signal[events.filled]
     if np.isnan(pooled).any():
         raise ValueError("a score is not a number")
     possible = pooled > -np.inf
@@ -231,7 +248,9 @@ def best_threshold(score: np.ndarray, events: EventSet) -> tuple[float, float]:
 
 
 def efficiency_purity(score: np.ndarray, events: EventSet) -> Curve:
-    """Efficiency and purity of pooled hits at thresholds from high to low, at most 200 of them."""
+    """Efficiency and purity of pooled hits at thresholds from high to low, at most 200, spread over the efficiency."""
     _, n_right, n_kept, n_signal = _at_each_threshold(score, events)
-    chosen = np.unique(np.linspace(0, max(len(n_kept) - 1, 0), CURVE_POINTS).astype(int))[: len(n_kept)]
+    last = len(n_kept) - 1
+    efficiencies = np.linspace(0, n_right[last] if len(n_right) else 0, CURVE_POINTS - 1)
+    chosen = np.unique(np.append(np.searchsorted(n_right, efficiencies), last))[: len(n_kept)]
     return Curve(n_right[chosen] / max(n_signal, 1), n_right[chosen] / n_kept[chosen])

@@ -28,4 +28,4 @@ def neighbour_counts(events: EventSet, *, x: float, y: float, t: float) -> np.nd
 def neighbour_cut() -> HitScorer:
     """The count as a score, its scales and threshold chosen on validation events."""
     scales = grid(x=(3.0, 6.0, 12.0, 24.0), y=(3.0, 6.0, 12.0, 24.0, 48.0), t=(3.0, 6.0, 12.0, 24.0, 48.0))
-    return HitScorer("neighbours", neighbour_counts, scales)
+    return HitScorer("neighbours", neighbour_counts, scales, settings_events=20, chosen_anew=True)

@@ -35,15 +35,25 @@ def flat(row: Row) -> dict[str, Any]:
         **row.conditions._asdict(),
         "method": row.method,
         "settings": " ".join(f"{name}={value}" for name, value in row.settings.items()),
-        "threshold": "" if row.threshold is None else repr(row.threshold),
+        "threshold": "" if row.threshold is None else _number(row.threshold),
         "counted": row.counted,
         "events": row.events,
         "signal_hits_per_event": row.signal_hits,
         "noise_hits_per_event": row.noise_hits,
     }
-    for name, estimate in (row.qualities | {"events_per_s": row.events_per_s}).items():
-        values |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    return values
+    for name in QUALITIES:
+        values |= _with_interval(name, row.qualities.get(name))
+    return values | _with_interval("events_per_s", row.events_per_s)
+
+
+def _with_interval(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    value, low, high = estimate or (None, None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _number(value: float) -> float | str:
+    """JSON knows no infinity."""
+    return value if math.isfinite(value) else str(value)
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -83,7 +93,7 @@ def markdown(rows: Sequence[Row]) -> str:
         lines = [_line(columns), _line(["---"] + ["---:"] * (len(columns) - 1))]
         for row in own:
             name = row.method if row.counted == "hits" else f"{row.method} ({row.counted})"
-            numbers = [_shown(row.qualities[quality]) for quality in QUALITIES]
+            numbers = [_shown(row.qualities.get(quality)) for quality in QUALITIES]
             lines.append(_line([name, *numbers, _rate(row.events_per_s.value)]))
         parts.append("\n".join([f"### {heading}", "", *lines]))
     return "\n\n".join(parts) + "\n"
@@ -93,8 +103,8 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _shown(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
+def _shown(estimate: Estimate | None) -> str:
+    return "–" if estimate is None else f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
 
 
 def _rate(rate: float) -> str:
@@ -104,7 +114,12 @@ def _rate(rate: float) -> str:
 
 
 def write_all(prefix: str, rows: Sequence[Row], options: Mapping[str, Any], *, is_robustness: bool) -> list[Path]:
-    """CSV, JSON, Markdown and figure of these rows, at `prefix` with these endings; their paths."""
+    """CSV, JSON, Markdown and figure of these rows, at `prefix` with these endings; their paths.
+
+    ValueError where there are no rows.
+    """
+    if not rows:
+        raise ValueError("no method was to be compared")
     paths = [Path(f"{prefix}.{ending}") for ending in ("csv", "json", "md", "png")]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     write_csv(paths[0], rows)

@@ -8,10 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from tofae_jax.assembly import GEOMETRY
+from tofae_jax.detector import Detector
 from tofae_jax.evaluation import LoadedRun, load_run
 from tofae_jax.inference import Denoiser
+from tofae_jax.models import MODELS
 from tofae_jax.normalisation import normalisation_by_name
 from tofae_jax.packaged import PackagedModel, load_packaged
+from tofae_jax.simulated import module_settings
+from tofae_jax.simulation.lhcb_torch import ModuleSettings
 
 from .events import EventSet, embedded, padded
 from .methods import DECIDED, HitScorer, ImageOutput, Method
@@ -23,12 +28,13 @@ PACKAGED = "model:"
 class Run:
     """A trained run, applied to events.
 
-    Its rows, by what its model gives:
+    Its rows, by what it learns:
 
-    - `NAME`: the hits that the run keeps by its own threshold (masked output);
-    - `NAME tuned`: its score with a threshold chosen on validation events;
-    - `NAME ToF-masked`, of runs that learn an image with times: hits on its lit pixels whose time agrees with the
-      image's within a tolerance chosen on validation events (the score is minus the difference in ns);
+    - `NAME`: the hits that the run itself keeps, by the cuts that it chose in training;
+    - `NAME tuned`, of runs that learn to score hits: the score with a threshold chosen on validation events;
+    - `NAME masked`, of runs that learn an image: hits on its lit pixels;
+    - `NAME ToF-masked`, of those whose image has times: hits on its lit pixels whose time agrees with the image's
+      within a tolerance chosen on validation events (the score is minus the difference in ns);
     - `NAME direct`, of runs that learn an image: its lit pixels against the run's target.
     """
 
@@ -41,6 +47,22 @@ class Run:
         self._normalisation = normalisation_by_name(self.run.assembly.config.normalisation.name)
         self._model_images = jax.jit(_model_images(self.run))
 
+    @property
+    def takes_tracks(self) -> bool:
+        """Whether it is given the tracks, as the oracles are."""
+        return self.run.assembly.model.takes_tracks
+
+    def check_detector(self) -> None:
+        """ValueError where the run is of another detector or module than the benchmark's events."""
+        config = self.run.assembly.config
+        if config.detector != Detector():
+            raise ValueError(f"{self.name} is of another detector than the benchmark's events")
+        if MODELS[config.model.name].of_module:
+            own, events = module_settings(config.data.simulate), ModuleSettings()
+            differing = [name for name in GEOMETRY if getattr(own, name) != getattr(events, name)]
+            if differing:
+                raise ValueError(f"{self.name} is of another module than the events: {', '.join(differing)}")
+
     def check_held_out(self, seed: int) -> None:
         """ValueError where the run's own events were simulated with the seed of the benchmark's."""
         config = self.run.assembly.config
@@ -52,16 +74,15 @@ class Run:
 
     def methods(self) -> list[Method]:
         """All its rows."""
-        found: list[Method] = [
-            HitScorer(self.name, self.kept, threshold=DECIDED, compiles=True),
-            HitScorer(f"{self.name} tuned", self.score, compiles=True),
-        ]
+        own = HitScorer(self.name, self.kept, threshold=DECIDED, compiles=True)
         # a model that was trained to score hits may give images too, which nobody taught it
-        if self.run.assembly.options.reads == "image":
-            if self._normalisation.has_time:
-                found.append(HitScorer(f"{self.name} ToF-masked", self.time_agreement, compiles=True))
-            found.append(ImageOutput(f"{self.name} direct", self.direct, self.target))
-        return found
+        if self.run.assembly.options.reads == "hits":
+            return [own, HitScorer(f"{self.name} tuned", self.score, compiles=True)]
+        has_time = self._normalisation.has_time
+        found: list[Method] = [own, HitScorer(f"{self.name} masked", self.lit, threshold=DECIDED, compiles=True)]
+        if has_time:
+            found.append(HitScorer(f"{self.name} ToF-masked", self.time_agreement, compiles=True))
+        return [*found, ImageOutput(f"{self.name} direct", self.direct, self.target, has_time=has_time)]
 
     def _columns(self, events: EventSet) -> dict[str, np.ndarray]:
         """Per-hit columns of the denoiser, each [n, k]; 0 in empty slots."""
@@ -84,7 +105,8 @@ class Run:
 
     def direct(self, events: EventSet) -> np.ndarray:
         """Direct output, float[n, y, x] in time bins, or 1 where lit if the normalisation has no time."""
-        batch = self.run.assembly.config.train.batch
+        # few events fill a small batch, as when hits are denoised
+        batch = min(self.run.assembly.config.train.batch, 1 << (len(events) - 1).bit_length())
         parts = []
         for start in range(0, len(events), batch):
             images = events.image[start : start + batch]
@@ -100,6 +122,10 @@ class Run:
             most = max(len(pattern) for pattern in events.patterns)
             images = embedded(padded(events.patterns, most), events.detector)
         return images if self._normalisation.has_time else (images > 0).astype(np.float32)
+
+    def lit(self, events: EventSet) -> np.ndarray:
+        """1 at hits that the image shows and on whose pixel the direct output is lit, float[n, k]."""
+        return (events.visible & (events.at_hits(self.direct(events)) > 0)).astype(float)
 
     def time_agreement(self, events: EventSet) -> np.ndarray:
         """Minus the difference in ns of a hit's time and the direct output's there; minus infinity where unlit."""

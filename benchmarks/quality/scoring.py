@@ -14,6 +14,8 @@ from .events import EventSet
 
 N_RESAMPLES = 1000
 LEVEL = 0.95
+OF_TIMES = ("ssim", "full_tof_accuracy")
+"""qualities of images whose values are times"""
 QUALITIES = ("efficiency", "purity", "f1", "noise_rejection", "ssim", "full_tof_accuracy")
 
 
