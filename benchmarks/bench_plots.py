@@ -1,6 +1,6 @@
 """What figures during a training cost: a recipe with figures of every epoch, in turns with the same one without any.
 
-    python benchmarks/bench_plots.py [--config configs/demo.toml] [--epochs 4] [--rounds 2]
+    python benchmarks/bench_plots.py [--config configs/autoencoder.toml] [--epochs 4] [--rounds 2]
         [--folder runs/plot-cost] [--out benchmarks/results/NAME.json]
 
 Each training is a process of its own. The first epoch, which compiles, counts only for what the run itself says of it.
@@ -28,7 +28,7 @@ from tofae_jax.tracking import read_history
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """what figures during a training cost"""
 
-    config: str = "configs/demo.toml"
+    config: str = "configs/autoencoder.toml"
     """recipe"""
     epochs: int = 4
     """of each training"""

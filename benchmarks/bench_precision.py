@@ -1,6 +1,6 @@
 """A recipe trained in every precision policy: quality on held-out events, time, size of the weights.
 
-    python benchmarks/bench_precision.py [--config configs/demo.toml] [--policies float32 bfloat16 ...]
+    python benchmarks/bench_precision.py [--config configs/autoencoder.toml] [--policies float32 bfloat16 ...]
         [--folder runs/precision] [--out benchmarks/results/NAME.json] [-- --section.key value ...]
 
 Each policy is a training of its own process, one after the other, with the same seed: the same events, draws and
@@ -27,7 +27,7 @@ from tofae_jax.runs import read_record
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """a recipe in every precision policy"""
 
-    config: str = "configs/demo.toml"
+    config: str = "configs/autoencoder.toml"
     """recipe"""
     policies: tuple[PrecisionName, ...] = (
         "float32",
