@@ -12,9 +12,10 @@ ITERATIONS = 8
 FIRST_SHARE = 0.2
 """of the hits that are taken for signal at first"""
 OUTLIERS = 0.04
-"""share of a track's light that may be anywhere: the closed form has sharp edges, beyond which few photons stray. On 512
-simulated events of 30 signal and 200 uniform noise hits, tracks given, the scores' log loss is 0.121 without, 0.074 with
-0.01, 0.0715 with 0.02, 0.0698 with 0.04, 0.0710 with 0.08; F1 is 0.9325 with any"""
+"""share of a track's light that may be anywhere: the closed form has sharp edges, beyond which few photons stray.
+
+On 512 simulated events of 30 signal and 200 uniform noise hits, tracks given, the scores' log loss is 0.121 without it,
+0.074 with 0.01, 0.0715 with 0.02, 0.0698 with 0.04, 0.0710 with 0.08; F1 is 0.9325 with any."""
 TINY = 1e-30
 
 
