@@ -1,6 +1,6 @@
 """Draws the images of the README, from a run and from a simulated track: `python docs/make_images.py runs/ID`.
 
-Those that are here come from a run of the demo: `python -m tofae_jax train`.
+Those that are here come from a run of `configs/autoencoder.toml`.
 """
 
 from __future__ import annotations
