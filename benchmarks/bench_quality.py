@@ -16,7 +16,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from quality import oracle, simulated_oracle
 from quality.classical import classical_filters
@@ -36,7 +37,8 @@ HARD_SIGNAL = (10, 20, 30, 50, 100)
 HARD_SMEARING_PS = (0, 35, 70, 110, 150)
 SIGNAL, NOISE = (10, 30, 100), (0, 100, 200, 400, 1000)
 OF_ROBUSTNESS = ("input", "neighbours", oracle.NAME, simulated_oracle.NAME)
-QUICK = {"events": 20, "validation_events": 20, "data": ["v"], "signal": [30], "noise": [200]}
+QUICK = {"events": 20, "validation_events": 20, "data": ["v"]}
+QUICK_COUNTS = {"signal": [30], "noise": [200]}
 
 
 def options() -> argparse.Namespace:
@@ -65,7 +67,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the events and their draws")
     parser.add_argument("--repeats", type=int, default=3, help="timings of each method")
     parser.add_argument("--out", default="", metavar="PREFIX", help="write PREFIX.csv, .json, .md and .png")
-    parser.add_argument("--quick", action="store_true", help="20 events of v at 30 signal and 200 noise hits, no BM3D")
+    parser.add_argument("--quick", action="store_true", help="20 events of v, at 30 signal and 200 noise hits, no BM3D")
     return parser.parse_args()
 
 
@@ -88,8 +90,9 @@ def entries(named: Sequence[str], seed: int, tell: Callable[[str], None]) -> lis
     for text in named:
         name, _, place = text.partition("=")
         folder, _, only = place.rpartition("@")
-        data = tuple(only.split(",")) if folder and set(only.split(",")) <= set(DATA) else DATA
-        folder = folder if data != DATA else place
+        data = tuple(only.split(","))
+        if not folder or not set(data) <= set(DATA):  # a folder may be called anything
+            folder, data = place, DATA
         if not name or not folder:
             raise ValueError(f"run is {text!r}, allowed: NAME=FOLDER or NAME=FOLDER@DATA,…")
         run = Run(name, folder)
@@ -149,11 +152,16 @@ def conditions_of(chosen: argparse.Namespace) -> list[Conditions]:
     return points
 
 
+def recorded(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The options as results keep them: runs by their names, wherever they lie."""
+    return vars(chosen) | {"run": [text.partition("=")[0] for text in chosen.run], "out": Path(chosen.out).name}
+
+
 def main() -> None:
     """Compare, print tables, write files."""
     chosen = options()
     if chosen.quick:
-        vars(chosen).update(QUICK)
+        vars(chosen).update(QUICK if chosen.robustness else QUICK | QUICK_COUNTS)
     prepare_process()
     plan = Plan(chosen.events, chosen.validation_events, chosen.seed, chosen.repeats)
     plan.check()
@@ -165,7 +173,7 @@ def main() -> None:
         print(markdown(part), flush=True)
         rows += part
         if chosen.out:  # anew each time: what is done stays, should the rest be interrupted
-            write_all(chosen.out, rows, vars(chosen), is_robustness=chosen.robustness)
+            write_all(chosen.out, rows, recorded(chosen), is_robustness=chosen.robustness)
 
 
 if __name__ == "__main__":

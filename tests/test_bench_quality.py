@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -480,10 +481,13 @@ def test_a_run_s_columns_stand_at_their_hits_and_its_own_seed_is_refused():
             yield part._replace(hit_columns=columns)
 
     run = object.__new__(runs.Run)
-    run.name, run._denoiser = "fake", denoiser
+    run.name, run._denoiser, run._latest = "fake", denoiser, None
     x, y, t = np.moveaxis(event.hits, -1, 0)
     np.testing.assert_array_equal(run.kept(event), (y > 2) & event.filled)
     np.testing.assert_allclose(run.score(event), np.where((t > 5) & event.filled, x / 10, -np.inf))
+    assert run._columns(event) is run._columns(event)
+    again = replace(event)  # timed anew
+    assert run._columns(again) is not run._columns(event)
     config = SimpleNamespace(data=SimpleNamespace(simulate=SimpleNamespace(seed=0)))
     record = SimpleNamespace(data={"provenance": {"seed": sources.HELD_OUT_SEED + 4}})
     run.run = SimpleNamespace(assembly=SimpleNamespace(config=config), record=record)
@@ -571,6 +575,8 @@ def test_conditions_are_checked_before_anything_is_computed():
     assert len(points()) == 15
     assert points(signal=[5], noise=[7], dead_column=3) == [events.Conditions(5, 7, None, 3)]
     assert len(points(robustness=True)) > 10
+    kept = bench_quality.recorded(argparse.Namespace(run=["a=/some/where/x", "b=model:y"], out="/some/where/z", seed=1))
+    assert kept == {"run": ["a", "b"], "out": "z", "seed": 1}
     with pytest.raises(ValueError, match="signal is 150, allowed: 0 to 100"):
         points(signal=[30, 150])
     with pytest.raises(ValueError, match="leave out --noise"):

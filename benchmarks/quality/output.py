@@ -35,7 +35,7 @@ def flat(row: Row) -> dict[str, Any]:
         **row.conditions._asdict(),
         "method": row.method,
         "settings": " ".join(f"{name}={value}" for name, value in row.settings.items()),
-        "threshold": "" if row.threshold is None else _number(row.threshold),
+        "threshold": None if row.threshold is None else _number(row.threshold),
         "counted": row.counted,
         "events": row.events,
         "signal_hits_per_event": row.signal_hits,

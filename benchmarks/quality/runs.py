@@ -46,6 +46,7 @@ class Run:
         self._denoiser = Denoiser(self.run.assembly, self.run.variables)
         self._normalisation = normalisation_by_name(self.run.assembly.config.normalisation.name)
         self._model_images = jax.jit(_model_images(self.run))
+        self._latest: tuple[EventSet, dict[str, np.ndarray]] | None = None
 
     @property
     def takes_tracks(self) -> bool:
@@ -85,13 +86,16 @@ class Run:
         return [*found, ImageOutput(f"{self.name} direct", self.direct, self.target, has_time=has_time)]
 
     def _columns(self, events: EventSet) -> dict[str, np.ndarray]:
-        """Per-hit columns of the denoiser, each [n, k]; 0 in empty slots."""
+        """Per-hit columns of the denoiser, each [n, k]; 0 in empty slots. Once for the same events: two rows ask."""
+        if self._latest is not None and self._latest[0] is events:
+            return self._latest[1]
         parts = [part.hit_columns for part in self._denoiser(iter([events.as_events()]))]
         found = {}
         for name in ("score", "kept", "visible"):
             column = np.concatenate([part[name] for part in parts])
             found[name] = np.zeros(events.filled.shape, column.dtype)
             found[name][events.filled] = column
+        self._latest = events, found
         return found
 
     def kept(self, events: EventSet) -> np.ndarray:
