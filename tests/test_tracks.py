@@ -264,7 +264,7 @@ def test_denoise_given_tracks_by_a_model_that_comes_along(tmp_path, measured, ca
         file.append(bare)
     words = ["denoise", "--model", "lhcb_torch_tracks", str(hits), str(tmp_path / "b.npz"), "--all-hits"]
     assert cli.main(words) == 2
-    assert "no tracks are known" in capsys.readouterr().err
+    assert "the input, without --tracks: no tracks are known" in capsys.readouterr().err
     tracks = write_tracks(tmp_path / "tracks.csv", track_rows(measured))
     assert cli.main([*words, "--tracks", str(tracks), "--overwrite"]) == 0
     assert "warning" not in capsys.readouterr().err

@@ -144,7 +144,8 @@ class Denoiser:
             return None
         tracks = tracks_of(events)
         most = int(tracks.counts.max(initial=0)) if tracks is not None else 0
-        table = track_table(tracks, slots=1 << (max(most, 1) - 1).bit_length(), where="the input")
+        where = "the input" if tracks is not None else "the input, without --tracks"
+        table = track_table(tracks, slots=1 << (max(most, 1) - 1).bit_length(), where=where)
         return np.concatenate([table, np.zeros((rows - len(table), *table.shape[1:]), np.float32)])
 
 

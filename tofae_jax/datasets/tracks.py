@@ -54,7 +54,7 @@ def track_table(tracks: Tracks | None, *, slots: int, with_truth: bool = False, 
         where: what to name in errors.
     """
     if tracks is None:
-        raise DataError(f"{where}: no tracks are known of its events, and the model needs them; denoise takes --tracks")
+        raise DataError(f"{where}: no tracks are known of its events, and the model needs them")
     needed = (*GIVEN, *TRUE) if with_truth else GIVEN
     missing = [name for name in needed if name not in tracks.columns]
     missing += [WINDOW_START] if tracks.window_start_ns is None else []
