@@ -1,12 +1,17 @@
 """Set up before anything of the package is imported: types and shapes are checked at run time, programs are cached."""
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 # most of the time goes into compiling programs that run once: little optimisation halves it
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+
+# a shell starts a background job with Ctrl-C ignored, which the runs that tests interrupt would inherit
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import pytest
