@@ -139,21 +139,26 @@ def test_a_run_stops_at_its_time_limit_and_goes_on(whole):  # noqa: F811
 
 def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, capsys):  # noqa: F811
     """As a user would, from outside; here from where an epoch is reported."""
+    alone = whole("plain")  # trained before anything is changed
     monkeypatch.setattr(control, "POLL_S", 0.0)
-    real, spans = Observers.epoch, []
+    real, waits, spans = Observers.epoch, Control.wait_while_paused, []
+
+    def waited(self):  # the user sees that it waits; removed sooner, the file might not have been noticed
+        threading.Timer(0.6, (self._folder / "PAUSE").unlink).start()
+        return waits(self)
 
     def reported(self, record, *rest):
         real(self, record, *rest)
         run = self._paths.folder
         if record["epoch"] == 1:
             (run / "PAUSE").touch()
-            threading.Timer(0.6, (run / "PAUSE").unlink).start()
             spans.append(time.monotonic())
         elif record["epoch"] == 2:
             spans.append(time.monotonic())
             (run / "STOP").touch()
 
     monkeypatch.setattr(Observers, "epoch", reported)
+    monkeypatch.setattr(Control, "wait_while_paused", waited)
     paths, record = training.train(config())
     assert spans[1] - spans[0] > 0.6
     assert f"remove {paths.folder / 'PAUSE'} to go on" in capsys.readouterr().err
@@ -161,7 +166,7 @@ def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, caps
     assert not (paths.folder / "STOP").exists()
     assert read_history(paths.metrics)[1]["time"]["train_s"] < 0.6  # the pause is not training
     resumed(paths)
-    assert_same(paths, whole("plain"))
+    assert_same(paths, alone)
 
 
 SLOW = """
