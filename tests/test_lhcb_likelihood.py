@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tofae_jax.lhcb_torch import likelihood, mixture, search
+from tofae_jax.lhcb_torch import likelihood, mixture, posterior, search
 from tofae_jax.lhcb_torch.likelihood import Grid
 from tofae_jax.lhcb_torch.optics import group_index, refractive_index
 from tofae_jax.lhcb_torch.settings import ModuleSettings
@@ -171,3 +171,56 @@ def test_the_search_finds_a_track_from_rough_guesses(simulated):
     lost = found(jnp.full((1, 24, 6), 1e4), hits[:1] * 0)  # no hits, guesses from nowhere
     assert np.all(np.isfinite(lost.tracks))
     assert np.all(np.asarray(lost.log_likelihood) == 0)
+
+
+@jax.jit
+@jax.vmap
+def over_tracks(fits, hits):
+    noise = jnp.float32(len(hits) / VOLUME)
+    return posterior.log_odds(fits, hits, GRID, SETTINGS, noise=noise, time_sigma_ns=SIGMA_NS)
+
+
+def test_tracks_are_drawn_to_where_the_true_density_is_highest(simulated):
+    tracks, hits, _ = simulated
+    rng = np.random.default_rng(4)
+    off = jnp.asarray(rng.normal(size=(len(tracks), 4, 6)), jnp.float32) * jnp.array([4, 4, 2e-3, 2e-3, 0.04, 1e-3])
+    fits = tracks[:, None] + off
+    first = f1_of(np.asarray(explained(fits[:, 0], hits).log_odds) > 0)
+    log_odds = np.asarray(over_tracks(fits, hits))
+    assert f1_of(log_odds > 0) > first + 0.02
+    assert f1_of(log_odds > 0) > 0.92 * f1_of(np.asarray(explained(tracks, hits).log_odds) > 0)
+    # as many hits are signal as the scores say, and they are surer of noise than of signal
+    is_signal = np.arange(hits.shape[1]) < N_SIGNAL
+    chance = 1 / (1 + np.exp(-log_odds))
+    assert chance[:, is_signal].mean() > 0.7 > 0.2 > chance[:, ~is_signal].mean()
+    assert abs(chance.sum(axis=1).mean() - N_SIGNAL) < 6
+    order = rng.permutation(4)
+    np.testing.assert_allclose(over_tracks(fits[:2, order], hits[:2]), log_odds[:2], atol=0.02)
+
+
+def test_light_by_the_likely_paths_is_all_light(simulated):
+    tracks, hits, _ = simulated
+    every = likelihood.all_paths()
+
+    @jax.jit
+    @jax.vmap
+    def both(track, hits):
+        places = likelihood.places_of(hits, GRID, SETTINGS)
+        ratios = search.log_ratios(track, places, every, search.FINE[0], jnp.float32(len(hits) / VOLUME), SETTINGS)
+        taken = jax.lax.top_k(ratios, posterior.PATHS)[1]
+        own = jax.tree.map(lambda values: values[taken], every)
+        more = {"time_sigma_ns": SIGMA_NS, "delays_ns": jnp.zeros(1)}
+        some = likelihood.over_noise(track, hits, GRID, SETTINGS, **more, paths=own)[0]
+        return some, likelihood.over_noise(track, hits, GRID, SETTINGS, **more)[0]
+
+    some, light = both(tracks, hits)
+    assert np.all(some <= light * 1.001 + 1e-3)
+    np.testing.assert_allclose(np.log(some + 0.1), np.log(light + 0.1), atol=0.05)
+
+
+def test_an_event_of_nothing_has_finite_odds(simulated):
+    tracks, hits, _ = simulated
+    nothing = np.asarray(over_tracks(jnp.repeat(tracks[:1, None], 4, 1), hits[:1] * 0))
+    assert np.all(np.isfinite(nothing))
+    nowhere = np.asarray(over_tracks(jnp.full((1, 4, 6), 1e4), hits[:1]))
+    assert np.all(np.isfinite(nowhere))

@@ -183,12 +183,17 @@ def test_the_search_scores_hits_from_guesses_near_the_truth(simulated):
     near = Guesses(jnp.zeros((len(hits), 1)), mean, root)
 
     @jax.jit
-    def searched(guesses, hits):
-        return jax.lax.map(lambda event: model.module._searched(*event), (guesses, hits))
+    def searched(guesses, hits, scores):
+        return jax.lax.map(lambda event: model.module._searched(*event), (guesses, hits, scores))
 
-    assert f1_of(np.asarray(searched(near, hits)) > 0) > 0.85
+    is_signal = jnp.arange(hits.shape[1]) < N_SIGNAL
+    unknown, told = jnp.zeros(hits.shape[:2]), jnp.broadcast_to(jnp.where(is_signal, 1.0, -1.0), hits.shape[:2])
+    assert f1_of(np.asarray(searched(near, hits, told)) > 0) > 0.9
+    unknown = unknown.at[:, ::2].set(1)  # half of the signal is not looked at, but scored all the same
+    assert f1_of(np.asarray(searched(near, hits, unknown)) > 0) > 0.85
+    assert f1_of(np.asarray(searched(near, hits, -told)) > 0) < 0.7  # only noise is looked at
     far = near._replace(mean=near.mean.at[..., :2].add(1.0))  # the negative control: half the plate away
-    assert f1_of(np.asarray(searched(far, hits)) > 0) < 0.7
+    assert f1_of(np.asarray(searched(far, hits, told)) > 0) < 0.7
 
 
 @settings(max_examples=8, deadline=None)

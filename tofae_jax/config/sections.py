@@ -284,12 +284,14 @@ class LhcbTorchModelConfig(Section, frozen=True):
     """normal laws that guesses of the track are a mixture of"""
     tracks_weight: NonNegative = 0.1
     """weight of the guesses in the training loss"""
-    samples: Count = 512
+    samples: Count = 4096
     """guesses that the search starts from; 0: no search, the network's own scores"""
-    improved: PositiveCount = 64
+    improved: PositiveCount = 256
     """the best of them, that are improved"""
-    refined: PositiveCount = 16
-    """the best of those, that are refined and score the hits"""
+    refined: PositiveCount = 32
+    """the best of those, that are refined, and around which the tracks lie that score the hits"""
+    searched_hits: PositiveCount = 128
+    """hits that the search looks at: those of the network's highest scores; all of them are scored in the end"""
     time_sigma_ns: Positive = 0.08
     """resolution that times are taken to have: the photon tubes' and what else is not known of a photon's way"""
 

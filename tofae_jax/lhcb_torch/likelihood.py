@@ -219,9 +219,13 @@ def delayed_light(
     *,
     time_sigma_ns: Number,
     delays_ns: Float[Array, " d"],
+    paths: Paths | None = None,
 ) -> Float[Array, "d k"]:
-    """`light_density` of a track that comes later by each of the delays; one transport serves them all."""
-    paths = all_paths()
+    """`light_density` of a track that comes later by each of the delays; one transport serves them all.
+
+    By all paths, or by those given: for every hit the same `[p]`, or its own `[k, p]`.
+    """
+    paths = all_paths() if paths is None else paths
     photon = photons(track, _each(places), paths, settings)
     fits, (start, risen, falls, end) = spectrum_of(settings)
     scaled = _scaled(photon.index, fits)
@@ -255,16 +259,17 @@ def over_noise(
     *,
     time_sigma_ns: Number,
     delays_ns: Float[Array, " d"],
+    paths: Paths | None = None,
 ) -> Float[Array, "d k"]:
     """Density of each hit in a track's light over that in uniform noise, as `mixture.explain` takes it.
 
-    The track comes later by each of the delays.
+    The track comes later by each of the delays; `paths` as for `delayed_light`.
 
     Both densities integrate to about 1 over the detector: to 0.3 for tracks at its very top, whose light spreads more
     than the closed form knows, up to 1.4 elsewhere, as the share of the light that is accepted is that of all tracks.
     """
     places = places_of(hits, grid, settings)
-    light = delayed_light(track, places, settings, time_sigma_ns=time_sigma_ns, delays_ns=delays_ns)
+    light = delayed_light(track, places, settings, time_sigma_ns=time_sigma_ns, delays_ns=delays_ns, paths=paths)
     volume = cell_size(grid, settings) * math.prod(grid.shape_xyt)
     return light * (volume / jnp.maximum(expected_hits(track, settings), FEWEST_HITS))
 

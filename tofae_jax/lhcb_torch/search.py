@@ -33,17 +33,11 @@ MARGIN_MM, MARGIN_SLOPE, MARGIN_SPEED = 5.0, 0.02, 0.01
 """by which a fit may leave the range of the tracks"""
 
 Widths = tuple[Number, Number]
-COARSE: tuple[Widths, ...] = ((0.5, 0.05), (0.35, 0.04), (0.25, 0.035))
-"""standard deviations in ns and in the refractive index, step by step, while there are many guesses"""
-FINE: tuple[Widths, ...] = (
-    (0.25, 0.03),
-    (0.2, 0.03),
-    (0.15, 0.027),
-    (0.12, 0.025),
-    (0.1, 0.022),
-    (0.085, 0.02),
-    (0.085, 0.02),
-)
+GUESSED: Widths = (0.35, 0.04)
+"""standard deviations in ns and in the refractive index by which guesses are judged"""
+COARSE: tuple[Widths, ...] = ((0.35, 0.04), (0.25, 0.03), (0.18, 0.027))
+"""likewise, step by step, while there are many; steps by wider laws, or more of them, lead away from the true track"""
+FINE: tuple[Widths, ...] = ((0.15, 0.027), (0.1, 0.022), (0.085, 0.02), (0.085, 0.02))
 """likewise for the few best"""
 
 
@@ -79,10 +73,10 @@ def soft_log_likelihood(
     return jnp.sum(jax.nn.softplus(jax.nn.logsumexp(ratios, axis=-1)))
 
 
-def step(
+def normal_equations(
     track: Float[Array, " 6"], places: Places, widths: Widths, noise: Array, settings: ModuleSettings
-) -> Float[Array, " 6"]:
-    """One step of expectation-maximisation towards the hits that the track may have made."""
+) -> tuple[Float[Array, "6 6"], Float[Array, " 6"]]:
+    """Matrix and gradient of the damped least squares of the hits that the track may have made, in `STEP_SCALES`."""
     paths = all_paths()
     ratios = log_ratios(track, places, paths, widths, noise, settings)
     best = jnp.argmax(ratios, axis=-1)
@@ -101,6 +95,15 @@ def step(
     weighted = slopes * weight[:, None]
     normal = jnp.einsum("rki,rkj->ij", weighted, slopes, precision="highest") + DAMPING * jnp.eye(6)
     gradient = jnp.einsum("rki,rk->i", weighted, r, precision="highest")
+    return normal, gradient
+
+
+def step(
+    track: Float[Array, " 6"], places: Places, widths: Widths, noise: Array, settings: ModuleSettings
+) -> Float[Array, " 6"]:
+    """One step of expectation-maximisation towards the hits that the track may have made."""
+    normal, gradient = normal_equations(track, places, widths, noise, settings)
+    scales = jnp.asarray(STEP_SCALES, track.dtype)
     moved = -jnp.linalg.solve(normal, gradient)
     return within(track + jnp.clip(moved, -LONGEST_STEP, LONGEST_STEP) * scales, settings)
 
@@ -157,6 +160,6 @@ def search(
         # one program in a loop, not one after the other: less to compile
         return jax.lax.scan(of_widths, tracks, jnp.asarray(schedule, tracks.dtype))[0]
 
-    tracks = best(within(guesses, settings), COARSE[0], n_coarse).tracks
+    tracks = best(within(guesses, settings), GUESSED, n_coarse).tracks
     tracks = best(improved(tracks, COARSE), COARSE[-1], n_fine).tracks
     return best(improved(tracks, FINE), FINE[-1], n_fine)

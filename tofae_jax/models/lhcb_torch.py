@@ -3,8 +3,8 @@
 The closed form of a track's light (`lhcb_torch.likelihood`) tells its photons from noise nearly as well as can be, but
 the track must be known. A network of hit lists (`hit_transformer`) learns where in the six numbers of a track - impact
 point, slopes, arrival, speed - it may be, as a mixture of normal laws (Bishop, Mixture density networks, 1994), and
-from there expectation-maximisation finds the tracks that explain the event best (`lhcb_torch.search`). Each hit's
-chance to be light of these, averaged over them by their likelihood, makes its score, together with what the network
+from there expectation-maximisation finds tracks that explain the hits of the highest scores (`lhcb_torch.search`). Each
+hit's chance to be light of one like these (`lhcb_torch.posterior`) makes its score, together with what the network
 alone thinks of it (`combined`), for a search may end at a wrong track. `samples = 0` leaves the search out.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax.detector import NO_HIT, TRACK_COLUMNS, TRUTH_COLUMNS
-from tofae_jax.lhcb_torch import likelihood, mixture
+from tofae_jax.lhcb_torch import likelihood, posterior
 from tofae_jax.lhcb_torch.likelihood import Grid
 from tofae_jax.lhcb_torch.parts import fitting, map_in_parts
 from tofae_jax.lhcb_torch.search import TRACKS_AT_A_TIME, search
@@ -111,9 +111,10 @@ class LhcbTorch(nn.Module):
     frequencies: int = 64
     laws: int = 8
     tracks_weight: float = 0.1
-    samples: int = 512
-    improved: int = 64
-    refined: int = 16
+    samples: int = 4096
+    improved: int = 256
+    refined: int = 32
+    searched_hits: int = 128
     time_sigma_ns: float = 0.08
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -147,9 +148,10 @@ class LhcbTorch(nn.Module):
         if train:
             return Output(hit_logits=logits.astype(self.output_dtype), extra_loss=self._surprise(guesses, x.truth))
         if self.samples and not self.is_initializing():
-            n_together = min(max(self.samples, self.improved), TRACKS_AT_A_TIME)
-            bytes_each = 4 * n_together * x.hits.shape[1] * likelihood.N_PATHS
-            events = guesses, x.hits
+            n_together = max(min(self.samples, TRACKS_AT_A_TIME), min(self.samples, self.improved))
+            bytes_each = 4 * n_together * min(self.searched_hits, x.hits.shape[1]) * likelihood.N_PATHS
+            bytes_each = max(bytes_each, 4 * posterior.KEPT * posterior.CHILDREN * x.hits.shape[1] * posterior.PATHS)
+            events = guesses, x.hits, logits
             found = map_in_parts(lambda event: self._searched(*event), events, at_a_time=fitting(bytes_each))
             logits = combined(found, logits, x.hits[..., 2] != NO_HIT)
         return Output(hit_logits=logits.astype(self.output_dtype))
@@ -181,26 +183,19 @@ class LhcbTorch(nn.Module):
         n_tracks = jnp.maximum(jnp.sum(is_track, axis=1), 1)
         return -self.tracks_weight * jnp.sum(jnp.where(is_track, of_each, 0), axis=1) / n_tracks
 
-    def _searched(self, guesses: Guesses, hits: Int[Array, "k 3"]) -> Float[Array, " k"]:
-        """Log odds of one event's hits by the tracks that explain it best."""
+    def _searched(self, guesses: Guesses, hits: Int[Array, "k 3"], scores: Float[Array, " k"]) -> Float[Array, " k"]:
+        """Log odds of one event's hits by the tracks that explain it best; found by those with the highest scores."""
         settings, grid = self.module, Grid(self.shape_xyt, self.bin_ns)
-        places = likelihood.places_of(hits, grid, settings)
         volume = likelihood.cell_size(grid, settings) * math.prod(self.shape_xyt)
         centre, spread = centre_and_spread(settings)
         numbers = samples_of(guesses, self.samples) * spread + centre
         tracks = jnp.concatenate([numbers[:, :5], 1 - jnp.square(numbers[:, 5:])], axis=-1)
         is_hit = hits[:, 2] != NO_HIT
         noise = jnp.maximum(jnp.sum(is_hit, dtype=jnp.float32), 1) / volume
-        found = search(tracks, places, settings, noise=noise, n_coarse=self.improved, n_fine=self.refined).tracks
-
-        def explained(track: Array) -> tuple[Array, Array]:
-            at_once = {"time_sigma_ns": self.time_sigma_ns, "delays_ns": jnp.zeros(1, track.dtype)}
-            light = likelihood.over_noise(track, hits, grid, settings, **at_once)
-            event = mixture.explain(light[None], is_hit, jnp.ones(1, bool))
-            return event.log_odds, event.log_likelihood
-
-        log_odds, likely = jax.vmap(explained)(found)
-        log_weight = jax.nn.log_softmax(likely)[:, None]
-        log_signal = jax.nn.logsumexp(log_weight + jax.nn.log_sigmoid(log_odds), axis=0)
-        log_noise = jax.nn.logsumexp(log_weight + jax.nn.log_sigmoid(-log_odds), axis=0)
-        return log_signal - log_noise
+        looked_at = jax.lax.top_k(jnp.where(is_hit, scores, -jnp.inf), min(self.searched_hits, len(hits)))[1]
+        share = jnp.sum(is_hit[looked_at], dtype=jnp.float32) / jnp.maximum(jnp.sum(is_hit, dtype=jnp.float32), 1)
+        places = likelihood.places_of(hits[looked_at], grid, settings)
+        numbers_of_guesses = {"n_coarse": self.improved, "n_fine": self.refined}
+        fits = search(tracks, places, settings, noise=noise * share, **numbers_of_guesses).tracks
+        at_once = {"noise": noise, "time_sigma_ns": self.time_sigma_ns}
+        return posterior.log_odds(fits, hits, grid, settings, **at_once)
