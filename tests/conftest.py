@@ -4,10 +4,13 @@ import os
 import signal
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 # most of the time goes into compiling programs that run once: little optimisation halves it
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):  # another version may not know the option, and would refuse to start
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 # a shell starts a background job with Ctrl-C ignored, which the runs that tests interrupt would inherit
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
