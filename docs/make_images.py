@@ -1,6 +1,6 @@
 """Draws the images of the README, from a run and from a simulated track: `python docs/make_images.py runs/ID`.
 
-Those that are here come from a run of `configs/autoencoder.toml`.
+Those that are here come from a run of `configs/demo.toml`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
     run = read_saved(arguments.run)
     if not run.views or not run.history:
         parser.error(f"{arguments.run}: has saved no events or no history to draw")
-    view = run.views[0]
+    view = max(run.views, key=lambda view: len(view.sparse))  # the one with the most signal
     for name, figure in {
         "event_stages": plots.stage_panels(view, detector=run.detector),
         "event_3d": plots.event_3d(view, detector=run.detector),

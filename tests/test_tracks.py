@@ -360,6 +360,20 @@ def test_a_run_becomes_a_packaged_model(tmp_path, measured, blind_run, monkeypat
         packaged.load_packaged("lhcb_torch")
 
 
+def test_packing_by_command_measures_with_the_counts_that_are_asked_for(tmp_path, blind_run, monkeypatch, capsys):
+    from tofae_jax.packaged import __main__ as command
+
+    (tmp_path / "made").touch()
+    given = []
+    monkeypatch.setattr(command, "pack_run", lambda run, name, config: given.append((name, config)) or tmp_path)
+    for words in ([], ["--signal", "30", "--noise", "0", "200"]):
+        monkeypatch.setattr("sys.argv", ["packaged", str(blind_run.paths.folder), "mine", *words])
+        command.main()
+    assert [name for name, _ in given] == ["mine", "mine"]
+    assert [(c.degradation.n_signal, c.degradation.n_noise) for _, c in given] == [(30, 50), (30, (0, 200))]
+    assert "0.00 MB" in capsys.readouterr().out
+
+
 def test_the_models_that_come_along():
     """Each loads, the command line offers it, and all of it is small."""
     offered = get_args(get_type_hints(DenoiseCommand)["model"])[0]

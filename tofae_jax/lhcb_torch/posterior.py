@@ -79,13 +79,9 @@ def log_odds(
         event = mixture.explain(light[None], is_hit, jnp.ones(1, bool))
         return event.log_likelihood, event.log_odds
 
-    def best(tracks: _Tracks, n: int) -> _Tracks:
-        _, order = jax.lax.top_k(tracks.log_likelihood, min(n, len(tracks.track)))
-        return jax.tree.map(lambda leaf: leaf[order], tracks)
-
     places = likelihood.places_of(hits, grid, settings)
     shape, paths = jax.vmap(lambda track: _surroundings(track, places, noise, settings))(fits)
-    tracks = best(_Tracks(fits, shape, paths, *jax.vmap(explained)(fits, paths)), KEPT)
+    tracks = _best(_Tracks(fits, shape, paths, *jax.vmap(explained)(fits, paths)), KEPT)
     scales = jnp.asarray(STEP_SCALES, fits.dtype)
 
     def with_children(parents: _Tracks, drawn: tuple[Array, Array]) -> _Tracks:
@@ -101,10 +97,20 @@ def log_odds(
     spreads = jnp.asarray(SPREADS, fits.dtype)
 
     def a_round(parents: _Tracks, drawn: tuple[Array, Array]) -> tuple[_Tracks, None]:
-        return best(with_children(parents, drawn), len(parents.track)), None
+        return _best(with_children(parents, drawn), len(parents.track)), None
 
     tracks, _ = jax.lax.scan(a_round, tracks, (normal[:-1], spreads[:-1]))
     tracks = with_children(tracks, (normal[-1], spreads[-1]))
+    return _averaged(tracks)
+
+
+def _best(tracks: _Tracks, n: int) -> _Tracks:
+    _, order = jax.lax.top_k(tracks.log_likelihood, min(n, len(tracks.track)))
+    return jax.tree.map(lambda leaf: leaf[order], tracks)
+
+
+def _averaged(tracks: _Tracks) -> Float[Array, " k"]:
+    """Log odds of the hits' mean chances over the tracks, by their likelihood."""
     weight = jax.nn.log_softmax(tracks.log_likelihood)[:, None]
     log_signal = jax.nn.logsumexp(weight + jax.nn.log_sigmoid(tracks.log_odds), axis=0)
     log_noise = jax.nn.logsumexp(weight + jax.nn.log_sigmoid(-tracks.log_odds), axis=0)
