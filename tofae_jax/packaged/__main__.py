@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-import msgspec
-
 from tofae_jax import process
 from tofae_jax.config import Config, read_toml
-from tofae_jax.evaluation import load_run
+from tofae_jax.evaluation import load_run, with_degradation
 from tofae_jax.packaged import pack_run
 
 
@@ -27,12 +25,22 @@ def main() -> None:
     config = None if arguments.config is None else read_toml(arguments.config, Config)
     run = load_run(arguments.run, best=False)
     config = run.assembly.config if config is None else config
-    counts = {"n_signal": arguments.signal, "n_noise": arguments.noise}
-    counts = {name: given[0] if len(given) == 1 else tuple(given) for name, given in counts.items() if given}
-    config = msgspec.structs.replace(config, degradation=msgspec.structs.replace(config.degradation, **counts))
+    try:
+        n_signal, n_noise = _count(arguments.signal), _count(arguments.noise)
+        config = with_degradation(config, n_signal=n_signal, n_noise=n_noise)
+    except ValueError as error:
+        parser.error(str(error))
     folder = pack_run(run, arguments.name, config=config)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {size / 1e6:.2f} MB")
+
+
+def _count(given: list[int] | None) -> int | tuple[int, ...] | None:
+    if given is not None and len(given) > 2:
+        raise ValueError(f"--signal and --noise take one number, or two for a range, got {len(given)}")
+    if not given:
+        return None
+    return given[0] if len(given) == 1 else tuple(given)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class ModuleEvents(NamedTuple):
         numbers = np.asarray(numbers, np.int64)
         parts, n_dropped = [], 0
         size = max(1, EVENTS_AT_A_TIME // max(1, int(self.settings.n_tracks[1])))
-        # always the same program: one of another size may round an event's numbers differently
+        # always one program: less to compile, and an event cannot depend on how many are asked for
         for start in range(0, len(numbers), size):
             chosen = numbers[start : start + size]
             padded = np.pad(chosen, (0, size - len(chosen)), mode="edge")
