@@ -123,7 +123,7 @@ def test_the_command_prints_the_tree(tmp_path, monkeypatch, capsys):
 def parent(folder):  # noqa: F811
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return training.train(config(train={"epochs": 2}, runs={"name": "parent"}))[0]
+        return training.train(config(train={"epochs": 2, "plots": "none"}, runs={"name": "parent"}))[0]
 
 
 def begun(monkeypatch, *words):
@@ -136,7 +136,7 @@ def begun(monkeypatch, *words):
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Loop, "run", run)
-        assert cli.main(["train", "--train.epochs=1", *words]) == 0
+        assert cli.main(["train", "--train.epochs=1", "--train.plots=none", *words]) == 0
     return seen[0]
 
 

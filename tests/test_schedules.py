@@ -233,7 +233,7 @@ def trained(tmp_path_factory):
 
     (folder / "a.toml").write_text(RECIPE)
     schedules = to_tree(read_toml(folder / "a.toml", Config))["schedules"]
-    c = config(schedules=schedules, degradation={"n_noise": 33}, optimiser={"warmup_steps": 2})
+    c = config(schedules=schedules, degradation={"n_noise": 33}, optimiser={"warmup_steps": 2}, train={"plots": "none"})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(loop, "compiled_train_step", spied)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax.detector import NO_HIT
 from tofae_jax.models.interface import HitInput, Output
+from tofae_jax.models.waves import sine_and_cosine
 from tofae_jax.precision import wide
 
 EPSILON = 1e-5
@@ -162,4 +163,4 @@ class HitTransformer(nn.Module):
         half = jnp.asarray([n / 2 for n in self.shape_xyt], waves.dtype)
         places = hits.astype(waves.dtype) / half - 1
         phase = jnp.dot(places, waves, precision="highest")
-        return jnp.concatenate([places, jnp.sin(phase), jnp.cos(phase)], axis=-1)
+        return jnp.concatenate([places, *sine_and_cosine(phase)], axis=-1)

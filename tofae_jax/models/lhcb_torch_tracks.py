@@ -25,6 +25,7 @@ from tofae_jax.lhcb_torch.optics import LIGHT_MM_PER_NS, MASSES_GEV, beta
 from tofae_jax.lhcb_torch.parts import fitting, map_in_parts
 from tofae_jax.lhcb_torch.settings import ModuleSettings
 from tofae_jax.models.interface import MOMENTUM, HitInput, Output
+from tofae_jax.models.waves import sine_and_cosine
 from tofae_jax.precision import wide
 
 MOST_SIGMAS = 3.0
@@ -135,5 +136,5 @@ class LhcbTorchTracks(nn.Module):
         """Places in -1..1, and slow waves of them."""
         places = hits.astype(jnp.float32) / jnp.asarray([n / 2 for n in self.shape_xyt], jnp.float32) - 1
         waves = [math.pi / 2 * 2**i * places for i in range(OCTAVES)]
-        features = [places, *(wave(phase) for phase in waves for wave in (jnp.sin, jnp.cos))]
+        features = [places, *(wave for phase in waves for wave in sine_and_cosine(phase))]
         return jnp.concatenate(features, axis=-1).astype(self.dtype)

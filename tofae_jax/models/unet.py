@@ -26,6 +26,7 @@ from jaxtyping import Array, Float
 
 from tofae_jax.models.hit_transformer import rms_norm
 from tofae_jax.models.interface import Output
+from tofae_jax.models.waves import sine_and_cosine
 from tofae_jax.precision import wide
 
 PATCH = 4
@@ -95,10 +96,9 @@ def fourier(patches: Float[Array, "b y x p"], n_fourier: int) -> Pixels:
     value = wide(patches)
     is_lit = value > 0
     turns = jnp.where(is_lit, value, 0)[..., None, :] * jnp.exp2(jnp.arange(n_fourier, dtype=value.dtype))[:, None]
-    # whole turns taken off, which is exact: sines of small angles are several times quicker
-    phase = 2 * math.pi * (turns - jnp.round(turns))
+    sine, cosine = sine_and_cosine(2 * math.pi * (turns - jnp.round(turns)))  # whole turns taken off, which is exact
     lit = is_lit.astype(value.dtype)
-    return Pixels(lit, value * lit, jnp.sin(phase), jnp.cos(phase) * lit[..., None, :])
+    return Pixels(lit, value * lit, sine, cosine * lit[..., None, :])
 
 
 def _window_sum(x: Float[Array, "b y x c"], reach: int) -> Float[Array, "b y x c"]:
