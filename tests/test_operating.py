@@ -67,6 +67,9 @@ def test_the_cut_is_chosen_on_validation_events_and_used_from_then_on(runs, comm
     result = json.loads(command("evaluate", runs[name]))
     assert result["masked"] == record.results["test"]["masked"]
     assert result["scores"] == record.results["test"]["scores"]
+    assert result["outputs"] == record.results["test"]["outputs"]
+    if name == "hits":
+        assert result["outputs"]["threshold"] == pytest.approx(point["score_threshold"])
     validation = json.loads(command("evaluate", runs[name], "--score-threshold", 0.999))
     assert validation["masked"] != result["masked"]
 
@@ -120,7 +123,8 @@ def test_impossible_wishes_are_named(runs, command, tmp_path):
     out = tmp_path / "x.npz"
     data = runs["hits"].parent.parent / "d"
     assert "wanted must be above 0" in command("denoise", runs["hits"], data, out, "--keep", "purity", code=2)
-    assert "means nothing there" in command("denoise", runs["hits"], data, out, "--wanted", 0.5, code=2)
+    assert "--wanted needs --keep" in command("denoise", runs["hits"], data, out, "--wanted", 0.5, code=2)
+    assert "gives none" in command("denoise", runs["hits"], data, out, "--tof-tolerance-ns", 0.5, code=2)
     assert "score-threshold" in command("evaluate", runs["hits"], "--score-threshold", 1.5, code=2).replace("_", "-")
     assert not out.exists()
     run = load_run(runs["hits"])
@@ -148,6 +152,8 @@ def test_a_loss_that_does_not_fit_lists_those_that_do(runs, command):
     assert "loss 'acb_mse' takes image, but the model gives hits; losses that fit: hit_bce, hit_focal" in said
     said = command("train", "--model.name", "autoencoder", "--loss.name", "hit_bce", code=2)
     assert "takes hits, but the model gives image" in said
+    words = ("--model.name", "hit_transformer", "--loss.name", "hit_bce", "--mask.tof-tolerance-ns", "1")
+    assert "mask.tof_tolerance_ns compares times" in command("train", *words, code=2)
 
 
 def test_every_model_says_what_it_takes_and_gives():

@@ -44,6 +44,7 @@ from tofae_jax.train_state import TrainState, build_optimiser, create_train_stat
 GEOMETRY = ("width_mm", "height_mm", "thickness_mm", "theta_z_rad", "flight_path_mm", "energy_knots_ev")
 """settings of a module that models of it cannot do without"""
 EVEN_CHANCE = 0.5  # of a hit to be signal
+NO_TIMES = "compares times with the direct output's, and this model gives none: its scores judge hits by time already"
 SAME = "same"  # an evaluation loss that is the training loss
 OPPOSITE_AND_CLASS = {
     "zero_weight": ("hit", "zero"),
@@ -102,6 +103,7 @@ def step_options(config: Config) -> StepOptions:
     degradation = config.degradation
     epochs = [config, *every_epoch(config)]
     evaluation = loss_choices(config.evaluation_loss) if config.evaluation_loss.name != SAME else ()
+    reads = losses.loss_by_name(config.loss.name).takes
     return StepOptions(
         shape_xyt=config.detector.shape,
         max_signal=max(as_range(now.degradation.n_signal)[1] for now in epochs),
@@ -113,8 +115,8 @@ def step_options(config: Config) -> StepOptions:
         loss_choices=loss_choices(config.loss),
         evaluation_loss=config.evaluation_loss.name if config.evaluation_loss.name != SAME else None,
         evaluation_loss_choices=evaluation,
-        target=config.train.target,
-        reads=losses.loss_by_name(config.loss.name).takes,
+        target="signal" if reads == "hits" else config.train.target,
+        reads=reads,
         scale_loss=policy_by_name(config.precision.policy).scales_loss,
     )
 
@@ -240,6 +242,12 @@ def check_losses(config: Config) -> None:
                 f"{key}.name: loss {section.name!r} reads times, which need normalisation.name gapped, "
                 f"got {config.normalisation.name}"
             )
+
+
+def check_mask(config: Config) -> None:
+    """ValueError where times are to be compared that no output has."""
+    if config.mask.tof_tolerance_ns is not None and losses.loss_by_name(config.loss.name).takes == "hits":
+        raise ValueError(f"mask.tof_tolerance_ns {NO_TIMES}")
 
 
 def _chosen_losses(config: Config) -> dict[str, LossConfig | EvaluationLossConfig]:

@@ -18,7 +18,6 @@ from tofae_jax.assembly import (
     evaluation_source,
     is_gone,
     open_events,
-    score_threshold,
     splits_of,
     step_settings,
     with_precision,
@@ -97,17 +96,15 @@ class Evaluator:
         assert on_host is not None  # a source always has a batch
         return on_host
 
-    def result(self, sums: metrics.Metrics) -> dict[str, Any]:
-        """Numbers for people from merged sums."""
-        return metrics.compute(sums, **self._reading)
+    def result(self, sums: metrics.Metrics, settings: StepSettings) -> dict[str, Any]:
+        """Numbers for people from merged sums, and the settings that they were made with."""
+        return metrics.compute(sums, **self._reading(settings))
 
-    @property
-    def _reading(self) -> dict[str, Any]:
+    def _reading(self, settings: StepSettings) -> dict[str, Any]:
         normalisation = NORMALISATIONS[self._assembly.options.normalisation]
-        config = self._assembly.config
         reads_hits = self._assembly.options.reads == "hits"
-        threshold = score_threshold(config) if reads_hits else normalisation.lit_above(config.normalisation.threshold)
-        return {"threshold": threshold, "direct_has_time": normalisation.has_time}
+        threshold = settings.score_threshold if reads_hits else normalisation.lit_above(settings.threshold)
+        return {"threshold": float(threshold), "direct_has_time": normalisation.has_time}
 
     def details(
         self,
@@ -144,7 +141,8 @@ class Evaluator:
 
         sums = self._merged(source, step)
         of_each = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-        result = self.result(sums) | {"intervals": metrics.intervals(of_each, **self._reading)}
+        intervals = metrics.intervals(of_each, **self._reading(settings))
+        result = self.result(sums, settings) | {"intervals": intervals}
         return Details(result, of_each, views)
 
     def views(

@@ -254,7 +254,8 @@ class Loop:
         if not len(events):
             return None
         source = self.evaluation_source(events)
-        return self.evaluator.result(self.evaluator.sums(state.variables, source, self.key, self.settings))
+        sums = self.evaluator.sums(state.variables, source, self.key, self.settings)
+        return self.evaluator.result(sums, self.settings)
 
     def evaluation_source(self, events: np.ndarray) -> EvaluationSource:
         """Batches of events to evaluate."""

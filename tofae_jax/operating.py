@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from tofae_jax.assembly import Assembly
+from tofae_jax.assembly import NO_TIMES, Assembly
 from tofae_jax.config import Config, ConfigError, MaskConfig
 from tofae_jax.metrics import Aim, OperatingPoint, ScoreSums, choose_operating_point
 from tofae_jax.normalisation import NORMALISATIONS
@@ -20,10 +20,13 @@ from tofae_jax.steps import StepOptions
 
 def chosen_point(config: Config, options: StepOptions, scores: ScoreSums) -> OperatingPoint:
     """The cut that `mask.choose` asks for, on these hits; times are cut on too where the network gives them."""
-    has_times = options.reads == "image" and NORMALISATIONS[options.normalisation].has_time
     mask = config.mask
     assert mask.choose != "none"
-    return choose_operating_point(scores, aim=mask.choose, wanted=mask.wanted, tune_times=has_times)
+    return choose_operating_point(scores, aim=mask.choose, wanted=mask.wanted, tune_times=_has_times(options))
+
+
+def _has_times(options: StepOptions) -> bool:
+    return options.reads == "image" and NORMALISATIONS[options.normalisation].has_time
 
 
 def point_record(config: Config, point: OperatingPoint) -> dict[str, Any]:
@@ -70,9 +73,12 @@ AS_CHOSEN = Cut()
 def with_cut(assembly: Assembly, scores: Path, cut: Cut) -> Config:
     """The settings of a run with another cut, chosen by the scores in a file that `save_scores` wrote.
 
-    RunError where the run has kept no scores to choose it by, ConfigError where the aim needs another `wanted`.
+    RunError where the run has kept no scores to choose it by, ConfigError where the aim needs another `wanted`, or
+    where times are to be compared that the model does not give.
     """
     config = assembly.config
+    if cut.tof_tolerance_ns is not None and not _has_times(assembly.options):
+        raise ConfigError(f"--tof-tolerance-ns {NO_TIMES}")
     if cut.keep is not None or cut.wanted is not None:
         config = _chosen_anew(assembly, scores, cut)
     given = {name: getattr(cut, name) for name in ("score_threshold", "tof_tolerance_ns")}
@@ -81,8 +87,10 @@ def with_cut(assembly: Assembly, scores: Path, cut: Cut) -> Config:
 
 
 def _chosen_anew(assembly: Assembly, file: Path, cut: Cut) -> Config:
+    if cut.keep is None:
+        raise ConfigError("--wanted needs --keep efficiency or --keep purity")
     try:
-        mask = MaskConfig(choose=cut.keep or "none", wanted=cut.wanted)
+        mask = MaskConfig(choose=cut.keep, wanted=cut.wanted)
     except ValueError as error:
         raise ConfigError(f"--keep {cut.keep}: {error}") from None
     if not file.is_file():

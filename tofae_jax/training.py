@@ -13,6 +13,7 @@ from tofae_jax import runs
 from tofae_jax.assembly import (
     assemble,
     check_losses,
+    check_mask,
     check_schedules,
     describe_devices,
     is_gone,
@@ -61,6 +62,7 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
     """
     _prepare(config)
     check_losses(config)
+    check_mask(config)
     check_schedules(config)
     _check_metric(config)
     parent = None

@@ -30,7 +30,7 @@ class TrainConfig(Section, frozen=True):
     batch: PositiveCount = 250
     """events per step"""
     target: Literal["pattern", "signal"] = "pattern"
-    """what the network is to give: the whole pattern, or only the kept signal"""
+    """what the network's image is to show: the whole pattern, or only the kept signal, as scores of hits always do"""
     repeat_every: Count = 0
     """replay the same draws every so many epochs; 0: new draws in every epoch"""
     log_every: PositiveCount = 20

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from tyro.conf import Suppress
 
-from tofae_jax.config.base import BelowOne, Count, NonNegative, Positive, PositiveCount, Section, Seed, Share
+from tofae_jax.config.base import BelowOne, Count, NonNegative, Positive, PositiveCount, Section, Seed, Share, Weight
 from tofae_jax.config.losses import EvaluationLossConfig, LossConfig
 from tofae_jax.config.running import (
     CheckpointsConfig,
@@ -294,6 +294,12 @@ class LhcbTorchModelConfig(Section, frozen=True):
     """hits that the search looks at: those of the network's highest scores; all of them are scored in the end"""
     time_sigma_ns: Positive = 0.08
     """resolution that times are taken to have: the photon tubes' and what else is not known of a photon's way"""
+    found_weight: Weight = 0.85
+    """in a hit's score, of its log odds by the tracks that the search has found"""
+    network_weight: Weight = 0.55
+    """of its log odds by the network"""
+    offset: Weight = -0.86
+    """added to both; benchmarks/fit_combination.py fits these three to a network"""
 
 
 class LhcbTorchTracksConfig(Section, frozen=True):

@@ -40,10 +40,6 @@ SHARPEST = 20.0
 """reciprocal of the smallest width of a law, in spreads"""
 SURE = 4.0
 """log odds beyond which neither the search nor the network is surer"""
-FOUND_WEIGHT, NETWORK_WEIGHT, OFFSET = 0.85, 0.55, -0.86
-"""of the search's and the network's log odds in a hit's: fitted to 256 events of 30 signal and 200 uniform noise hits
-and 256 of 10 to 60 and 0 to 700; log loss of the first 0.091 with the search alone, 0.080 with both, 0.159 with the
-network alone, of the second 0.094, 0.077, 0.121"""
 _SEED = 2016
 
 
@@ -84,17 +80,36 @@ def samples_of(guesses: Guesses, n: int) -> Float[Array, "n 6"]:
     return guesses.mean[law] + jnp.einsum("nji,nj->ni", inverse[law], normal)
 
 
-def combined(found: Float[Array, "b k"], network: Float[Array, "b k"], is_hit: Bool[Array, "b k"]) -> Array:
+class Evidence(NamedTuple):
+    """Log odds of every hit to be signal, by what they come from."""
+
+    found: Float[Array, "b k"]
+    """by the tracks that the search has found"""
+    network: Float[Array, "b k"]
+    """by the network alone"""
+
+
+def combined(
+    evidence: Evidence, is_hit: Bool[Array, "b k"], *, found_weight: float, network_weight: float, offset: float
+) -> Array:
     """Log odds of hits by the tracks that were found, and by what the network makes of each, whatever was found.
 
     The first are right where the search has found the track, and sure of nonsense where it has not. Both are evidence,
-    though not independent: a logistic regression on simulated events gave the weights. What the network expects of an
-    event as a whole is taken out, as the search knows better how many hits are signal.
+    though not independent: the weights are those of a logistic regression on `bounded` of both.
     """
+    found, network = bounded(evidence, is_hit)
+    return found_weight * found + network_weight * network + offset
+
+
+def bounded(evidence: Evidence, is_hit: Bool[Array, "b k"]) -> Evidence:
+    """Neither surer than it may be; what the network expects of an event as a whole is taken out, as the search knows
+    better how many hits are signal.
+    """
+    found, network = evidence
     n_hits = jnp.maximum(jnp.sum(is_hit, axis=1, keepdims=True, dtype=network.dtype), 1)
     share = jnp.sum(jnp.where(is_hit, jax.nn.sigmoid(network), 0), axis=1, keepdims=True) / n_hits
     excess = network - jax.scipy.special.logit(jnp.clip(share, 1e-3, 1 - 1e-3))
-    return FOUND_WEIGHT * SURE * jnp.tanh(found / SURE) + NETWORK_WEIGHT * jnp.clip(excess, -SURE, SURE) + OFFSET
+    return Evidence(SURE * jnp.tanh(found / SURE), jnp.clip(excess, -SURE, SURE))
 
 
 class LhcbTorch(nn.Module):
@@ -117,6 +132,9 @@ class LhcbTorch(nn.Module):
     refined: int = 32
     searched_hits: int = 128
     time_sigma_ns: float = 0.08
+    found_weight: float = 0.85
+    network_weight: float = 0.55
+    offset: float = -0.86
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     output_dtype: Any = jnp.float32
@@ -149,13 +167,24 @@ class LhcbTorch(nn.Module):
         if train:
             return Output(hit_logits=logits.astype(self.output_dtype), extra_loss=self._surprise(guesses, x.truth))
         if self.samples and not self.is_initializing():
-            n_together = max(min(self.samples, TRACKS_AT_A_TIME), min(self.samples, self.improved))
-            bytes_each = 4 * n_together * min(self.searched_hits, x.hits.shape[1]) * likelihood.N_PATHS
-            bytes_each = max(bytes_each, 4 * posterior.KEPT * posterior.CHILDREN * x.hits.shape[1] * posterior.PATHS)
-            events = guesses, x.hits, logits
-            found = map_in_parts(lambda event: self._searched(*event), events, at_a_time=fitting(bytes_each))
-            logits = combined(found, logits, x.hits[..., 2] != NO_HIT)
+            evidence = Evidence(self._found(guesses, x.hits, logits), logits)
+            weights = {"found_weight": self.found_weight, "network_weight": self.network_weight, "offset": self.offset}
+            logits = combined(evidence, x.hits[..., 2] != NO_HIT, **weights)
         return Output(hit_logits=logits.astype(self.output_dtype))
+
+    def evidence(self, x: HitInput) -> Evidence:
+        """What the score of each hit is made of."""
+        logits, event = self.trunk.scored(x)
+        logits = wide(logits)
+        return Evidence(self._found(self._guesses(event), x.hits, logits), logits)
+
+    def _found(self, guesses: Guesses, hits: Int[Array, "b k 3"], scores: Float[Array, "b k"]) -> Float[Array, "b k"]:
+        """Log odds of all events' hits, some events at a time."""
+        n_together = max(min(self.samples, TRACKS_AT_A_TIME), min(self.samples, self.improved))
+        bytes_each = 4 * n_together * min(self.searched_hits, hits.shape[1]) * likelihood.N_PATHS
+        bytes_each = max(bytes_each, 4 * posterior.KEPT * posterior.CHILDREN * hits.shape[1] * posterior.PATHS)
+        events = guesses, hits, scores
+        return map_in_parts(lambda event: self._searched(*event), events, at_a_time=fitting(bytes_each))
 
     def _guesses(self, event: Float[Array, "b e"]) -> Guesses:
         """At least in float32."""

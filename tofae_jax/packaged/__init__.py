@@ -9,6 +9,8 @@ NAME/model.json    settings, operating point, where the weights come from, what 
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,11 +31,12 @@ from tofae_jax.assembly import (
 from tofae_jax.config import Config, MaskConfig, from_tree, to_tree
 from tofae_jax.datasets.events import DataError
 from tofae_jax.evaluation import Evaluator, LoadedRun, evaluation_key, warn
-from tofae_jax.files import replacing, write_text
+from tofae_jax.files import writable_folder, write_text
 from tofae_jax.operating import chosen_point, point_record, save_scores, with_point
 from tofae_jax.precision import cast_variables, prepare
 
 FOLDER = Path(__file__).parent
+MODEL, WEIGHTS, SCORES = "model.json", "weights.npz", "scores.npz"
 UNTRAINED = ("lhcb_torch_tracks",)
 """models that work without training, so that nothing has to be kept of them"""
 LEAST_QUANTISED = 4096
@@ -50,6 +53,10 @@ class _Described(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     epoch: int
     results: dict[str, Any]
+    parent_run_id: str | None = None
+    """of the run that this one went on from"""
+    trained_on: dict[str, Any] = {}
+    """degradation of the training, where it is to be used with another"""
 
 
 class PackagedModel(NamedTuple):
@@ -65,7 +72,7 @@ class PackagedModel(NamedTuple):
 
 def packaged_names() -> tuple[str, ...]:
     """The models that there are."""
-    return tuple(sorted([path.parent.name for path in FOLDER.glob("*/model.json")] + list(UNTRAINED)))
+    return tuple(sorted([path.parent.name for path in FOLDER.glob(f"*/{MODEL}")] + list(UNTRAINED)))
 
 
 def load_packaged(name: str, *, precision: str | None = None) -> PackagedModel:
@@ -82,13 +89,13 @@ def load_packaged(name: str, *, precision: str | None = None) -> PackagedModel:
         variables = init(key)
     else:
         like = jax.eval_shape(init, key)["params"]
-        variables = {"params": _restored(folder / "weights.npz", like), "batch_stats": {}}
+        variables = {"params": _restored(folder / WEIGHTS, like), "batch_stats": {}}
     variables = cast_variables(variables, assembly.policy)
-    return PackagedModel(name, described.epoch, assembly, variables, folder / "scores.npz")
+    return PackagedModel(name, described.epoch, assembly, variables, folder / SCORES)
 
 
 def _described(folder: Path) -> _Described:
-    return msgspec.json.decode((folder / "model.json").read_bytes(), type=_Described)
+    return msgspec.json.decode((folder / MODEL).read_bytes(), type=_Described)
 
 
 def _untrained(name: str) -> _Described:
@@ -113,21 +120,30 @@ def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent:
     """
     if jax.tree.leaves(run.variables["batch_stats"]):
         raise ValueError(f"{run.paths.folder}: has batch statistics, which are not stored here")
-    folder = parent / name
-    folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(run.variables["params"])):
         arrays |= _stored(_name(path), np.asarray(leaf, np.float32))
-    with replacing(folder / "weights.npz") as partial, partial.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    rounded = {"params": _restored(folder / "weights.npz", run.variables["params"]), "batch_stats": {}}
     config = _portable(run.assembly.config if config is None else config)
     config = msgspec.structs.replace(config, mask=MaskConfig(choose="f1"))
-    point, results = _measured(config, rounded, folder / "scores.npz")
-    described = _Described(
-        config=to_tree(config), operating_point=point, run_id=run.record.run_id, epoch=run.epoch, results=results
-    )
-    write_text(folder / "model.json", msgspec.json.format(msgspec.json.encode(described), indent=1).decode() + "\n")
+    folder = writable_folder(parent / name)
+    # measuring takes minutes: what is there already is replaced when all is known
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.") as partial:
+        new = Path(partial)
+        np.savez_compressed(new / WEIGHTS, allow_pickle=False, **arrays)
+        rounded = {"params": _restored(new / WEIGHTS, run.variables["params"]), "batch_stats": {}}
+        point, results = _measured(config, rounded, new / SCORES)
+        described = _Described(
+            config=to_tree(config),
+            operating_point=point,
+            run_id=run.record.run_id,
+            epoch=run.epoch,
+            results=results,
+            parent_run_id=run.record.parent_run_id,
+            trained_on=to_tree(run.assembly.config)["degradation"],
+        )
+        write_text(new / MODEL, msgspec.json.format(msgspec.json.encode(described), indent=1).decode() + "\n")
+        for file in (WEIGHTS, SCORES, MODEL):
+            os.replace(new / file, folder / file)
     return folder
 
 

@@ -22,15 +22,14 @@ def main() -> None:
         )
     arguments = parser.parse_args()
     process.prepare_process()
-    config = None if arguments.config is None else read_toml(arguments.config, Config)
-    run = load_run(arguments.run, best=False)
-    config = run.assembly.config if config is None else config
     try:
+        config = None if arguments.config is None else read_toml(arguments.config, Config)
+        run = load_run(arguments.run, best=False)
         n_signal, n_noise = _count(arguments.signal), _count(arguments.noise)
-        config = with_degradation(config, n_signal=n_signal, n_noise=n_noise)
-    except ValueError as error:
+        config = with_degradation(run.assembly.config if config is None else config, n_signal=n_signal, n_noise=n_noise)
+        folder = pack_run(run, arguments.name, config=config)
+    except (ValueError, OSError) as error:
         parser.error(str(error))
-    folder = pack_run(run, arguments.name, config=config)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {size / 1e6:.2f} MB")
 
