@@ -1,6 +1,8 @@
 """Events per second of each part of an epoch, compile times and peak memory.
 
-    python benchmarks/bench_epoch.py [--batch 250] [--rounds 5] [--out benchmarks/results/NAME.json]
+    python benchmarks/bench_epoch.py [--config RECIPE] [--batch 250] [--rounds 5] [--out benchmarks/results/NAME.json]
+
+A recipe's model, loss and counts of hits are measured on its own events, 4000 of them, which are simulated beforehand.
 
 Method: everything is compiled and run once first (that time is reported as compile time, with the persistent cache
 off); then the parts take turns, `rounds` times, each on a few batches and blocking until the device is done; medians
@@ -26,22 +28,25 @@ from rich.table import Table
 
 from tofae_jax import runs
 from tofae_jax.assembly import Assembly, assemble, describe_devices, step_settings
-from tofae_jax.config import Config, from_tree
+from tofae_jax.config import Config, read_toml
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import EvaluationSource, TrainSource, batches
 from tofae_jax.degradation import degrade
 from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.inference import Denoiser
 from tofae_jax.loop import compiled_train_step
-from tofae_jax.simulation.dataset import simulated_dataset
+from tofae_jax.models import MODELS
+from tofae_jax.simulated import write_simulation
 from tofae_jax.steps import Batch, StepSettings, eval_step
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """speed of each part of an epoch"""
 
-    batch: int = 250
-    """events per step"""
+    config: str = ""
+    """recipe; empty: all settings as they are without one"""
+    batch: int | None = None
+    """events per step; none given: the recipe's"""
     rounds: int = 5
     """turns of each part"""
     batches: int = 4
@@ -130,10 +135,13 @@ class Parts:
 
 def measure(options: Options, folder: Path) -> dict[str, Any]:
     """The result as JSON values."""
-    config = from_tree({"train": {"batch": options.batch}}, Config, "benchmark")
-    dataset = simulated_dataset(
-        folder / "v", detector=config.detector, weights={"v": 1.0}, n_events=max(4000, 4 * options.batch)
-    )
+    config = read_toml(options.config, Config) if options.config else Config()
+    train = msgspec.structs.replace(config.train, batch=options.batch or config.train.batch)
+    config = msgspec.structs.replace(config, train=train)
+    if MODELS[config.model.name].of_module:
+        raise SystemExit(f"{options.config}: model {config.model.name} knows tracks, which are not among these parts")
+    simulate = msgspec.structs.replace(config.data.simulate, events=max(4000, 4 * train.batch))
+    dataset = write_simulation(str(folder / "events"), simulate, detector=config.detector)
     began = time.perf_counter()
     parts = Parts(assemble(config), dataset, options.batches)
     compile_s = {"initial state": time.perf_counter() - began}
@@ -150,7 +158,9 @@ def measure(options: Options, folder: Path) -> dict[str, Any]:
             rates[name].append(n_events / (time.perf_counter() - began))
     parts.iterator.close()
     return {
-        "batch": options.batch,
+        "recipe": options.config or None,
+        "model": config.model.name,
+        "batch": train.batch,
         "rounds": options.rounds,
         "events_per_s": {name: float(np.median(rate)) for name, rate in rates.items()},
         "events_per_s_range": {name: [min(rate), max(rate)] for name, rate in rates.items()},
@@ -167,7 +177,7 @@ def main() -> None:
     options = tyro.cli(Options)
     with tempfile.TemporaryDirectory() as folder:
         result = measure(options, Path(folder))
-    table = Table(title=f"batch {result['batch']}, median of {result['rounds']} turns")
+    table = Table(title=f"{result['model']}, batch {result['batch']}, median of {result['rounds']} turns")
     for heading in ("part", "events/s", "range", "first call, s"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     for name, rate in result["events_per_s"].items():

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tofae_jax"
 LAYERS = [
-    {"array_types", "config", "detector"},
+    {"array_types", "config", "detector", "elementary"},
     {"precision", "hits", "normalisation", "degradation", "losses", "metrics", "lhcb_torch"},
     {"models"},
     {"train_state", "steps"},

@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax.array_types import Number
 from tofae_jax.detector import NO_HIT
+from tofae_jax.elementary import polynomial
 from tofae_jax.lhcb_torch.optics import (
     FRANK_TAMM_PER_EV_MM,
     HC_EV_NM,
@@ -145,13 +146,6 @@ def _fits(knots: tuple[float, ...]) -> _Fits:
     return _Fits(low, high, fit(energy), fit(n + rise), fit(energy / rise), width, mean, sigma)
 
 
-def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
-    value = jnp.full_like(x, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        value = value * x + coefficient
-    return value
-
-
 def spectrum_of(settings: ModuleSettings) -> tuple[_Fits, tuple[float, ...]]:
     """What depends on the spectrum that is seen, and the energies that bound it; of settings that are not traced."""
     knots = tuple(float(knot) for knot in settings.energy_knots_ev)
@@ -189,7 +183,7 @@ def photons(track: Float[Array, " 6"], places: Places, paths: Paths, settings: M
     cosine = (slope_x * slope + slope_y * paths.up + paths.forward * places.tan_theta) * unit / length
     index = 1 / (speed * jnp.maximum(cosine, SMALLEST_COSINE))
     fits, _ = spectrum_of(settings)
-    group = _polynomial(fits.group_index, _scaled(index, fits))
+    group = polynomial(fits.group_index, _scaled(index, fits))
     late = places.time_ns - emitted - along * squared * unit * group * (1 / LIGHT_MM_PER_NS)
     return Photon(index, late, cosine, unit, along, slope)
 
@@ -229,7 +223,7 @@ def delayed_light(
     photon = photons(track, _each(places), paths, settings)
     fits, (start, risen, falls, end) = spectrum_of(settings)
     scaled = _scaled(photon.index, fits)
-    energy = _polynomial(fits.energy, scaled)
+    energy = polynomial(fits.energy, scaled)
     seen = jnp.clip(jnp.minimum((energy - start) / (risen - start), (end - energy) / (end - falls)), 0, 1)
     squared = jnp.square(photon.index)
     p_x, p_z = photon.slope * photon.unit, places.tan_theta[:, None] * photon.unit
@@ -237,7 +231,7 @@ def delayed_light(
     is_trapped &= (paths.offset == 0) | (squared * (1 - p_x**2) >= 1)
     is_seen = (photon.index > fits.low) & (photon.index < fits.high) & is_trapped & places.is_hit[:, None]
     # dE/dcos = dE/dn / (beta cos²), and n = 1 / (beta cos)
-    spectrum = seen * (1 - photon.cosine**2) * _polynomial(fits.energy_per_index, scaled)
+    spectrum = seen * (1 - photon.cosine**2) * polynomial(fits.energy_per_index, scaled)
     spectrum = spectrum * photon.index / photon.cosine
     solid = photon.unit**3 / photon.along_mm * (1 + places.tan_theta**2)[:, None] / (2 * math.pi)
     height = jnp.where(is_seen, spectrum * solid, 0) * (

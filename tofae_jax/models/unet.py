@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tofae_jax.elementary import sine_and_cosine
 from tofae_jax.models.hit_transformer import rms_norm
 from tofae_jax.models.interface import Output
-from tofae_jax.models.waves import sine_and_cosine
 from tofae_jax.precision import wide
 
 PATCH = 4
