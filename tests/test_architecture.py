@@ -40,6 +40,7 @@ LAYERS = [
     },
     {
         "assembly",
+        "loss_choice",
         "simulated",
         "training",
         "loop",

@@ -17,7 +17,7 @@ import pytest
 from tiny import settings_from
 
 from tofae_jax import cli, loop, training
-from tofae_jax.assembly import assemble, resolved_losses, splits_of, step_settings
+from tofae_jax.assembly import assemble, splits_of, step_settings
 from tofae_jax.checkpoints import checksums
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.datasets.events import Events
@@ -26,6 +26,7 @@ from tofae_jax.datasets.pipeline import EvaluationSource, TrainSource
 from tofae_jax.datasets.readers import read_events
 from tofae_jax.detector import Detector
 from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
+from tofae_jax.loss_choice import resolved_losses
 from tofae_jax.runs import read_record
 from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.tracking import read_history

@@ -14,13 +14,10 @@ import optax
 
 from tofae_jax import losses
 from tofae_jax.config import (
-    AUTO,
     Config,
     ConfigError,
     DataConfig,
     DegradationConfig,
-    EvaluationLossConfig,
-    LossConfig,
     OptimiserConfig,
     as_range,
     at_epoch,
@@ -30,10 +27,10 @@ from tofae_jax.config import (
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import NO_TRACKS, EvaluationSource, Splits, TrackSlots, TrainSource, split_events
-from tofae_jax.datasets.statistics import class_ratio, class_sizes
 from tofae_jax.datasets.store import EventStore
 from tofae_jax.degradation import NOISE_PROFILES, DegradationSettings, NoiseSettings
 from tofae_jax.detector import Detector
+from tofae_jax.loss_choice import SAME, loss_choices, loss_weights
 from tofae_jax.models import MODELS, Model, build_model
 from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.precision import Policy, policy_by_name
@@ -44,18 +41,6 @@ from tofae_jax.train_state import TrainState, build_optimiser, create_train_stat
 GEOMETRY = ("width_mm", "height_mm", "thickness_mm", "theta_z_rad", "flight_path_mm", "energy_knots_ev")
 """settings of a module that models of it cannot do without"""
 EVEN_CHANCE = 0.5  # of a hit to be signal
-NO_TIMES = "compares times with the direct output's, and this model gives none: its scores judge hits by time already"
-SAME = "same"  # an evaluation loss that is the training loss
-OPPOSITE_AND_CLASS = {
-    "zero_weight": ("hit", "zero"),
-    "hit_weight": ("zero", "hit"),
-    "true_negative_weight": ("hit", "zero"),
-    "false_positive_weight": ("hit", "zero"),
-    "true_positive_weight": ("zero", "hit"),
-    "false_negative_weight": ("zero", "hit"),
-    "signal_weight": ("noise", "signal"),
-    "noise_weight": ("signal", "noise"),
-}  # of each weight that may be auto
 
 
 class Assembly(NamedTuple):
@@ -177,21 +162,6 @@ def _typed(number: Any) -> Any:
     return np.int32(number) if isinstance(number, int) else np.float32(number)
 
 
-def loss_choices(section: LossConfig | EvaluationLossConfig) -> tuple[tuple[str, Any], ...]:
-    """Static settings of the chosen loss."""
-    names, settings = losses.loss_by_name(section.name).choices, chosen(section)
-    return tuple((name, settings[name]) for name in names)
-
-
-def loss_weights(section: LossConfig | EvaluationLossConfig) -> dict[str, float]:
-    """Numbers of the chosen loss; ValueError where one is `auto` still."""
-    names, settings = losses.loss_by_name(section.name).weights, chosen(section)
-    for name in names:
-        if settings[name] == AUTO:
-            raise ValueError(f"{section.name}.{name} is {AUTO}: it must be resolved by the data first")
-    return {name: settings[name] for name in names}
-
-
 def every_epoch(config: Config) -> list[Config]:
     """The settings in force in each epoch; ConfigError names a schedule that leads to what is not allowed."""
     return [at_epoch(config, epoch) for epoch in range(1, config.train.epochs + 1)] if config.schedules else [config]
@@ -223,65 +193,6 @@ def with_precision(config: Config, policy: str | None) -> Config:
         return config
     section = msgspec.structs.replace(config.precision, policy=policy_by_name(policy).name)
     return msgspec.structs.replace(config, precision=section)
-
-
-def check_losses(config: Config) -> None:
-    """ValueError where a chosen loss cannot be had from the model's output or the normalised images."""
-    gives = MODELS[config.model.name].gives
-    for key, section in _chosen_losses(config).items():
-        try:
-            loss = losses.loss_by_name(section.name, gives=gives)
-        except ValueError as error:
-            raise ValueError(f"{key}.name: {error}") from None
-        components = chosen(section)
-        has_bce = "bce" in (section.name, components.get("zero_loss"), components.get("hit_loss"))
-        if has_bce and config.normalisation.name == "none":
-            raise ValueError(f"{key}.name: bce needs targets in [0, 1], which normalisation.name none does not give")
-        if loss.reads_time and config.normalisation.name != "gapped":
-            raise ValueError(
-                f"{key}.name: loss {section.name!r} reads times, which need normalisation.name gapped, "
-                f"got {config.normalisation.name}"
-            )
-
-
-def check_mask(config: Config) -> None:
-    """ValueError where times are to be compared that no output has."""
-    if config.mask.tof_tolerance_ns is not None and losses.loss_by_name(config.loss.name).takes == "hits":
-        raise ValueError(f"mask.tof_tolerance_ns {NO_TIMES}")
-
-
-def _chosen_losses(config: Config) -> dict[str, LossConfig | EvaluationLossConfig]:
-    """Sections of the losses in use, by key."""
-    sections = {"loss": config.loss, "evaluation_loss": config.evaluation_loss}
-    return {key: section for key, section in sections.items() if section.name != SAME}
-
-
-def resolved_losses(config: Config, dataset: EventStore, events: np.ndarray) -> tuple[Config, dict[str, float]]:
-    """The settings with numbers for the weights that are `auto` in the losses in use, and these numbers by key.
-
-    The weight of a class is the size of its opposite per size of its own, over the given (training) events.
-    """
-    found: dict[str, float] = {}
-    automatic = {
-        key: [n for n, value in chosen(s).items() if value == AUTO] for key, s in _chosen_losses(config).items()
-    }
-    if not any(automatic.values()):
-        return config, found
-    sizes = class_sizes(
-        dataset,
-        events,
-        target=config.train.target,
-        n_signal=as_range(config.degradation.n_signal),
-        n_noise=as_range(config.degradation.n_noise),
-        max_hits=config.data.max_hits,
-    )
-    for key, names in automatic.items():
-        section = getattr(config, key)
-        numbers = {name: class_ratio(sizes, *OPPOSITE_AND_CLASS[name]) for name in names}
-        found |= {f"{key}.{section.name}.{name}": number for name, number in numbers.items()}
-        own = msgspec.structs.replace(getattr(section, section.name), **numbers)
-        config = msgspec.structs.replace(config, **{key: msgspec.structs.replace(section, **{section.name: own})})
-    return config, found
 
 
 def learning_rate_at(optimiser: OptimiserConfig, step: int, n_steps: int) -> float:

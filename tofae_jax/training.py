@@ -12,13 +12,10 @@ import msgspec
 from tofae_jax import runs
 from tofae_jax.assembly import (
     assemble,
-    check_losses,
-    check_mask,
     check_schedules,
     describe_devices,
     is_gone,
     open_events,
-    resolved_losses,
     seeds_of,
     splits_of,
     train_source,
@@ -30,6 +27,7 @@ from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import Splits
 from tofae_jax.datasets.store import EventStore
 from tofae_jax.loop import Loop, TrainingError, Work, control_of, say
+from tofae_jax.loss_choice import check_losses, check_mask, resolved_losses
 from tofae_jax.metrics import metric_names
 from tofae_jax.observers import Observers
 from tofae_jax.outcome import finish

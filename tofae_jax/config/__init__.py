@@ -1,6 +1,7 @@
 """Settings of a run and of the commands. No array library is imported here, so that `--help` is quick."""
 
 from tofae_jax.config.losses import AUTO, EvaluationLossConfig, LossConfig
+from tofae_jax.config.models import ModelConfig
 from tofae_jax.config.reading import ConfigError, checked, from_tree, leaves, only_chosen, read_toml, to_tree
 from tofae_jax.config.running import InstrumentsConfig, PlotMode, parse_duration
 from tofae_jax.config.schedules import ScheduleConfig, at_epoch, in_force
@@ -9,7 +10,6 @@ from tofae_jax.config.sections import (
     DataConfig,
     DegradationConfig,
     MaskConfig,
-    ModelConfig,
     NoiseConfig,
     OptimiserConfig,
     PrecisionName,
