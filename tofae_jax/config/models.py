@@ -19,19 +19,19 @@ class AutoencoderConfig(Section, frozen=True):
 class HitTransformerConfig(Section, frozen=True):
     """sizes of the hit transformer"""
 
-    width: PositiveCount = 64
+    width: PositiveCount = 32
     """length of a hit's description"""
-    hidden: PositiveCount = 128
+    hidden: PositiveCount = 64
     """length of the layers between them"""
-    layers: PositiveCount = 4
+    layers: PositiveCount = 3
     """exchanges between hits and event"""
-    queries: PositiveCount = 32
+    queries: PositiveCount = 12
     """what each exchange looks for"""
-    value_width: PositiveCount = 32
+    value_width: PositiveCount = 16
     """length of what a query brings back"""
-    event_width: PositiveCount = 256
+    event_width: PositiveCount = 192
     """length of the event's description"""
-    frequencies: PositiveCount = 48
+    frequencies: PositiveCount = 24
     """waves in x, y and t that places are described by"""
     finest: Positive = 50.0
     """length of the shortest of them at first, in cells along the axis with most; they are learnt from there on"""

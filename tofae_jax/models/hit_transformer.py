@@ -108,13 +108,13 @@ class HitTransformer(nn.Module):
     """Hit lists `[b, k, 3]` to a logit per hit: whether it is signal. Order and empty slots change nothing."""
 
     shape_xyt: tuple[int, int, int]
-    width: int = 64
-    hidden: int = 128
-    layers: int = 4
-    queries: int = 32
-    value_width: int = 32
-    event_width: int = 256
-    frequencies: int = 48
+    width: int = 32
+    hidden: int = 64
+    layers: int = 3
+    queries: int = 12
+    value_width: int = 16
+    event_width: int = 192
+    frequencies: int = 24
     finest: float = 50.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
