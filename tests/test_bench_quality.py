@@ -547,7 +547,7 @@ def options_of():
 def test_what_is_compared_follows_the_options():
     def names(data, runs=(), **given):
         chosen = options_of()
-        vars(chosen).update({"data": [data]} | given)
+        vars(chosen).update({"data": [data] if isinstance(data, str) else data} | given)
         return [method.name for method in bench_quality.methods_by_data(chosen, runs)(data)]
 
     assert {"input", "Gaussian", "neighbours", "oracle_kde"} <= set(names("v"))
@@ -559,7 +559,7 @@ def test_what_is_compared_follows_the_options():
     with pytest.raises(ValueError, match="no method is to be compared on v"):
         names("v", methods=["oracle_simulated"])
     with pytest.raises(ValueError, match="no method is to be compared on v"):  # before anything is computed
-        names("lhcb_torch", data=["lhcb_torch", "v"], methods=["oracle_simulated"])
+        names(["lhcb_torch", "v"], methods=["oracle_simulated"])
     run = SimpleNamespace(methods=lambda: [methods.HitScorer("mine", len)])
     entry = bench_quality.Entry(run, ("parabola",))
     assert names("parabola", [entry], methods=["input"]) == ["input", "mine"]
