@@ -415,3 +415,11 @@ def test_the_models_that_come_along():
         assert model.assembly.model.name == name
     sizes = [path.stat().st_size for path in packaged.FOLDER.rglob("*") if path.suffix != ".pyc"]
     assert sum(sizes) < 2_000_000
+
+
+def test_a_training_without_the_tracks_it_needs_makes_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--model.name=lhcb_torch", "--loss.name=hit_bce", "--data.source=simulate", "--data.simulate.pattern=v"]
+    assert cli.main(["train", *words]) == 2
+    assert "no tracks are known of its events, and the model needs them" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

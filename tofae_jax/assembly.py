@@ -28,6 +28,7 @@ from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import NO_TRACKS, EvaluationSource, Splits, TrackSlots, TrainSource, split_events
 from tofae_jax.datasets.store import EventStore
+from tofae_jax.datasets.tracks import track_table
 from tofae_jax.degradation import NOISE_PROFILES, DegradationSettings, NoiseSettings
 from tofae_jax.detector import Detector
 from tofae_jax.loss_choice import SAME, loss_choices, loss_weights
@@ -270,6 +271,14 @@ def track_slots(config: Config, *, training: bool) -> TrackSlots:
     learns = kind.learns_tracks and training
     is_needed = kind.takes == "hits and tracks" or learns
     return TrackSlots(config.data.max_tracks, with_truth=learns) if is_needed else NO_TRACKS
+
+
+def check_tracks(config: Config, store: EventStore, events: np.ndarray) -> None:
+    """DataError where a training needs tracks that the first of these events has not."""
+    wanted = track_slots(config, training=True)
+    if wanted.slots:
+        known = store.tracks_of_each(events[:1])
+        track_table(known, slots=wanted.slots, with_truth=wanted.with_truth, where=store.name)
 
 
 def check_detector(dataset: EventStore, detector: Detector) -> None:

@@ -13,6 +13,7 @@ from tofae_jax import runs
 from tofae_jax.assembly import (
     assemble,
     check_schedules,
+    check_tracks,
     describe_devices,
     is_gone,
     open_events,
@@ -70,6 +71,7 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
         parent = read_parent(start.run, assemble(config), optimiser=start.optimiser)
     dataset = open_events(config, say)
     splits = splits_of(dataset, config.data)
+    check_tracks(config, dataset, splits.train)
     config, automatic = resolved_losses(config, dataset, splits.train)
     for name, number in automatic.items():
         say(f"{name}: {number:.6g}, from the training data")
