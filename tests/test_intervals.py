@@ -193,7 +193,7 @@ DETECTOR = {"n_x": 12, "n_y": 16, "n_t": 40}
 
 @pytest.fixture(scope="module")
 def details(tmp_path_factory):
-    """Of an evaluation whose last batch is filled up, and the sums of the very same."""
+    """Of an evaluation whose last batch is filled up, and the sums and the numbers of the very same."""
     path = tmp_path_factory.mktemp("intervals") / "d"
     simulated_dataset(path, detector=Detector(**DETECTOR), weights={"v": 1, "blank": 1}, n_events=60, seed=1)
     tree = {
@@ -208,7 +208,7 @@ def details(tmp_path_factory):
     evaluator, settings = Evaluator(assembly), step_settings(config)
     source = EvaluationSource(Dataset(path), np.arange(55), batch=16, max_hits=24)
     inputs = (assembly.fresh_state().variables, source, evaluation_key(3), settings)
-    return evaluator.details(*inputs, n_views=2), evaluator.sums(*inputs), evaluator
+    return evaluator.details(*inputs, n_views=2), evaluator.sums(*inputs), evaluator.result(*inputs)
 
 
 def test_single_events_add_up_to_the_whole(details):
@@ -241,8 +241,7 @@ def _without_joint(output):
 
 
 def test_an_evaluation_has_intervals_about_its_numbers(details):
-    found, sums, evaluator = details
-    result = evaluator.result(sums)
+    found, _, result = details
     assert {name: part for name, part in found.result.items() if name != "intervals"} == result
     for name in names(found.result["intervals"]):
         low, high = _at(found.result["intervals"], name)

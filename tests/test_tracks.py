@@ -401,7 +401,7 @@ def test_the_blind_model_that_comes_along_finds_tracks():
     config = msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, lhcb_torch=quick))
     evaluator, numbers = Evaluator(assemble(config)), step_settings(config)
     source = evaluation_source(config, open_events(config, print), np.arange(16))
-    found = evaluator.result(evaluator.sums(model.variables, source, evaluation_key(7), numbers), numbers)
+    found = evaluator.result(model.variables, source, evaluation_key(7), numbers)
     assert found["events"] == 16
     assert found["masked"]["f1"] > 0.8
 

@@ -160,7 +160,7 @@ def test_every_choice_takes_a_step(normalisation, loss, target):
     assembly = assemble(c)
     evaluator = Evaluator(assembly)
     evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=32, max_hits=24)
-    result = evaluator.result(evaluator.sums(state.variables, evaluation, evaluation_key(0), step_settings(c)))
+    result = evaluator.result(state.variables, evaluation, evaluation_key(0), step_settings(c))
     assert result["events"] == 40
     assert (result["direct"]["mse"] is None) == (normalisation == "binary")
 
@@ -181,7 +181,7 @@ def test_evaluation_does_not_depend_on_the_batch_size():
     for batch in (1, 7, 32, 64):
         evaluator = Evaluator(assemble(c))
         evaluation = EvaluationSource(Dataset("d"), np.arange(50), batch=batch, max_hits=24)
-        results.append(evaluator.result(evaluator.sums(variables, evaluation, evaluation_key(3), step_settings(c))))
+        results.append(evaluator.result(variables, evaluation, evaluation_key(3), step_settings(c)))
     for result in results[1:]:
         assert result["counts"] == results[0]["counts"]
         for output in ("input", "direct", "masked"):
@@ -261,7 +261,7 @@ def test_the_evaluation_loss_may_be_another_than_the_training_loss():
 
     def evaluated(c):
         evaluator = Evaluator(assemble(c))
-        return evaluator.result(evaluator.sums(variables, evaluation, evaluation_key(0), step_settings(c)))["loss"]
+        return evaluator.result(variables, evaluation, evaluation_key(0), step_settings(c))["loss"]
 
     other = {"name": "split", "split": {"hit_loss": "bce", "hit_weight": 2.0}}
     trained_otherwise = config(evaluation_loss=other)

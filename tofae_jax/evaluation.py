@@ -96,9 +96,11 @@ class Evaluator:
         assert on_host is not None  # a source always has a batch
         return on_host
 
-    def result(self, sums: metrics.Metrics, settings: StepSettings) -> dict[str, Any]:
-        """Numbers for people from merged sums, and the settings that they were made with."""
-        return metrics.compute(sums, **self._reading(settings))
+    def result(
+        self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings
+    ) -> dict[str, Any]:
+        """Numbers for people of all events."""
+        return metrics.compute(self.sums(variables, source, key, settings), **self._reading(settings))
 
     def _reading(self, settings: StepSettings) -> dict[str, Any]:
         normalisation = NORMALISATIONS[self._assembly.options.normalisation]
@@ -141,8 +143,8 @@ class Evaluator:
 
         sums = self._merged(source, step)
         of_each = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-        intervals = metrics.intervals(of_each, **self._reading(settings))
-        result = self.result(sums, settings) | {"intervals": intervals}
+        reading = self._reading(settings)
+        result = metrics.compute(sums, **reading) | {"intervals": metrics.intervals(of_each, **reading)}
         return Details(result, of_each, views)
 
     def views(

@@ -254,8 +254,7 @@ class Loop:
         if not len(events):
             return None
         source = self.evaluation_source(events)
-        sums = self.evaluator.sums(state.variables, source, self.key, self.settings)
-        return self.evaluator.result(sums, self.settings)
+        return self.evaluator.result(state.variables, source, self.key, self.settings)
 
     def evaluation_source(self, events: np.ndarray) -> EvaluationSource:
         """Batches of events to evaluate."""
