@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from strategies import hit_lists
 
 from tofae_jax import degradation as d
-from tofae_jax.config import NoiseConfig
+from tofae_jax.assembly import step_settings
+from tofae_jax.config import Config, ConfigError, NoiseConfig, from_tree
 
 SHAPE = (88, 128, 1000)
 SIGMAS = 5.0  # of the counting error, with fixed seeds: a true law fails once in a million
@@ -260,6 +261,36 @@ def test_mixtures_have_their_shares():
 
 def degrade(key, hits, settings, max_signal=40, max_noise=220, **options):
     return d.degrade(key, hits, settings, shape_xyt=SHAPE, max_signal=max_signal, max_noise=max_noise, **options)
+
+
+def test_of_a_range_of_widths_each_event_has_its_own():
+    hits = pattern(40)
+    hits = jnp.where(hits[:, 2:] > 0, hits.at[:, 2].set(500), 0)
+
+    def times(sigma_t_bins):
+        settings = d.DegradationSettings(n_signal=(40, 40), n_noise=(0, 0), sigma_t_bins=sigma_t_bins)
+        keys = jax.random.split(jax.random.key(0), 300)
+        return np.asarray(jax.vmap(lambda key: degrade(key, hits, settings).smeared)(keys))[:, :, 2]
+
+    widths = times((0.0, 60.0)).std(axis=1)
+    assert widths.min() < 6
+    assert widths.max() > 50
+    assert abs(widths.mean() - 30) < 4
+    np.testing.assert_array_equal(times((20.0, 20.0)), times(20.0))
+    assert times(20.0).std(axis=1).max() < 40
+
+
+@pytest.mark.parametrize("width", [[0.2, 0.1], [-1, 1], -0.5, float("nan")])
+def test_a_width_that_cannot_be_is_refused(width):
+    with pytest.raises(ConfigError, match="smear_t_ns must be a number from 0"):
+        from_tree({"degradation": {"smear_t_ns": width}}, Config, "test")
+
+
+def test_widths_are_brought_to_pixels_and_bins():
+    config = from_tree({"degradation": {"smear_t_ns": [0, 0.15], "smear_x_mm": 7.5}}, Config, "test")
+    settings = step_settings(config).degradation
+    np.testing.assert_allclose(settings.sigma_t_bins, [0, 6])
+    np.testing.assert_allclose(settings.sigma_x_pixels, 1)
 
 
 @pytest.mark.backlog("B43")

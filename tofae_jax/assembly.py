@@ -107,15 +107,19 @@ def step_options(config: Config) -> StepOptions:
     )
 
 
+def _in_cells(width: float | tuple[float, float], cell: float) -> float | tuple[float, float]:
+    return (width[0] / cell, width[1] / cell) if isinstance(width, tuple) else width / cell
+
+
 def degradation_settings(config: DegradationConfig, detector: Detector) -> DegradationSettings:
     """Numbers of the degradation in pixels and bins, from those in mm and ns."""
     noise = config.noise
     hot_pixel_seed: Any = np.uint32(noise.hot_pixel_seed)  # int32, as other counts are, holds half of all seeds
     return DegradationSettings(
         n_signal=as_range(config.n_signal),
-        sigma_x_pixels=config.smear_x_mm / detector.pitch_x_mm,
-        sigma_y_pixels=config.smear_y_mm / detector.pitch_y_mm,
-        sigma_t_bins=config.smear_t_ns / detector.bin_ns,
+        sigma_x_pixels=_in_cells(config.smear_x_mm, detector.pitch_x_mm),
+        sigma_y_pixels=_in_cells(config.smear_y_mm, detector.pitch_y_mm),
+        sigma_t_bins=_in_cells(config.smear_t_ns, detector.bin_ns),
         n_noise=as_range(config.n_noise),
         noise=NoiseSettings(
             weights=tuple(noise.shares[name] for name in NOISE_PROFILES),

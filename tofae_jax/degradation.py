@@ -19,6 +19,7 @@ from tofae_jax.hits import is_hit
 
 Range = tuple[Number, Number]
 OVERFLOWS = ("drop", "clamp")
+WIDTHS = ("sigma_x_pixels", "sigma_y_pixels", "sigma_t_bins")
 SELECTIONS = ("random", "even")
 
 NOISE_PROFILES = ("uniform", "hot_pixels", "clusters", "gradient_x", "gradient_y", "time_bursts", "data")
@@ -50,15 +51,18 @@ class NoiseSettings(NamedTuple):
 
 
 class DegradationSettings(NamedTuple):
-    """Numbers of the three steps. Each may be traced. Ranges are inclusive and drawn from anew for each event."""
+    """Numbers of the three steps. Each may be traced. Ranges are inclusive and drawn from anew for each event.
+
+    Each width of the smearing is a number, or a range too.
+    """
 
     n_signal: Range = (30, 30)
     """signal hits kept per event"""
-    sigma_x_pixels: Number = 0.0
+    sigma_x_pixels: Number | Range = 0.0
     """smearing in x, in pixels"""
-    sigma_y_pixels: Number = 0.0
+    sigma_y_pixels: Number | Range = 0.0
     """smearing in y, in pixels"""
-    sigma_t_bins: Number = 0.0
+    sigma_t_bins: Number | Range = 0.0
     """smearing in time, in bins"""
     n_noise: Range = (200, 200)
     """noise hits added per event"""
@@ -151,6 +155,14 @@ def smear(
     if overflow == "drop":
         keep &= jnp.all((moved >= low) & (moved <= high), axis=-1)
     return jnp.where(keep[:, None], jnp.clip(moved, low, high).astype(hits.dtype), 0)
+
+
+def _width(key: Array, number: int, width: Number | Range) -> Number:
+    """This event's width of a smearing. `fold_in`: where it is no range, all draws are what they are without ranges."""
+    if not isinstance(width, tuple):
+        return width
+    low, high = (jnp.asarray(end, jnp.float32) for end in width)
+    return low + (high - low) * jax.random.uniform(jax.random.fold_in(key, number))
 
 
 def _uniform_cell(u: Float[Array, " n"], n_cells: int) -> Int[Array, " n"]:
@@ -297,9 +309,7 @@ def degrade(
         key_smear,
         sparse,
         shape_xyt=shape_xyt,
-        sigma_x_pixels=settings.sigma_x_pixels,
-        sigma_y_pixels=settings.sigma_y_pixels,
-        sigma_t_bins=settings.sigma_t_bins,
+        **{name: _width(key_smear, i, getattr(settings, name)) for i, name in enumerate(WIDTHS, start=1)},
         overflow=overflow,
     )
     noise, n_noise = add_noise(

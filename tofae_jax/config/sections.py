@@ -5,7 +5,7 @@ Units are in the names. The docstring under each field is its help on the comman
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from tyro.conf import Suppress
@@ -27,19 +27,22 @@ from tofae_jax.detector import Detector
 
 MOST_HITS = 100_000  # per event; images hold a tenth of it, and a batch of more would fill any memory
 MOST_TRACKS = 1000
-CountOrRange = int | tuple[int, int]  # checked by check_range: msgspec misreads limits inside such a union
+WIDEST = 1e12
+N = TypeVar("N", int, float)
+WidthOrRange = float | tuple[float, float]
+CountOrRange = int | tuple[int, int]  # both checked by check_range: msgspec misreads limits inside such a union
 
 
-def as_range(value: int | tuple[int, int]) -> tuple[int, int]:
+def as_range(value: N | tuple[N, N]) -> tuple[N, N]:
     """A number as the range that holds only it."""
     return value if isinstance(value, tuple) else (value, value)
 
 
-def check_range(name: str, value: int | tuple[int, int], *, least: int = 0, most: int = MOST_HITS) -> None:
+def check_range(name: str, value: N | tuple[N, N], *, least: float = 0, most: float = MOST_HITS) -> None:
     """ValueError unless the value is a number or a range low <= high within the limits."""
     low, high = as_range(value)
     if not least <= low <= high <= most:
-        allowed = f"a number from {least} to {most}, or a range low <= high of them"
+        allowed = f"a number from {least} to {most:.7g}, or a range low <= high of them"
         raise ValueError(f"{name} must be {allowed}, got {value}")
 
 
@@ -172,12 +175,12 @@ class DegradationConfig(Section, frozen=True):
     """signal hits kept per event, a number or a range"""
     selection: Literal["random", "even"] = "random"
     """which signal hits are kept: drawn at random, or evenly spaced along the pattern"""
-    smear_x_mm: NonNegative = 0.0
-    """Gaussian smearing in x, in mm"""
-    smear_y_mm: NonNegative = 0.0
-    """Gaussian smearing in y, in mm"""
-    smear_t_ns: NonNegative = 0.0
-    """Gaussian smearing in time, in ns"""
+    smear_x_mm: WidthOrRange = 0.0
+    """Gaussian smearing in x, in mm; of a range each event has its own width"""
+    smear_y_mm: WidthOrRange = 0.0
+    """Gaussian smearing in y, in mm, likewise"""
+    smear_t_ns: WidthOrRange = 0.0
+    """Gaussian smearing in time, in ns, likewise"""
     overflow: Literal["drop", "clamp"] = "drop"
     """hits smeared out of the detector or window are dropped, or clamped to its edge"""
     n_noise: CountOrRange = 200
@@ -188,6 +191,8 @@ class DegradationConfig(Section, frozen=True):
         """Refuse what the types cannot."""
         check_range("n_signal", self.n_signal)
         check_range("n_noise", self.n_noise)
+        for name in ("smear_x_mm", "smear_y_mm", "smear_t_ns"):
+            check_range(name, getattr(self, name), most=WIDEST)
 
 
 class NormalisationConfig(Section, frozen=True):
