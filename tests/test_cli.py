@@ -49,7 +49,7 @@ def elsewhere(tmp_path, monkeypatch):
         (["--degradation.n-noise", "9", "5"], ["n_noise", "(9, 5)", "low <= high"]),
         (["--degradation.n-noise", "1", "2", "3"], ["--degradation.n-noise", "'3'"]),
         (["--degradation.n-noise", "3000000000"], ["n_noise", "100000"]),
-        (["--degradation.smear-x-mm", "inf"], ["degradation.smear_x_mm = inf", "<="]),
+        (["--degradation.smear-x-mm", "inf"], ["smear_x_mm must be a number from 0 to 1e+12", "got inf"]),
         (["--detector.width-mm", "nan"], ["detector.width_mm = nan"]),
         (["--normalisation.name", "binary", "--mask.tof-tolerance-ns", "1"], ["tof_tolerance_ns", "binary"]),
         (["--train.epochs", "0"], ["train.epochs = 0", ">= 1"]),
