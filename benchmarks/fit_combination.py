@@ -1,13 +1,17 @@
 """What the blind model's search and its network should weigh in a hit's score: logistic regression on fresh events.
 
-`python benchmarks/fit_combination.py RUN` prints the three settings of `model.lhcb_torch`, and log loss and F1 of the
-search alone, of the network alone and of both. Half of the events have 30 signal and 200 noise hits, half the run's
-own ranges. It needs scikit-learn, as the extra `plots` has it.
+    python benchmarks/fit_combination.py RUN [--config RECIPE] [--events 256]
+
+It prints the three settings of `model.lhcb_torch`, and log loss and F1 of what each of both says (`bounded`: of the
+network, what it expects of the event as a whole is taken out) and of them together. Half of the events have 30 signal
+and 200 noise hits, half the ranges of the recipe, whose search is used too; without one, both are the run's.
+scikit-learn comes with the extra `report`.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 import jax
@@ -16,7 +20,7 @@ import numpy as np
 
 from tofae_jax import process
 from tofae_jax.assembly import assemble, evaluation_source, open_events, splits_of, step_settings
-from tofae_jax.config import Config
+from tofae_jax.config import Config, read_toml
 from tofae_jax.evaluation import LoadedRun, evaluation_key, load_run, with_degradation
 from tofae_jax.models.interface import HitInput
 from tofae_jax.models.lhcb_torch import Evidence, LhcbTorch, bounded
@@ -59,30 +63,36 @@ def main() -> None:
     """Fit and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="folder of a run of model lhcb_torch")
+    parser.add_argument("--config", help="recipe of the search and of the events")
     parser.add_argument("--events", type=int, default=256, help="of each half")
     arguments = parser.parse_args()
     from sklearn.linear_model import LogisticRegression
 
     process.prepare_process()
     run = load_run(arguments.run, best=False)
-    own = run.assembly.config
+    own = read_toml(arguments.config, Config) if arguments.config else run.assembly.config
+    if own.model.name != "lhcb_torch" or not own.model.lhcb_torch.samples:
+        raise ValueError("there is no search to be weighed: give a recipe of model lhcb_torch with samples by --config")
     data = msgspec.structs.replace(
         own.data, test_share=0.1, simulate=msgspec.structs.replace(own.data.simulate, seed=SEED)
     )
     own = msgspec.structs.replace(own, data=data)
-    parts = []
+    parts, counts = [], []
     for config in (with_degradation(own, n_signal=USUAL[0], n_noise=USUAL[1]), own):
         parts.append(evidence_of(run, config, arguments.events))
-        counts = config.degradation
-        print(f"{counts.n_signal} signal and {counts.n_noise} noise hits:")
-        for place, name in enumerate(Evidence._fields):
-            print(f"  {name} alone: {described(parts[-1][0][:, place], parts[-1][1])}")
+        counts.append(f"{config.degradation.n_signal} signal and {config.degradation.n_noise} noise hits")
     fit = LogisticRegression(C=1e4).fit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    for found, truth in parts:
-        print(f"both: {described(fit.decision_function(found), truth)}")
+    for name, (evidence, truth) in zip(counts, parts, strict=True):
+        print(f"{name}:")
+        for place, source in enumerate(Evidence._fields):
+            print(f"  {source}: {described(evidence[:, place], truth)}")
+        print(f"  together: {described(fit.decision_function(evidence), truth)}")
     (found_weight, network_weight), (offset,) = fit.coef_[0], fit.intercept_
     print(f"found_weight = {found_weight:.2f}\nnetwork_weight = {network_weight:.2f}\noffset = {offset:.2f}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"fit_combination: {error}")

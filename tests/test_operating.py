@@ -81,6 +81,7 @@ def test_a_model_of_hits_sees_every_hit_and_shows_what_it_keeps(runs):
     assert test["counts"]["occluded_hits"] > 0
     counted = test["outputs"]["above"] + test["outputs"]["below"]
     assert counted == test["counts"]["signal_hits"] + test["counts"]["noise_hits"]
+    assert test["direct"]["f1"] == pytest.approx(test["masked"]["f1"], abs=0.05)  # both against the signal
     assert test["outputs"]["not_finite"] == 0
     assert test["direct"]["mse"] >= 0
     assert 0 <= test["scores"]["calibration_error"] <= 1

@@ -31,7 +31,7 @@ from tofae_jax.datasets.store import EventStore
 from tofae_jax.datasets.tracks import track_table
 from tofae_jax.degradation import NOISE_PROFILES, DegradationSettings, NoiseSettings
 from tofae_jax.detector import Detector
-from tofae_jax.loss_choice import SAME, loss_choices, loss_weights
+from tofae_jax.loss_choice import SAME, loss_choices, loss_weights, target_of_run
 from tofae_jax.models import MODELS, Model, build_model
 from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.precision import Policy, policy_by_name
@@ -89,7 +89,6 @@ def step_options(config: Config) -> StepOptions:
     degradation = config.degradation
     epochs = [config, *every_epoch(config)]
     evaluation = loss_choices(config.evaluation_loss) if config.evaluation_loss.name != SAME else ()
-    reads = losses.loss_by_name(config.loss.name).takes
     return StepOptions(
         shape_xyt=config.detector.shape,
         max_signal=max(as_range(now.degradation.n_signal)[1] for now in epochs),
@@ -101,8 +100,8 @@ def step_options(config: Config) -> StepOptions:
         loss_choices=loss_choices(config.loss),
         evaluation_loss=config.evaluation_loss.name if config.evaluation_loss.name != SAME else None,
         evaluation_loss_choices=evaluation,
-        target="signal" if reads == "hits" else config.train.target,
-        reads=reads,
+        target=target_of_run(config),
+        reads=losses.loss_by_name(config.loss.name).takes,
         scale_loss=policy_by_name(config.precision.policy).scales_loss,
     )
 

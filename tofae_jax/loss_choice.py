@@ -12,6 +12,7 @@ from tofae_jax.config import AUTO, Config, EvaluationLossConfig, LossConfig, as_
 from tofae_jax.datasets.statistics import class_ratio, class_sizes
 from tofae_jax.datasets.store import EventStore
 from tofae_jax.models import MODELS
+from tofae_jax.steps import Target
 
 NO_TIMES = "compares times with the direct output's, and this model gives none: its scores judge hits by time already"
 SAME = "same"  # an evaluation loss that is the training loss
@@ -40,6 +41,11 @@ def loss_weights(section: LossConfig | EvaluationLossConfig) -> dict[str, float]
         if settings[name] == AUTO:
             raise ValueError(f"{section.name}.{name} is {AUTO}: it must be resolved by the data first")
     return {name: settings[name] for name in names}
+
+
+def target_of_run(config: Config) -> Target:
+    """What images are compared with: of a run that scores hits it is the signal, whatever `train.target` says."""
+    return "signal" if losses.loss_by_name(config.loss.name).takes == "hits" else config.train.target
 
 
 def check_losses(config: Config) -> None:
@@ -87,7 +93,7 @@ def resolved_losses(config: Config, dataset: EventStore, events: np.ndarray) -> 
     sizes = class_sizes(
         dataset,
         events,
-        target=config.train.target,
+        target=target_of_run(config),
         n_signal=as_range(config.degradation.n_signal),
         n_noise=as_range(config.degradation.n_noise),
         max_hits=config.data.max_hits,
