@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tofae_jax.elementary import polynomial
 from tofae_jax.lhcb_torch import likelihood, mixture, posterior, search
 from tofae_jax.lhcb_torch.likelihood import Grid
 from tofae_jax.lhcb_torch.optics import group_index, refractive_index
@@ -61,10 +62,10 @@ def test_the_fits_are_those_of_the_optics():
     energy = jnp.linspace(knots[0], knots[-1], 77)
     index = refractive_index(energy)
     scaled = likelihood._scaled(index, fits)
-    np.testing.assert_allclose(likelihood._polynomial(fits.energy, scaled), energy, atol=0.01)
-    np.testing.assert_allclose(likelihood._polynomial(fits.group_index, scaled), group_index(energy), atol=1e-3)
+    np.testing.assert_allclose(polynomial(fits.energy, scaled), energy, atol=0.01)
+    np.testing.assert_allclose(polynomial(fits.group_index, scaled), group_index(energy), atol=1e-3)
     slope = np.gradient(np.asarray(energy, float), np.asarray(index, float))[3:-3]
-    np.testing.assert_allclose(likelihood._polynomial(fits.energy_per_index, scaled)[3:-3], slope, rtol=0.03)
+    np.testing.assert_allclose(polynomial(fits.energy_per_index, scaled)[3:-3], slope, rtol=0.03)
 
 
 def test_photons_of_a_known_track_are_told_from_noise(simulated):
