@@ -286,6 +286,13 @@ def test_a_width_that_cannot_be_is_refused(width):
         from_tree({"degradation": {"smear_t_ns": width}}, Config, "test")
 
 
+@pytest.mark.parametrize("width", [-1.0, float("nan"), float("inf"), (3.0, 0.0), (-3.0, 0.0)])
+def test_a_width_in_bins_that_cannot_be_is_refused(width):
+    settings = d.DegradationSettings(n_signal=(4, 4), n_noise=(0, 0), sigma_t_bins=width)
+    with pytest.raises(ValueError, match="sigma_t_bins must be a finite number from 0, or a range"):
+        degrade(jax.random.key(0), pattern(8), settings)
+
+
 def test_widths_are_brought_to_pixels_and_bins():
     config = from_tree({"degradation": {"smear_t_ns": [0, 0.15], "smear_x_mm": 7.5}}, Config, "test")
     settings = step_settings(config).degradation

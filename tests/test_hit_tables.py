@@ -511,7 +511,7 @@ def fake_run(monkeypatch):
     used.model.takes_tracks, used.config = False, Config(detector=SMALL)
     monkeypatch.setattr(inference, "load_run", lambda *_, **__: run)
     monkeypatch.setattr(inference, "Denoiser", FakeDenoiser)
-    monkeypatch.setattr(inference, "with_cut", lambda *_: None)
+    monkeypatch.setattr(inference, "with_cut", lambda *_, **__: None)
     monkeypatch.setattr(inference.DenoiseReport, "_asdict", lambda self: {"hits_outside": self.hits_outside})
 
 

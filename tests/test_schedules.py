@@ -46,12 +46,14 @@ TABLE = {"kind": "table", "points": [[2, 10], [4, 30], [5, 0]]}
         ({"kind": "steps", "value": 16, "factor": 0.5, "every": 2}, [16, 16, 8, 8, 4]),
         (TABLE, [10, 10, 20, 30, 0]),
         (TABLE | {"hold": True}, [10, 10, 10, 30, 0]),
+        # a number that turned to a range would be compiled anew
+        ({"kind": "table", "points": [[1, 3], [4, [0, 2]]], "hold": True}, [(3, 3), (3, 3), (3, 3), (0, 2), (0, 2)]),
         ({"kind": "table", "points": [[2, 3]]}, [3, 3, 3, 3, 3]),
         ({"kind": "table", "points": [[1, 0], [9, 8]]}, [0, 1, 2, 3, 4]),
         (LINEAR | {"start": [0, 4], "end": [4, 12]}, [(0, 4), (1, 6), (2, 8), (3, 10), (4, 12)]),
         (LINEAR | {"start": 4, "end": [0, 8]}, [(4, 4), (3, 5), (2, 6), (1, 7), (0, 8)]),
         ({"kind": "steps", "value": [2, 4], "factor": 2, "every": 3}, [(2, 4)] * 3 + [(4, 8)] * 2),
-        ({"kind": "table", "points": [[1, [0, 2]], [5, 8]]}, [(0, 2), (2, 3.5), (4, 5), (6, 6.5), 8]),
+        ({"kind": "table", "points": [[1, [0, 2]], [5, 8]]}, [(0, 2), (2, 3.5), (4, 5), (6, 6.5), (8, 8)]),
     ],
 )
 def test_values_by_hand(fields, expected):

@@ -99,7 +99,7 @@ def test_an_aim_without_a_share_is_refused(wanted):
 def test_no_hits_at_all_have_defined_numbers():
     point = metrics.choose_operating_point(no_scores())
     assert (point.efficiency, point.purity, point.f1) == (1, 1, 1)
-    assert compute_scores(no_scores()) == {"calibration_error": 0.0, "average_precision": 1.0}
+    assert compute_scores(no_scores()) == {"calibration_error": 0.0, "average_precision": 1.0, "best_f1": 1.0}
 
 
 def test_calibrated_scores_lie_on_the_diagonal_and_others_do_not():

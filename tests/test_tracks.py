@@ -1,6 +1,8 @@
 """Tracks of events: from simulations, datasets and files to the models that are given them."""
 
 import csv
+import json
+import re
 from typing import get_args, get_type_hints
 
 import jax
@@ -24,6 +26,7 @@ from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
 from tofae_jax.inference import denoise_run
 from tofae_jax.lhcb_torch.optics import MASSES_GEV
 from tofae_jax.models import TRACK_COLUMNS, TRUTH_COLUMNS
+from tofae_jax.simulation.dataset import simulated_dataset
 
 DETECTOR = Detector()
 QUIET = {"n_other_tracks": 0.0, "n_dark": 60.0, "n_hot": 0.0, "afterpulse_chance": 0.0}
@@ -69,6 +72,7 @@ def test_the_table_of_tracks():
         ({"y_mm": np.array([1.0, 1e300, 1e300])}, r"y_mm is 1e\+300 \(2 such"),
         ({"slope_x": np.array([1.0, -11.0, 0.0])}, "slope_x is -11"),
         ({"arrival_ns": np.array([1.0, np.inf, 0.0])}, "not finite"),
+        ({"momentum_gev": np.array([1.0, 5e3, 2.0])}, r"momentum_gev is 5000 \(1 such"),  # MeV
         ({"particle": np.array([0, 1, 3])}, "particle must be from 0 to 2, got 3"),
     ],
 )
@@ -76,6 +80,15 @@ def test_tracks_that_mean_nothing(change, message):
     tracks = Tracks(np.array([2, 1]), table(**change), np.zeros(2))
     with pytest.raises(DataError, match=message):
         track_table(tracks, slots=2, with_truth=True, where="here")
+
+
+@pytest.mark.parametrize("start", [89_100.0, 1e9, np.nan])
+def test_windows_that_start_nowhere_near(start):
+    tracks = Tracks(np.array([2, 1]), table(), np.array([0.0, start]))
+    with pytest.raises(
+        DataError, match=rf"here: window_start_ns is {re.escape(f'{start:g}')} \(1 such tracks\), allowed: -10000 to"
+    ):
+        track_table(tracks, slots=2, where="here")
 
 
 def test_tracks_that_are_missing():
@@ -286,6 +299,16 @@ def test_denoise_given_tracks_by_a_model_that_comes_along(tmp_path, measured, ca
     alone = np.isin(of_event, (5, 11))
     assert not kept[alone].any() and np.all(found.hit_columns["track"][alone] == -1) and kept.any()
 
+    elsewhere = write_tracks(tmp_path / "elsewhere.csv", columns | {"x_mm": columns["x_mm"] + 2000})
+    assert cli.main([*words, "--tracks", str(elsewhere), "--overwrite"]) == 0
+    said = capsys.readouterr()
+    assert "no hit was kept of 12 of 12 events; do they belong to" in said.err and "elsewhere.csv" in said.err
+    assert json.loads(said.out)["events_emptied"] == 12
+
+    assert cli.main([*words[:3], str(hits), str(elsewhere), "--tracks", str(elsewhere), "--overwrite"]) == 2
+    assert "is the input too" in capsys.readouterr().err
+
+    assert cli.main([*words, "--tracks", str(tracks), "--overwrite"]) == 0
     tracks = write_tracks(tmp_path / "none.csv", fewer | {"event": fewer["event"] + 1000})
     assert cli.main([*words, "--tracks", str(tracks), "--overwrite"]) == 2
     assert "none of its tracks is of an event of" in capsys.readouterr().err
@@ -318,6 +341,9 @@ def test_a_dataset_of_another_module_is_refused(tmp_path):
         denoise_run(None, slow.path, tmp_path / "out.npz", model="lhcb_torch_tracks")
     with pytest.raises(DataError, match=r"height_mm = 1000.0, the model was made for 1250.0"):
         denoise_run(None, other.path, tmp_path / "out.npz", model="lhcb_torch_tracks")
+    toy = simulated_dataset(tmp_path / "toy", detector=DETECTOR, weights={"v": 1}, n_events=2, seed=1)
+    with pytest.raises(DataError, match="has toy patterns, which are no light of the LHCb TORCH module"):
+        denoise_run(None, toy.path, tmp_path / "out.npz", model="lhcb_torch")
 
 
 @pytest.fixture(scope="module")

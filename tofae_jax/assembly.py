@@ -36,6 +36,7 @@ from tofae_jax.models import MODELS, Model, build_model
 from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.precision import Policy, policy_by_name
 from tofae_jax.simulated import module_settings, simulated_events, write_simulation
+from tofae_jax.simulation import PATTERN_GENERATOR
 from tofae_jax.steps import StepOptions, StepSettings
 from tofae_jax.train_state import TrainState, build_optimiser, create_train_state
 
@@ -294,9 +295,13 @@ def check_detector(dataset: EventStore, detector: Detector) -> None:
 
 
 def check_module(dataset: EventStore, config: Config) -> None:
-    """DataError where the model is built for another LHCb TORCH module than the one that made the dataset."""
+    """DataError where the model is built for another LHCb TORCH module than the one that made the dataset, or for one
+    at all while the dataset has toy patterns.
+    """
     if not MODELS[config.model.name].of_module:
         return
+    if dataset.provenance.get("generator") == PATTERN_GENERATOR:
+        raise DataError(f"{dataset.name}: has toy patterns, which are no light of the LHCb TORCH module of this model")
     bin_ns, ours_ns = dataset.detector.bin_ns, config.detector.bin_ns
     if not math.isclose(bin_ns, ours_ns, rel_tol=1e-6):
         raise DataError(f"{dataset.name}: its time bins are {bin_ns:g} ns long, those of the model {ours_ns:g} ns")

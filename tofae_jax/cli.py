@@ -238,6 +238,7 @@ def evaluate(argv: list[str]) -> None:
         split=settings.split,
         n_signal=settings.signal,
         n_noise=settings.noise,
+        smear_t_ns=settings.smear_t_ns,
         seed=settings.seed,
         save_hits=settings.save_hits,
         precision=settings.precision,
@@ -277,7 +278,16 @@ def denoise(argv: list[str]) -> None:
     for n, what in ((report.tracks_unused, "tracks have no event"), (report.events_without_tracks, "events no track")):
         if n:
             warn(f"{settings.tracks}: {n} {what}")
+    if 2 * report.events_emptied > report.events:
+        warn(f"{source}: no hit was kept of {report.events_emptied} of {report.events} events; {_why(settings)}")
     print(msgspec.json.encode(report._asdict()).decode())
+
+
+def _why(settings: c.DenoiseCommand) -> str:
+    """What to look at where nearly nothing is kept."""
+    if settings.tracks is not None:
+        return f"do they belong to {settings.tracks}, its impact points and windows to this module?"
+    return "is the model made for such events?"
 
 
 def lineage(argv: list[str]) -> None:

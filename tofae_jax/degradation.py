@@ -8,10 +8,12 @@ Draws are float32 whatever the precision, so runs at different precisions see th
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax.array_types import Number
@@ -157,11 +159,20 @@ def smear(
     return jnp.where(keep[:, None], jnp.clip(moved, low, high).astype(hits.dtype), 0)
 
 
-def _width(key: Array, number: int, width: Number | Range) -> Number:
-    """This event's width of a smearing. `fold_in`: where it is no range, all draws are what they are without ranges."""
-    if not isinstance(width, tuple):
-        return width
-    low, high = (jnp.asarray(end, jnp.float32) for end in width)
+def _width(key: Array, number: int, name: str, width: Number | Range) -> Number:
+    """This event's width of a smearing. `fold_in`: where it is no range, all draws are what they are without ranges.
+
+    ValueError for what is no width, as far as it is known before the program runs.
+    """
+    given: Any = width
+    is_range = isinstance(given, tuple | list) or jnp.ndim(given) == 1
+    ends: list[Any] = list(given) if is_range else [given]
+    known = [float(end) for end in ends if not isinstance(end, Tracer)]
+    if len(ends) not in (1, 2) or not all(0 <= end < math.inf for end in known) or known != sorted(known):
+        raise ValueError(f"{name} must be a finite number from 0, or a range low <= high of them, got {width}")
+    low, high = (jnp.asarray(end, jnp.float32) for end in (ends[0], ends[-1]))
+    if not is_range:
+        return low
     return low + (high - low) * jax.random.uniform(jax.random.fold_in(key, number))
 
 
@@ -309,7 +320,7 @@ def degrade(
         key_smear,
         sparse,
         shape_xyt=shape_xyt,
-        **{name: _width(key_smear, i, getattr(settings, name)) for i, name in enumerate(WIDTHS, start=1)},
+        **{name: _width(key_smear, i, name, getattr(settings, name)) for i, name in enumerate(WIDTHS, start=1)},
         overflow=overflow,
     )
     noise, n_noise = add_noise(

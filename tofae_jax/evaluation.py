@@ -18,6 +18,7 @@ from tofae_jax.assembly import (
     evaluation_source,
     is_gone,
     open_events,
+    score_threshold,
     splits_of,
     step_settings,
     with_precision,
@@ -242,9 +243,10 @@ def stored_shapes(config: Config) -> Callable[[CheckpointMeta], Any]:
     return shapes
 
 
-def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = None) -> Config:
-    """The same settings with other counts of signal and noise hits; None keeps what is there."""
-    changes = {name: value for name, value in (("n_signal", n_signal), ("n_noise", n_noise)) if value is not None}
+def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = None, smear_t_ns: Any = None) -> Config:
+    """The same settings with other counts of signal and noise hits, or times smeared otherwise; None keeps each."""
+    given = {"n_signal": n_signal, "n_noise": n_noise, "smear_t_ns": smear_t_ns}
+    changes = {name: value for name, value in given.items() if value is not None}
     degradation = msgspec.structs.replace(config.degradation, **changes)
     return msgspec.structs.replace(config, degradation=degradation)
 
@@ -281,6 +283,7 @@ def evaluate_run(
     split: str = "auto",
     n_signal: Any = None,
     n_noise: Any = None,
+    smear_t_ns: Any = None,
     seed: int = 0,
     save_hits: str | None = None,
     overwrite: bool = False,
@@ -298,6 +301,7 @@ def evaluate_run(
         split: `train`, `validation`, `test`, `all`, or `auto`: the test events of the run's own dataset, all of others.
         n_signal: signal hits per event, a number or a range; None: as in training.
         n_noise: noise hits per event, likewise.
+        smear_t_ns: smearing of signal times, likewise.
         seed: of the degradation's draws.
         save_hits: write all degraded hits with `is_signal`, `score` and `kept` to this file.
         overwrite: replace that file if it is there.
@@ -305,7 +309,8 @@ def evaluate_run(
         cut: which hits are kept, in place of the run's own choice.
     """
     run = load_run(folder, precision=precision)
-    config = with_degradation(with_cut(run.assembly, run.paths.scores, cut), n_signal=n_signal, n_noise=n_noise)
+    config = with_cut(run.assembly, run.paths.scores, cut, warn=warn)
+    config = with_degradation(config, n_signal=n_signal, n_noise=n_noise, smear_t_ns=smear_t_ns)
     assembly = assemble(config)
     source, split = _evaluation_source(run, config, data, split)
     evaluator = Evaluator(assembly)
@@ -325,6 +330,9 @@ def evaluate_run(
         "precision": config.precision.policy,
         "n_signal": config.degradation.n_signal,
         "n_noise": config.degradation.n_noise,
+        "smear_t_ns": config.degradation.smear_t_ns,
+        "score_threshold": score_threshold(config),
+        "tof_tolerance_ns": config.mask.tof_tolerance_ns,
     }
     return about | details.result
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tofae_jax.assembly import Assembly, check_detector, check_module, step_settings
+from tofae_jax.assembly import Assembly, check_detector, check_module, score_threshold, step_settings
 from tofae_jax.config import Config
 from tofae_jax.datasets.conversion import check_no_reading_options, no_events, numbered_events
 from tofae_jax.datasets.events import DataError, Events, select_hits, slice_events
@@ -20,7 +20,7 @@ from tofae_jax.datasets.track_files import TrackFile, read_tracks
 from tofae_jax.datasets.tracks import track_table, tracks_of
 from tofae_jax.datasets.writers import HitFileWriter, open_hit_file
 from tofae_jax.datasets.written_columns import only_writable
-from tofae_jax.evaluation import load_run
+from tofae_jax.evaluation import load_run, warn
 from tofae_jax.operating import AS_CHOSEN, Cut, with_cut
 from tofae_jax.packaged import PackagedModel, load_packaged
 from tofae_jax.steps import Denoised, denoise_step
@@ -42,8 +42,14 @@ class DenoiseReport(NamedTuple):
     hits_kept: int
     precision: str
     """policy that it computed in"""
+    score_threshold: float
+    """hits of a higher score were kept"""
+    tof_tolerance_ns: float | None
+    """where their times agreed with the model's within this; None: any times"""
     hits_occluded: int
     """hits that shared a pixel with a later one, which the model could not see; they are never kept"""
+    events_emptied: int
+    """events that had hits, of which none was kept"""
     hits_outside: int
     """hits in physical units that lie outside the detector; they were dropped before and are not among `hits`"""
     tracks_unused: int | None = None
@@ -188,10 +194,11 @@ def denoise_run(
         precision: policy; None: as in training.
         reading: options of `read_events`, e.g. `array`, `tree`, `columns`, `units`.
     """
-    if Path(output).exists() and Path(source).resolve() == Path(output).resolve():
-        raise DataError(f"{output}: is the input too; give another name")
+    for read in (source, tracks):
+        if read is not None and Path(output).exists() and Path(read).resolve() == Path(output).resolve():
+            raise DataError(f"{output}: is the input too; give another name")
     ready = _ready(folder, model, precision)
-    assembly = ready.assembly._replace(config=with_cut(ready.assembly, ready.scores, cut))
+    assembly = ready.assembly._replace(config=with_cut(ready.assembly, ready.scores, cut, warn=warn))
     tally = Tally()
     events = events_of(source, config=assembly.config, tally=tally, **reading)
     table = _read_tracks(tracks, assembly) if tracks is not None else None
@@ -209,6 +216,8 @@ def denoise_run(
         epoch=ready.epoch,
         output=str(output),
         precision=assembly.policy.name,
+        score_threshold=score_threshold(assembly.config),
+        tof_tolerance_ns=assembly.config.mask.tof_tolerance_ns,
         hits_outside=tally.n_outside,
         tracks_unused=None if table is None else table.n_unused,
         events_without_tracks=None if table is None else table.n_events_without,
@@ -218,11 +227,15 @@ def denoise_run(
 
 def _write(parts: Iterator[Events], file: HitFileWriter, found: tuple[str, ...], *, all_hits: bool) -> dict[str, int]:
     """Append all hits or the kept ones; returns how many events and hits there were, and how many were kept."""
-    counts: dict[str, int] = dict.fromkeys(("events", "hits", "hits_kept", "hits_occluded"), 0)
+    names = ("events", "hits", "hits_kept", "hits_occluded", "events_emptied")
+    counts: dict[str, int] = dict.fromkeys(names, 0)
     for part in parts:
         kept, visible = part.hit_columns["kept"], part.hit_columns["visible"]
         file.append(_written(part, (*found, "kept")) if all_hits else select_hits(_written(part, found), kept))
-        for name, n in zip(counts, (part.n_events, part.n_hits, kept.sum(), (~visible).sum()), strict=True):
+        kept_of_each = np.diff(np.append(0, np.cumsum(kept))[part.offsets])
+        emptied = np.count_nonzero((part.counts > 0) & (kept_of_each == 0))
+        numbers = (part.n_events, part.n_hits, kept.sum(), (~visible).sum(), emptied)
+        for name, n in zip(counts, numbers, strict=True):
             counts[name] += int(n)
     return counts
 

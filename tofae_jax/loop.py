@@ -27,6 +27,7 @@ from tofae_jax.datasets.pipeline import EvaluationSource, Splits, TrainSource, b
 from tofae_jax.datasets.store import EventStore
 from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.observers import Observers
+from tofae_jax.operating import judged_by
 from tofae_jax.precision import FALLBACKS, initial_scale, policy_by_name, prepare, recast
 from tofae_jax.progress import Progress
 from tofae_jax.runs import RunPaths, RunRecord
@@ -266,7 +267,7 @@ class Loop:
         if value is None:  # nothing to validate on
             loss = self.history[-1]["train"]["loss"]
             return -float("inf") if loss is None else -loss
-        for name in self.config.checkpoints.metric.split("."):
+        for name in judged_by(self.config).split("."):
             value = value[name]
         if value is None:
             return -float("inf")

@@ -68,7 +68,11 @@ def check_losses(config: Config) -> None:
 
 
 def check_mask(config: Config) -> None:
-    """ValueError where times are to be compared that no output has."""
+    """ValueError where times are to be compared that no output has, or where a cut is given that will be chosen."""
+    for name in ("score_threshold", "tof_tolerance_ns"):
+        if config.mask.choose != "none" and getattr(config.mask, name) is not None:
+            chooses = f"mask.choose = {config.mask.choose!r} chooses it"
+            raise ValueError(f"mask.{name} is given, but {chooses}: --mask.choose none, or leave it out")
     if config.mask.tof_tolerance_ns is not None and losses.loss_by_name(config.loss.name).takes == "hits":
         raise ValueError(f"mask.tof_tolerance_ns {NO_TIMES}")
 

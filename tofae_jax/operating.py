@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,12 @@ from tofae_jax.normalisation import NORMALISATIONS
 from tofae_jax.runs import RunError
 from tofae_jax.saved import load_arrays, save_arrays
 from tofae_jax.steps import StepOptions
+
+
+def judged_by(config: Config) -> str:
+    """Which number of the validation makes one epoch better than another."""
+    own = "masked.f1" if config.mask.choose == "none" else "scores.best_f1"
+    return config.checkpoints.metric or own
 
 
 def chosen_point(config: Config, options: StepOptions, scores: ScoreSums) -> OperatingPoint:
@@ -51,6 +58,11 @@ def with_point(config: Config, record: dict[str, Any] | None) -> Config:
     return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **cuts))
 
 
+def not_reached(mask: MaskConfig) -> str:
+    """What a user is told then."""
+    return f"no cut reaches the wanted {mask.choose} of {mask.wanted}: the nearest is taken"
+
+
 def save_scores(file: Path, scores: ScoreSums) -> None:
     """Keep the counts that cuts are chosen by."""
     save_arrays(file, {name: np.asarray(counts) for name, counts in scores._asdict().items()})
@@ -71,23 +83,27 @@ AS_CHOSEN = Cut()
 """the run's own choice"""
 
 
-def with_cut(assembly: Assembly, scores: Path, cut: Cut) -> Config:
+def with_cut(assembly: Assembly, scores: Path, cut: Cut, *, warn: Callable[[str], None]) -> Config:
     """The settings of a run with another cut, chosen by the scores in a file that `save_scores` wrote.
 
-    RunError where the run has kept no scores to choose it by, ConfigError where the aim needs another `wanted`, or
-    where times are to be compared that the model does not give.
+    `warn` is told where no cut reaches what is wanted, and the nearest is taken. RunError where the run has kept no
+    scores to choose it by, ConfigError where the aim needs another `wanted`, where times are to be compared that the
+    model does not give, or where a cut is both given and to be chosen.
     """
     config = assembly.config
     if cut.tof_tolerance_ns is not None and not _has_times(assembly.options):
         raise ConfigError(f"--tof-tolerance-ns {NO_TIMES}")
-    if cut.keep is not None or cut.wanted is not None:
-        config = _chosen_anew(assembly, scores, cut)
     given = {name: getattr(cut, name) for name in ("score_threshold", "tof_tolerance_ns")}
     given = {name: value for name, value in given.items() if value is not None}
+    if cut.keep is not None or cut.wanted is not None:
+        if given:
+            options = ", ".join("--" + name.replace("_", "-") for name in given)
+            raise ConfigError(f"--keep chooses the cut, and {options} gives it: leave one out")
+        config = _chosen_anew(assembly, scores, cut, warn)
     return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **given))
 
 
-def _chosen_anew(assembly: Assembly, file: Path, cut: Cut) -> Config:
+def _chosen_anew(assembly: Assembly, file: Path, cut: Cut, warn: Callable[[str], None]) -> Config:
     if cut.keep is None:
         raise ConfigError("--wanted needs --keep efficiency or --keep purity")
     try:
@@ -99,4 +115,7 @@ def _chosen_anew(assembly: Assembly, file: Path, cut: Cut) -> Config:
     config = msgspec.structs.replace(assembly.config, mask=mask)
     arrays = load_arrays(file)
     scores = ScoreSums(*(arrays[name] for name in ScoreSums._fields))
-    return with_point(config, point_record(config, chosen_point(config, assembly.options, scores)))
+    point = chosen_point(config, assembly.options, scores)
+    if not point.reached:
+        warn(not_reached(config.mask))
+    return with_point(config, point_record(config, point))

@@ -18,7 +18,7 @@ from tofae_jax.figures import deliver_all, run_drawings
 from tofae_jax.latents import LatentCollector
 from tofae_jax.loop import Loop, say
 from tofae_jax.observers import Observers
-from tofae_jax.operating import chosen_point, point_record, save_scores, with_point
+from tofae_jax.operating import chosen_point, not_reached, point_record, save_scores, with_point
 from tofae_jax.precision import policy_by_name
 from tofae_jax.saved import NO_LABEL, read_saved, save_arrays, save_latents
 from tofae_jax.simulation import PATTERN_GENERATOR
@@ -113,7 +113,7 @@ def _operating_point(loop: Loop, state: TrainState) -> dict[str, Any] | None:
     point = chosen_point(loop.config, loop.assembly.options, sums.scores)
     record = point_record(loop.config, point)
     if not point.reached:
-        say(f"no cut reaches the wanted {loop.config.mask.choose} of {loop.config.mask.wanted}: the nearest is taken")
+        say(not_reached(loop.config.mask))
     loop.settings = step_settings(with_point(loop.config, record))
     return record
 

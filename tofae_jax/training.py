@@ -31,6 +31,7 @@ from tofae_jax.loop import Loop, TrainingError, Work, control_of, say
 from tofae_jax.loss_choice import check_losses, check_mask, resolved_losses
 from tofae_jax.metrics import metric_names
 from tofae_jax.observers import Observers
+from tofae_jax.operating import judged_by
 from tofae_jax.outcome import finish
 from tofae_jax.parents import Parent, read_parent, start_from
 from tofae_jax.precision import FALLBACKS, POLICIES, check_device, prepare
@@ -71,6 +72,8 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
         parent = read_parent(start.run, assemble(config), optimiser=start.optimiser)
     dataset = open_events(config, say)
     splits = splits_of(dataset, config.data)
+    if config.mask.choose != "none" and not len(splits.validation):
+        raise ConfigError(f"mask.choose = {config.mask.choose!r} chooses on validation events, and there are none")
     check_tracks(config, dataset, splits.train)
     config, automatic = resolved_losses(config, dataset, splits.train)
     for name, number in automatic.items():
@@ -130,7 +133,7 @@ def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, Ru
 def _check_metric(config: Config) -> None:
     """ConfigError unless `checkpoints.metric` is a number that a validation gives."""
     known = metric_names()
-    if config.checkpoints.metric not in known:
+    if judged_by(config) not in known:
         raise ConfigError(
             f"checkpoints.metric = {config.checkpoints.metric!r}: not a number of the validation; "
             f"known: {', '.join(known)}"

@@ -17,6 +17,9 @@ from .events import Conditions
 
 PANEL_INCHES = (4.2, 3.4)
 LEGEND_INCHES = 2.0
+LEGEND_LINE_INCHES = 0.25
+CLOSE = 0.8
+"""efficiency and purity from which on a panel shows good methods larger"""
 MARKERS = "os^Dv<>pPX*h"
 _PAIRS = colormaps["tab20"].colors  # pyright: ignore[reportAttributeAccessIssue]
 COLOURS = (*_PAIRS[::2], *_PAIRS[1::2])  # first the strong ones, then a pale one of each
@@ -34,6 +37,10 @@ class Look:
         place = self._methods.index(method)
         return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
 
+    def height(self, panels: float) -> float:
+        """Of a figure with so many inches of panels: room for the legend as well."""
+        return max(panels, LEGEND_LINE_INCHES * (len(self._methods) + 2))
+
     def legend(self, axes: Axes) -> None:
         """All methods, beside the panel."""
         handles = [Line2D([], [], label=method, **self.of(method)) for method in self._methods]
@@ -42,7 +49,8 @@ class Look:
 
 @style()
 def draw_comparison(rows: Sequence[Row], path: Path) -> None:
-    """For each data set: curves at 30 signal and 200 noise hits with each method's point, and F1 against noise hits.
+    """For each data set: curves at 30 signal and 200 noise hits with each method's point, and F1 against noise hits, or
+    where there is one number of these alone, the good end of the curves once more.
 
     A threshold's points are joined in the curve; the marker is the one chosen on validation events, or the decision of
     a method that has no threshold. What counts pixels stands in the tables alone.
@@ -51,13 +59,18 @@ def draw_comparison(rows: Sequence[Row], path: Path) -> None:
     reference = rows[0].conditions._replace(n_signal=REFERENCE.n_signal, n_noise=REFERENCE.n_noise)
     rows = [row for row in rows if row.counted == "hits"]
     width, height = PANEL_INCHES
-    figure = new_figure(2 * width + LEGEND_INCHES, height * len(names), name="quality")
-    panels = figure.subplots(len(names), 2, squeeze=False)
     look = Look(rows)
+    figure = new_figure(2 * width + LEGEND_INCHES, look.height(height * len(names)), name="quality")
+    panels = figure.subplots(len(names), 2, squeeze=False)
     for name, (left, right) in zip(names, panels, strict=True):
         own = [row for row in rows if row.data == name]
-        _draw_curves(left, [row for row in own if is_reference(row.conditions)], look)
+        at_reference = [row for row in own if is_reference(row.conditions)]
+        _draw_curves(left, at_reference, look)
         left.set_title(f"{name}: {REFERENCE.n_signal} signal, {REFERENCE.n_noise} noise hits")
+        if at_reference and len({row.conditions.n_noise for row in own}) == 1:
+            _draw_curves(right, at_reference, look)
+            right.set(xlim=(CLOSE, 1.005), ylim=(CLOSE, 1.005), title=f"{name}: the same, larger")
+            continue
         _draw_f1(right, own, "n_noise", look, reference)
         right.set_xlabel("noise hits per event")
         right.set_title(f"{name}: {REFERENCE.n_signal} signal hits")
@@ -108,9 +121,9 @@ def draw_robustness(rows: Sequence[Row], path: Path) -> None:
     rows = [row for row in rows if row.counted == "hits"]
     fields = {"n_noise": "noise hits", "n_signal": "signal hits", "time_smearing_ps": "time smearing (ps)"}
     width, height = PANEL_INCHES
-    figure = new_figure(3 * width + LEGEND_INCHES, height * len(names), name="robustness")
-    panels = figure.subplots(len(names), len(fields), squeeze=False)
     look = Look(rows)
+    figure = new_figure(3 * width + LEGEND_INCHES, look.height(height * len(names)), name="robustness")
+    panels = figure.subplots(len(names), len(fields), squeeze=False)
     for name, line in zip(names, panels, strict=True):
         for (field, label), axes in zip(fields.items(), line, strict=True):
             _draw_f1(axes, [row for row in rows if row.data == name], field, look, REFERENCE)

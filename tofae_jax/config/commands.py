@@ -10,12 +10,14 @@ from tofae_jax.config.base import Share
 from tofae_jax.config.running import PlotMode
 from tofae_jax.config.sections import (
     MOST_TRACKS,
+    WIDEST,
     CountOrRange,
     NonNegative,
     PositiveCount,
     PrecisionName,
     Section,
     Seed,
+    WidthOrRange,
     check_range,
 )
 from tofae_jax.config.simulation import LhcbTorchConfig
@@ -116,6 +118,8 @@ class EvaluateCommand(Section, frozen=True):
     """signal hits kept per event, a number or a range; None: as in training"""
     noise: int | tuple[int, int] | None = None
     """noise hits added per event, a number or a range; None: as in training"""
+    smear_t_ns: WidthOrRange | None = None
+    """Gaussian smearing of signal times, in ns, a number or a range; None: as in training"""
     seed: Seed = 0
     """seed of the degradation"""
     keep: Literal["f1", "efficiency", "purity"] | None = None
@@ -136,6 +140,8 @@ class EvaluateCommand(Section, frozen=True):
         for name in ("signal", "noise"):
             if (value := getattr(self, name)) is not None:
                 check_range(name, value)
+        if self.smear_t_ns is not None:
+            check_range("smear_t_ns", self.smear_t_ns, most=WIDEST)
 
 
 class ReportCommand(Section, frozen=True):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from tofae_jax.config.base import Count, NonNegative, Positive, PositiveCount, Section, Weight
+
+Resolution = Annotated[float, msgspec.Meta(ge=0.005, le=1e3)]  # a finer one would ask for very many collision times
 
 
 class AutoencoderConfig(Section, frozen=True):
@@ -44,7 +48,7 @@ class UNetConfig(Section, frozen=True):
     """channels of the finest level, of 4x4 pixels a place; each level below has twice the channels"""
     depth: PositiveCount = 2
     """levels"""
-    n_fourier: PositiveCount = 8
+    n_fourier: Annotated[int, msgspec.Meta(ge=1, le=16)] = 8
     """waves that times are described by, each half as long as the one before; the first is as long as the window"""
     coincidences: PositiveCount = 4
     """ways to count the hits near in place and time, which are learnt"""
@@ -81,7 +85,7 @@ class LhcbTorchModelConfig(Section, frozen=True):
     """the best of those, that are refined, and around which the tracks lie that score the hits"""
     searched_hits: PositiveCount = 128
     """hits that the search looks at: those of the network's highest scores; all of them are scored in the end"""
-    time_sigma_ns: Positive = 0.08
+    time_sigma_ns: Resolution = 0.08
     """resolution that times are taken to have: the photon tubes' and what else is not known of a photon's way"""
     found_weight: Weight = 0.85
     """in a hit's score, of its log odds by the tracks that the search has found"""
@@ -94,7 +98,7 @@ class LhcbTorchModelConfig(Section, frozen=True):
 class LhcbTorchTracksConfig(Section, frozen=True):
     """the model for LHCb TORCH that is given tracks"""
 
-    time_sigma_ns: Positive = 0.08
+    time_sigma_ns: Resolution = 0.08
     """resolution that times are taken to have: the photon tubes' and what else is not known of a photon's way"""
     width: PositiveCount = 32
     """length of the layers of its corrections"""

@@ -60,8 +60,9 @@ class CheckpointsConfig(Section, frozen=True):
     """newest checkpoints kept"""
     keep_best: PositiveCount = 1
     """best checkpoints kept beside them"""
-    metric: str = "masked.f1"
-    """number of the validation that makes one epoch better than another, e.g. loss or direct.ssim"""
+    metric: str | None = None
+    """number of the validation that makes one epoch better than another, e.g. loss or direct.ssim; None: masked.f1, or
+    scores.best_f1 where mask.choose chooses the cut in the end"""
     better: Literal["higher", "lower"] = "higher"
     """which values of it are better"""
 

@@ -86,6 +86,13 @@ def _times(amount: Amount, factor: float) -> Amount:
     return (amount[0] * factor, amount[1] * factor) if isinstance(amount, tuple) else amount * factor
 
 
+def _alike(points: tuple[tuple[int, Amount], ...]) -> tuple[tuple[int, Amount], ...]:
+    """All values as ranges where one is: a number that turns to a range between epochs would be compiled anew."""
+    if not any(isinstance(value, tuple) for _, value in points):
+        return points
+    return tuple((epoch, value if isinstance(value, tuple) else (value, value)) for epoch, value in points)
+
+
 def value_at(schedule: ScheduleConfig, epoch: int, n_epochs: int) -> Amount:
     """The value in an epoch, counted from 1, of a run of `n_epochs`."""
     s: Any = schedule
@@ -95,9 +102,10 @@ def value_at(schedule: ScheduleConfig, epoch: int, n_epochs: int) -> Amount:
         return _times(s.value, s.factor ** ((epoch - 1) // s.every))
     if s.kind == "table":
         place = bisect.bisect_right([point for point, _ in s.points], epoch)
-        if place in (0, len(s.points)) or s.hold:
-            return s.points[max(place - 1, 0)][1]
-        (before, low), (after, high) = s.points[place - 1 : place + 1]
+        points = _alike(s.points)
+        if place in (0, len(points)) or s.hold:
+            return points[max(place - 1, 0)][1]
+        (before, low), (after, high) = points[place - 1 : place + 1]
         return _between(low, high, (epoch - before) / (after - before))
     first, last = s.first_epoch or 1, s.last_epoch or n_epochs
     share = min(max((epoch - first) / (last - first), 0.0), 1.0) if last > first else float(epoch >= first)

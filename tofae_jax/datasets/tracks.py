@@ -21,7 +21,8 @@ LIMITS = {
     "y_mm": (-1e5, 1e5),
     "slope_x": (-10.0, 10.0),
     "slope_y": (-10.0, 10.0),
-    "momentum_gev": (1e-3, 1e5),
+    "momentum_gev": (1e-3, 1e3),  # in MeV it would be above
+    WINDOW_START: (-1e4, 1e4),  # float32 resolves a picosecond there
 }
 """what is taken for a track; others are sentinels, or in other units"""
 
@@ -68,8 +69,9 @@ def track_table(tracks: Tracks | None, *, slots: int, with_truth: bool = False, 
             f"{where}: an event (number {event} of a batch, from 0) has {tracks.counts[event]} tracks, "
             f"data.max_tracks is {slots}"
         )
-    _check(tracks.columns, where)
-    start = np.repeat(np.asarray(tracks.window_start_ns, np.float32), tracks.counts)
+    window_start_ns = np.repeat(np.asarray(tracks.window_start_ns, np.float64), tracks.counts)
+    _check({**tracks.columns, WINDOW_START: window_start_ns}, where)
+    start = window_start_ns.astype(np.float32)
     columns = [np.asarray(tracks.columns[name], np.float32) for name in GIVEN]
     columns.append(-start)
     if with_truth:
@@ -83,7 +85,7 @@ def track_table(tracks: Tracks | None, *, slots: int, with_truth: bool = False, 
         columns += [np.asarray(tracks.columns["arrival_ns"], np.float32) - start, momentum / np.hypot(momentum, mass)]
     known = np.stack(columns, axis=-1) if len(start) else np.zeros((0, len(columns)), np.float32)
     if not np.all(np.isfinite(known)):
-        raise DataError(f"{where}: window_start_ns or arrival_ns of some tracks are not finite")
+        raise DataError(f"{where}: arrival_ns of some tracks is not finite")
     table = np.zeros((len(tracks.counts), slots, len(TRACK_COLUMNS) + len(TRUTH_COLUMNS)), np.float32)
     filled = np.arange(slots) < tracks.counts[:, None]
     rows = np.zeros((len(known), table.shape[-1]), np.float32)

@@ -185,11 +185,12 @@ def reliability(sums: ScoreSums) -> Reliability:
 
 
 def compute_scores(sums: ScoreSums) -> dict[str, float]:
-    """Calibration error and area under the efficiency-purity curve.
+    """Calibration error, area under the efficiency-purity curve, and F1 at the best cut.
 
     `calibration_error` is the mean over hits of the distance between score and share of signal in bins of equal width
     (expected calibration error; Naeini et al., AAAI 2015), 0 without hits. `average_precision` is the mean purity over
-    the signal hits, each at the cut that just keeps it (trapezium-free sum over cells), 1 without signal.
+    the signal hits, each at the cut that just keeps it (trapezium-free sum over cells), 1 without signal. `best_f1` is
+    the highest F1 of any cut on the score alone: what an epoch can give once its cut is chosen.
     """
     found = reliability(sums)
     filled = found.n_hits > 0
@@ -200,4 +201,5 @@ def compute_scores(sums: ScoreSums) -> dict[str, float]:
     return {
         "calibration_error": float(np.average(distance, weights=found.n_hits[filled])) if filled.any() else 0.0,
         "average_precision": share(float(np.sum(gained * purity)), float(sums.n_signal)),
+        "best_f1": choose_operating_point(sums).f1,
     }

@@ -46,6 +46,7 @@ _OTHER_HIGH_IS_GOOD = {
     "true_positives_tof",
     "true_positives_tof_near",
     "average_precision",
+    "best_f1",
 }
 # orange against blue looks different to everybody: Okabe and Ito, "Color Universal Design" (2008)
 BAD, MIDDLE, GOOD = "E69F00", "FFFFFF", "56B4E9"
