@@ -10,7 +10,7 @@ from tofae_jax import cli, training
 from tofae_jax.config import Config, ConfigError, from_tree
 from tofae_jax.datasets.readers import read_events
 from tofae_jax.evaluation import load_run
-from tofae_jax.loss_choice import check_mask
+from tofae_jax.loss_choice import check_losses, check_mask
 from tofae_jax.metrics import ScoreSums, choose_operating_point, kept_counts
 from tofae_jax.models import MODELS
 from tofae_jax.operating import Cut, judged_by, with_cut
@@ -212,7 +212,18 @@ def test_a_loss_that_does_not_fit_lists_those_that_do(runs, command):
     assert "mask.tof_tolerance_ns compares times" in command("train", *words, code=2)
 
 
-def test_every_model_says_what_it_takes_and_gives():
-    for name, kind in MODELS.items():
-        assert kind.gives, name
-        assert set(kind.gives) <= {"image", "hits"}
+def test_the_unet_is_not_given_times_that_it_cannot_read():
+    config = settings_from(TREE, model={"name": "unet"}, loss={"name": "hit_bce"}, normalisation={"name": "none"})
+    with pytest.raises(ValueError, match="unet reads times as parts of the window"):
+        check_losses(config)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_takes_the_losses_of_what_it_gives_alone(name):
+    for loss, takes in (("acb_mse", "image"), ("hit_bce", "hits")):
+        config = settings_from(TREE, model={"name": name}, loss={"name": loss})
+        if takes in MODELS[name].gives:
+            check_losses(config)
+        else:
+            with pytest.raises(ValueError, match=f"loss '{loss}' takes {takes}, but the model gives"):
+                check_losses(config)

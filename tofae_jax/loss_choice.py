@@ -49,7 +49,13 @@ def target_of_run(config: Config) -> Target:
 
 
 def check_losses(config: Config) -> None:
-    """ValueError where a chosen loss cannot be had from the model's output or the normalised images."""
+    """ValueError where a chosen loss cannot be had from the model's output or the normalised images, or the model makes
+    nothing of these.
+    """
+    if config.model.name == "unet" and config.normalisation.name == "none":
+        raise ValueError(
+            "model.name: unet reads times as parts of the window, which normalisation.name none does not give"
+        )
     gives = MODELS[config.model.name].gives
     for key, section in _chosen_losses(config).items():
         try:
