@@ -88,7 +88,7 @@ def paths(tmp_path):
     return paths
 
 
-def until(condition, seconds=15):
+def until(condition, seconds=60):
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition():
