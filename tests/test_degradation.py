@@ -270,13 +270,16 @@ def test_of_a_range_of_widths_each_event_has_its_own():
     def times(sigma_t_bins):
         settings = d.DegradationSettings(n_signal=(40, 40), n_noise=(0, 0), sigma_t_bins=sigma_t_bins)
         keys = jax.random.split(jax.random.key(0), 300)
-        return np.asarray(jax.vmap(lambda key: degrade(key, hits, settings).smeared)(keys))[:, :, 2]
+        return jax.vmap(lambda key: degrade(key, hits, settings).smeared)(keys)[:, :, 2]
 
     widths = times((0.0, 60.0)).std(axis=1)
     assert widths.min() < 6
     assert widths.max() > 50
     assert abs(widths.mean() - 30) < 4
     np.testing.assert_array_equal(times((20.0, 20.0)), times(20.0))
+    for pair in ([0.0, 60.0], jnp.array([0.0, 60.0])):
+        np.testing.assert_array_equal(times(pair), times((0.0, 60.0)))
+    np.testing.assert_array_equal(jax.jit(times)(jnp.array([0.0, 60.0])), times((0.0, 60.0)))
     assert times(20.0).std(axis=1).max() < 40
 
 

@@ -19,12 +19,13 @@ from tofae_jax.datasets.format import write_dataset
 from tofae_jax.datasets.pipeline import split_events
 from tofae_jax.datasets.readers import read_events
 from tofae_jax.datasets.track_files import read_tracks
-from tofae_jax.datasets.tracks import GIVEN, Tracks, track_table, tracks_of
+from tofae_jax.datasets.tracks import GIVEN, LIMITS, Tracks, track_table, tracks_of
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.detector import Detector
 from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
 from tofae_jax.inference import denoise_run
 from tofae_jax.lhcb_torch.optics import MASSES_GEV
+from tofae_jax.lhcb_torch.settings import RANGE_LIMITS
 from tofae_jax.models import TRACK_COLUMNS, TRUTH_COLUMNS
 from tofae_jax.simulation.dataset import simulated_dataset
 
@@ -89,6 +90,11 @@ def test_windows_that_start_nowhere_near(start):
         DataError, match=rf"here: window_start_ns is {re.escape(f'{start:g}')} \(1 such tracks\), allowed: -10000 to"
     ):
         track_table(tracks, slots=2, where="here")
+
+
+def test_what_may_be_simulated_may_be_read():
+    for name in GIVEN:
+        assert LIMITS[name] == RANGE_LIMITS[name]
 
 
 def test_tracks_that_are_missing():

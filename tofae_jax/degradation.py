@@ -159,14 +159,13 @@ def smear(
     return jnp.where(keep[:, None], jnp.clip(moved, low, high).astype(hits.dtype), 0)
 
 
-def _width(key: Array, number: int, name: str, width: Number | Range) -> Number:
+def _width(key: Array, number: int, name: str, width: Any) -> Number:
     """This event's width of a smearing. `fold_in`: where it is no range, all draws are what they are without ranges.
 
     ValueError for what is no width, as far as it is known before the program runs.
     """
-    given: Any = width
-    is_range = isinstance(given, tuple | list) or jnp.ndim(given) == 1
-    ends: list[Any] = list(given) if is_range else [given]
+    is_range = isinstance(width, tuple | list) or jnp.ndim(width) == 1
+    ends: list[Any] = list(width) if is_range else [width]
     known = [float(end) for end in ends if not isinstance(end, Tracer)]
     if len(ends) not in (1, 2) or not all(0 <= end < math.inf for end in known) or known != sorted(known):
         raise ValueError(f"{name} must be a finite number from 0, or a range low <= high of them, got {width}")

@@ -59,7 +59,7 @@ def with_point(config: Config, record: dict[str, Any] | None) -> Config:
 
 
 def not_reached(mask: MaskConfig) -> str:
-    """What a user is told then."""
+    """What a user is told where no cut reaches what is wanted."""
     return f"no cut reaches the wanted {mask.choose} of {mask.wanted}: the nearest is taken"
 
 

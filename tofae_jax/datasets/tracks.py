@@ -24,7 +24,7 @@ LIMITS = {
     "momentum_gev": (1e-3, 1e3),  # in MeV it would be above
     WINDOW_START: (-1e4, 1e4),  # float32 resolves a picosecond there
 }
-"""what is taken for a track; others are sentinels, or in other units"""
+"""what is taken for a track, as simulations draw them at most; others are sentinels, or in other units"""
 
 
 class Tracks(NamedTuple):

@@ -118,7 +118,7 @@ def within(track: Float[Array, "*n 6"], settings: ModuleSettings) -> Float[Array
         (settings.slope_x, MARGIN_SLOPE),
         (settings.slope_y, MARGIN_SLOPE),
         ((-far, far), 0.0),
-        ((slowest - MARGIN_SPEED, 1.0), 0.0),
+        ((max(slowest - MARGIN_SPEED, MARGIN_SPEED), 1.0), 0.0),
     )
     low, high = (jnp.asarray([r[i] + sign * m for r, m in ranges], track.dtype) for i, sign in ((0, -1), (1, 1)))
     return jnp.clip(track, low, high)

@@ -32,7 +32,7 @@ LIMITS = {
 }
 RANGE_LIMITS = {
     "theta_z_rad": (0.0, math.pi / 2),
-    "momentum_gev": (0.0, 1e5),
+    "momentum_gev": (1e-3, 1e3),
     "x_mm": (-1e5, 1e5),
     "y_mm": (-1e5, 1e5),
     "slope_x": (-10.0, 10.0),
