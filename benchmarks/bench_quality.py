@@ -29,7 +29,7 @@ from quality.output import markdown, write_all
 from quality.runs import Run
 from quality.sources import DATA, MODULES
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.process import prepare_process
 
 HARD_NOISE = (0, 50, 100, 200, 400, 700, 1000)

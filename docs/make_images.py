@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tofae_jax import plots
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.files import replacing
 from tofae_jax.saved import read_saved
 from tofae_jax.simulation.lhcb_torch import BackgroundSettings, ModuleSettings

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.image import imread
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.plots import EventView, style
 
 DETECTOR = Detector()

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.models.predecessor import predecessor_shapes
 
 SMALL = Detector(n_x=8, n_y=16, n_t=40)

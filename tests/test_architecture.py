@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tofae_jax"
 LAYERS = [
-    {"array_types", "config", "detector", "elementary"},
+    {"array_types", "config", "core", "detector", "elementary"},
     {"precision", "hits", "normalisation", "degradation", "losses", "metrics", "lhcb_torch"},
     {"models"},
     {"train_state", "steps"},
     {
+        "data",
         "datasets",
         "simulation",
         "checkpoints",
@@ -39,6 +40,7 @@ LAYERS = [
         "reports",
     },
     {
+        "engine",
         "assembly",
         "loss_choice",
         "simulated",

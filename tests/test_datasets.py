@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets import format as f
 from tofae_jax.datasets.events import DataError, Events, concatenate, select_hits, slice_events
 from tofae_jax.datasets.integrity import describe, inspect_dataset
@@ -19,7 +20,6 @@ from tofae_jax.datasets.pipeline import (
     pad_events,
     split_events,
 )
-from tofae_jax.detector import Detector
 
 DETECTOR = Detector(n_x=7, n_y=5, n_t=9)
 

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import hit_lists
 
-from tofae_jax import degradation as d
 from tofae_jax.assembly import step_settings
 from tofae_jax.config import Config, ConfigError, NoiseConfig, from_tree
+from tofae_jax.core import degradation as d
+from tofae_jax.core import noise as noise_module
 
 SHAPE = (88, 128, 1000)
 SIGMAS = 5.0  # of the counting error, with fixed seeds: a true law fails once in a million
@@ -133,11 +134,11 @@ def test_smearing_has_the_width_it_was_given():
 
 
 def noise(key, n=(5, 9), max_noise=16, shape=SHAPE, background=None, **settings):
-    shares = dict.fromkeys(d.NOISE_PROFILES, 0.0) | {"uniform": 1.0}
-    shares |= {name: settings.pop(name) for name in d.NOISE_PROFILES if name in settings}
-    weights = tuple(shares[name] for name in d.NOISE_PROFILES)
-    settings = d.NoiseSettings(weights=weights, **settings)
-    return d.add_noise(key, background, n_noise=n, max_noise=max_noise, shape_xyt=shape, settings=settings)
+    shares = dict.fromkeys(noise_module.NOISE_PROFILES, 0.0) | {"uniform": 1.0}
+    shares |= {name: settings.pop(name) for name in noise_module.NOISE_PROFILES if name in settings}
+    weights = tuple(shares[name] for name in noise_module.NOISE_PROFILES)
+    settings = noise_module.NoiseSettings(weights=weights, **settings)
+    return noise_module.add_noise(key, background, n_noise=n, max_noise=max_noise, shape_xyt=shape, settings=settings)
 
 
 @pytest.mark.backlog("B59")
@@ -145,7 +146,7 @@ def noise(key, n=(5, 9), max_noise=16, shape=SHAPE, background=None, **settings)
     st.integers(0, 16),
     st.integers(0, 16),
     st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 50)),
-    st.sampled_from(d.NOISE_PROFILES[:-1]),
+    st.sampled_from(noise_module.NOISE_PROFILES[:-1]),
 )
 def test_noise_is_exact_in_number_and_inside_the_cube(low, high, shape, profile):
     low, high = min(low, high), max(low, high)
@@ -326,7 +327,7 @@ def test_changing_numbers_does_not_recompile():
     key, hits = jax.random.key(0), pattern(30)
     for n in (1, 5, 40):
         weights = jnp.arange(6.0) + n
-        noise_settings = d.NoiseSettings(weights, n, n, n, float(n), float(n), n, float(n))
+        noise_settings = noise_module.NoiseSettings(weights, n, n, n, float(n), float(n), n, float(n))
         step(key, hits, d.DegradationSettings((n, n + 1), float(n), float(n), float(n), (n, 2 * n), noise_settings))
     assert len(traces) == 1
 
@@ -356,6 +357,6 @@ def test_no_room_for_noise_or_signal():
 
 
 def test_configured_profiles_are_the_known_ones():
-    assert tuple(NoiseConfig().shares) == d.NOISE_PROFILES
+    assert tuple(NoiseConfig().shares) == noise_module.NOISE_PROFILES
     with pytest.raises(ValueError, match="selection must be one of"):
         sparsify(jax.random.key(0), pattern(3), (1, 1), selection="best")

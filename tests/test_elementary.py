@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tofae_jax.elementary import sine_and_cosine
+from tofae_jax.core.sincos import sine_and_cosine
 
 
 @pytest.mark.parametrize(("largest", "error"), [(1.0, 1e-7), (6000.0, 1e-7), (1e6, 2e-6)])

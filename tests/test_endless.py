@@ -5,11 +5,11 @@ import pytest
 
 from tofae_jax import simulated
 from tofae_jax.config import Config, from_tree
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import DataError, Events, concatenate
 from tofae_jax.datasets.format import write_dataset
 from tofae_jax.datasets.integrity import inspect_dataset
 from tofae_jax.datasets.pipeline import TrainSource, pad_events
-from tofae_jax.detector import Detector
 from tofae_jax.simulation.mixtures import simulate_patterns
 from tofae_jax.simulation.module_events import ModuleEvents
 

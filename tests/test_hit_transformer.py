@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tofae_jax.core.precision import policy_by_name
 from tofae_jax.losses import hit_bce
 from tofae_jax.models import HitInput, build_model
 from tofae_jax.models.hit_transformer import rms_norm
-from tofae_jax.precision import policy_by_name
 
 SHAPE = (12, 10, 40)
 SMALL = {

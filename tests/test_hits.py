@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from strategies import hit_lists
 
-from tofae_jax import hits as h
+from tofae_jax.core import hits as h
 
 N_X, N_Y, N_T = 7, 5, 9
 

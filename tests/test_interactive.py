@@ -11,7 +11,7 @@ import pytest
 from browser import open_page
 from matplotlib.image import imread
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.plots import EventView, style
 from tofae_jax.plots import interactive as deep
 from tofae_jax.plots.interactive import event_traces, event_viewer

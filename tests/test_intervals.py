@@ -9,9 +9,9 @@ import pytest
 from tiny import settings_from
 
 from tofae_jax.assembly import assemble, step_settings
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import EvaluationSource
-from tofae_jax.detector import Detector
 from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.metrics import Confusion, EventCounts, ImageSums, Metrics, OutputMetrics, compute, intervals
 from tofae_jax.simulation.dataset import simulated_dataset

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tofae_jax.elementary import polynomial
+from tofae_jax.core.sincos import polynomial
 from tofae_jax.lhcb_torch import likelihood, mixture, posterior, search
 from tofae_jax.lhcb_torch.likelihood import Grid
 from tofae_jax.lhcb_torch.optics import group_index, refractive_index

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.lhcb_torch import optics
 from tofae_jax.simulation import lhcb_torch
 from tofae_jax.simulation.lhcb_torch import ModuleSettings, Slots, Track, event, tracks, transport

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import normalized_mutual_information, peak_signal_noise_ratio, structural_similarity
 
-from tofae_jax import hits
 from tofae_jax import metrics as m
+from tofae_jax.core import hits
 
 
 def images(seed, n=3, shape=(20, 16), density=0.2):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tofae_jax.normalisation import NORMALISATIONS, normalisation_by_name
+from tofae_jax.core.normalisation import NORMALISATIONS, normalisation_by_name
 
 GAPPED = NORMALISATIONS["gapped"]
 THRESHOLDS = [0.0, 0.25, 0.5, 0.9]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events, concatenate, event_of_hit, select_hits
-from tofae_jax.detector import Detector
 from tofae_jax.simulation import patterns
 from tofae_jax.simulation.mixtures import simulate_patterns
 from tofae_jax.simulation.patterns import PATTERNS

@@ -19,7 +19,7 @@ from plotted import (  # noqa: F401
 )
 
 from tofae_jax import plots
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.plots import EventView, style
 from tofae_jax.plots.occlusion import uniform_occlusion
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgba
 from plotted import legend, notes, nothing_left_behind, texts  # noqa: F401 (fixture)
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style
 from tofae_jax.plots.latents import latent_projection, latent_samples
 

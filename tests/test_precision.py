@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 from test_training import DETECTOR, config
 
-from tofae_jax import cli, loop, precision, training
+from tofae_jax import cli, loop, training
 from tofae_jax.assembly import assemble, step_settings
 from tofae_jax.checkpoints import checksums
 from tofae_jax.config import PrecisionName
+from tofae_jax.core import precision
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import TrainSource
-from tofae_jax.detector import Detector
 from tofae_jax.evaluation import load_run
 from tofae_jax.runs import read_record
 from tofae_jax.simulation.dataset import simulated_dataset
+from tofae_jax.steps import loss_scaling
 from tofae_jax.tracking import read_history
 
 NARROW = [name for name, policy in precision.POLICIES.items() if not policy.needs_64_bit]
@@ -61,7 +63,7 @@ def dtypes_of(tree):
 
 def test_settings_and_code_know_the_same_policies():
     assert set(PrecisionName.__args__) == set(precision.POLICIES)
-    for (failing, _), policy in precision.FALLBACKS.items():
+    for (failing, _), policy in loss_scaling.FALLBACKS.items():
         assert precision.POLICIES[failing].scales_loss
         assert not precision.POLICIES[policy].scales_loss
     with pytest.raises(ValueError, match="'half' is not known; known: float32, bfloat16"):
@@ -112,33 +114,33 @@ def test_all_policies_start_from_the_same_draws(folder):
 
 def test_small_updates_of_rounded_parameters_add_up():
     params = {"w": jnp.ones((), jnp.bfloat16), "v": jnp.ones((), jnp.float16)}
-    residual = precision.residual_of(params)
+    residual = loss_scaling.residual_of(params)
     plain = params["w"]
     for _ in range(1000):
         updates = {"w": jnp.float32(1e-3), "v": jnp.float32(-1e-4)}
-        params, residual = precision.apply_compensated(params, updates, residual)
+        params, residual = loss_scaling.apply_compensated(params, updates, residual)
         plain = (plain + jnp.float32(1e-3)).astype(jnp.bfloat16)
     assert float(plain) == 1  # each update alone is lost
     assert float(params["w"]) == pytest.approx(2, rel=0.01)
     assert float(params["v"]) == pytest.approx(0.9, rel=0.001)
     whole = {"w": jnp.ones(())}
-    assert precision.residual_of(whole) == {"w": None}
-    added, rest = precision.apply_compensated(whole, {"w": jnp.float32(0.25)}, {"w": None})
+    assert loss_scaling.residual_of(whole) == {"w": None}
+    added, rest = loss_scaling.apply_compensated(whole, {"w": jnp.float32(0.25)}, {"w": None})
     assert (float(added["w"]), rest) == (1.25, {"w": None})
 
 
 def test_recast_keeps_what_the_residual_holds():
     params, residual = {"w": jnp.float16(1.0)}, {"w": jnp.float16(2**-12)}
-    back, nothing = precision.recast(params, residual, precision.POLICIES["float32"])
+    back, nothing = loss_scaling.recast(params, residual, precision.POLICIES["float32"])
     assert (float(back["w"]), nothing) == (1 + 2**-12, {"w": None})
-    coarse, rest = precision.recast(params, residual, precision.POLICIES["bfloat16"])
+    coarse, rest = loss_scaling.recast(params, residual, precision.POLICIES["bfloat16"])
     assert (float(coarse["w"]), float(rest["w"])) == (1, 2**-12)
 
 
 def scales(finite, start=8.0, growth_steps=3):
-    state, seen = precision.initial_scale(start), []
+    state, seen = loss_scaling.initial_scale(start), []
     for flag in finite:
-        state = precision.next_scale(state, jnp.asarray(bool(flag)), growth_steps=growth_steps)
+        state = loss_scaling.next_scale(state, jnp.asarray(bool(flag)), growth_steps=growth_steps)
         seen.append(float(state.value))
     return seen, state
 
@@ -150,7 +152,7 @@ def test_the_loss_scale_backs_off_grows_and_stops_at_its_limits():
     assert down == [4, 2, 1, 1, 1, 1]
     assert (int(state.skipped), int(state.stuck)) == (6, 3)  # the scale was the smallest before three of them
     assert int(scales([0, 0, 0, 0, 1])[1].stuck) == 0
-    assert scales([1, 1], start=precision.LARGEST_SCALE, growth_steps=1)[0] == [precision.LARGEST_SCALE] * 2
+    assert scales([1, 1], start=loss_scaling.LARGEST_SCALE, growth_steps=1)[0] == [loss_scaling.LARGEST_SCALE] * 2
 
 
 @pytest.mark.backlog("B11")

@@ -27,10 +27,10 @@ from predecessor_files import (
 
 from tofae_jax import cli, runs
 from tofae_jax.checkpoints import Checkpoints
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events
 from tofae_jax.datasets.format import file_checksum, write_dataset
 from tofae_jax.datasets.predecessor_checkpoint import read_predecessor_checkpoint
-from tofae_jax.detector import Detector
 from tofae_jax.evaluation import load_run
 from tofae_jax.models.predecessor import predecessor_shapes, variables_from_predecessor
 from tofae_jax.predecessor_run import predecessor_run

@@ -13,12 +13,12 @@ from hit_files import ROWS, assert_refused, columns_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets import readers_csv, readers_npz
 from tofae_jax.datasets.events import DataError, Events, concatenate, event_of_hit
 from tofae_jax.datasets.readers import known_formats, read_events
 from tofae_jax.datasets.readers_lists import HitBlock, complete_events, not_whole
 from tofae_jax.datasets.torch_pickle import load_tensors
-from tofae_jax.detector import Detector
 
 DATA = Path(__file__).parent / "data"
 SMALL = Detector(n_x=4, n_y=3, n_t=10)

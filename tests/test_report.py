@@ -23,8 +23,8 @@ from test_resume import (  # noqa: F401 (fixtures)
 from test_saved import change, make_run
 
 from tofae_jax import cli, figures, outcome, training
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.predecessor_checkpoint import read_predecessor_checkpoint
-from tofae_jax.detector import Detector
 from tofae_jax.figures import EVENT_FIGURES
 from tofae_jax.plots import interactive
 from tofae_jax.plots import style as look

@@ -14,6 +14,7 @@ from tofae_jax import cli, packaged, simulated
 from tofae_jax.assembly import assemble, evaluation_source, open_events, step_settings, train_source
 from tofae_jax.config import Config, SimulateConfig, from_tree
 from tofae_jax.config.commands import DenoiseCommand
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import DataError, Events, concatenate
 from tofae_jax.datasets.format import write_dataset
 from tofae_jax.datasets.pipeline import split_events
@@ -21,7 +22,6 @@ from tofae_jax.datasets.readers import read_events
 from tofae_jax.datasets.track_files import read_tracks
 from tofae_jax.datasets.tracks import GIVEN, LIMITS, Tracks, track_table, tracks_of
 from tofae_jax.datasets.writers import open_hit_file
-from tofae_jax.detector import Detector
 from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
 from tofae_jax.inference import denoise_run
 from tofae_jax.lhcb_torch.optics import MASSES_GEV

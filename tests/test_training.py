@@ -20,11 +20,11 @@ from tofae_jax import cli, loop, training
 from tofae_jax.assembly import assemble, splits_of, step_settings
 from tofae_jax.checkpoints import checksums
 from tofae_jax.config import Config, from_tree, to_tree
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events
 from tofae_jax.datasets.format import Dataset, write_dataset
 from tofae_jax.datasets.pipeline import EvaluationSource, TrainSource
 from tofae_jax.datasets.readers import read_events
-from tofae_jax.detector import Detector
 from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
 from tofae_jax.loss_choice import resolved_losses
 from tofae_jax.runs import read_record

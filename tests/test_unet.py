@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from tofae_jax.config import ModelConfig
+from tofae_jax.core.precision import POLICIES, cast_variables, policy_by_name
 from tofae_jax.losses import acb_mse, hit_bce
 from tofae_jax.models import build_model
 from tofae_jax.models import unet as u
-from tofae_jax.precision import POLICIES, cast_variables, policy_by_name
 
 N_Y, N_X = 19, 14
 SMALL = {"width": 12, "depth": 2, "n_fourier": 4, "coincidences": 3}

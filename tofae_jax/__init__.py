@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "tofae_jax.detector": ("Detector",),
-    "tofae_jax.hits": (
+    "tofae_jax.core.detector": ("Detector",),
+    "tofae_jax.core.hits": (
         "at_hits",
         "count_hits",
         "count_occluded",
@@ -21,13 +21,18 @@ _HOMES = {
         "reconstruct_3d",
         "reconstruct_3d_numpy",
     ),
-    "tofae_jax.normalisation": ("NORMALISATIONS", "normalisation_by_name"),
-    "tofae_jax.degradation": (
+    "tofae_jax.core.normalisation": (
+        "NORMALISATIONS",
+        "normalisation_by_name",
+    ),
+    "tofae_jax.core.noise": (
         "NOISE_PROFILES",
-        "Degraded",
-        "DegradationSettings",
         "NoiseSettings",
         "add_noise",
+    ),
+    "tofae_jax.core.degradation": (
+        "Degraded",
+        "DegradationSettings",
         "degrade",
         "smear",
         "sparsify",

@@ -23,8 +23,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from tofae_jax.core.precision import POLICIES
 from tofae_jax.migrations import migrated_meta
-from tofae_jax.precision import POLICIES
 from tofae_jax.train_state import TrainState
 
 SCHEMA_VERSION = 2

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from tofae_jax.assembly import Assembly
-from tofae_jax.normalisation import NORMALISATIONS
+from tofae_jax.core.normalisation import NORMALISATIONS
 from tofae_jax.saved import Latents
 from tofae_jax.steps import Batch, Evaluated, StepSettings, normalised
 

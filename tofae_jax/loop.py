@@ -23,15 +23,16 @@ from tofae_jax.assembly import (
 from tofae_jax.checkpoints import CheckpointMeta, Checkpoints, EpochSums
 from tofae_jax.config import Config, at_epoch, in_force, parse_duration
 from tofae_jax.control import Control
+from tofae_jax.core.precision import policy_by_name, prepare
 from tofae_jax.datasets.pipeline import EvaluationSource, Splits, TrainSource, batches
 from tofae_jax.datasets.store import EventStore
 from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.observers import Observers
 from tofae_jax.operating import judged_by
-from tofae_jax.precision import FALLBACKS, initial_scale, policy_by_name, prepare, recast
 from tofae_jax.progress import Progress
 from tofae_jax.runs import RunPaths, RunRecord
 from tofae_jax.steps import Batch, StepSettings, TrainMetrics, train_step
+from tofae_jax.steps.loss_scaling import FALLBACKS, initial_scale, recast
 from tofae_jax.train_state import TrainState
 
 AVERAGED = ("loss", "gradient_norm", "parameter_norm", "update_norm")

@@ -14,8 +14,8 @@ import numpy as np
 
 from tofae_jax import plots
 from tofae_jax.config import Config
+from tofae_jax.core.detector import Detector
 from tofae_jax.dashboard import start_dashboard
-from tofae_jax.detector import Detector
 from tofae_jax.drawing import BackgroundPlots
 from tofae_jax.instruments import Recorder, StepProfiler, Timer, activations_of, python_profile, split_parameters
 from tofae_jax.runs import RunPaths

@@ -12,6 +12,7 @@ from tofae_jax import plots
 from tofae_jax.assembly import step_settings
 from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.config import to_tree
+from tofae_jax.core.precision import policy_by_name
 from tofae_jax.datasets.store import EventStore
 from tofae_jax.evaluation import Details, stored_shapes
 from tofae_jax.figures import deliver_all, run_drawings
@@ -19,7 +20,6 @@ from tofae_jax.latents import LatentCollector
 from tofae_jax.loop import Loop, say
 from tofae_jax.observers import Observers
 from tofae_jax.operating import chosen_point, not_reached, point_record, save_scores, with_point
-from tofae_jax.precision import policy_by_name
 from tofae_jax.saved import NO_LABEL, read_saved, save_arrays, save_latents
 from tofae_jax.simulation import PATTERN_GENERATOR
 from tofae_jax.simulation.patterns import PATTERNS

@@ -11,8 +11,8 @@ import numpy as np
 from tofae_jax.assembly import Assembly
 from tofae_jax.checkpoints import Checkpoints, misfit
 from tofae_jax.config import Config, from_tree
+from tofae_jax.core.precision import policy_by_name, wide_dtype
 from tofae_jax.evaluation import stored_shapes, warn
-from tofae_jax.precision import policy_by_name, wide_dtype
 from tofae_jax.runs import RunError, read_record
 from tofae_jax.train_state import TrainState
 

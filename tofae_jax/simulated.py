@@ -11,9 +11,9 @@ import numpy as np
 
 from tofae_jax.config import Config, LhcbTorchConfig, SimulateConfig, as_range, parse_mixture, to_tree
 from tofae_jax.config.sections import LHCB_TORCH
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events
 from tofae_jax.datasets.format import Dataset, write_dataset
-from tofae_jax.detector import Detector
 from tofae_jax.simulation import MODULE_GENERATOR, PATTERN_GENERATOR
 from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.simulation.endless import SimulatedEvents, numbered_patterns

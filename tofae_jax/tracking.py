@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tofae_jax.detector import NO_HIT
+from tofae_jax.core.detector import NO_HIT
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)  # TensorBoard keeps scalars as float32
 _SMALLEST_EDGE, _N_EDGES = 1e-12, 1222  # of histograms: each bin 10 % wider than the last, as in TensorFlow's

@@ -10,8 +10,9 @@ import optax
 from flax import struct
 from jaxtyping import Array
 
+from tofae_jax.core.precision import wide
 from tofae_jax.models import Model
-from tofae_jax.precision import initial_scale, residual_of, wide
+from tofae_jax.steps.loss_scaling import initial_scale, residual_of
 
 
 class TrainState(struct.PyTreeNode):

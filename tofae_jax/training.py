@@ -24,6 +24,7 @@ from tofae_jax.assembly import (
 from tofae_jax.checkpoints import CheckpointError, Checkpoints
 from tofae_jax.config import Config, ConfigError, to_tree
 from tofae_jax.control import Control
+from tofae_jax.core.precision import POLICIES, check_device, prepare
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import Splits
 from tofae_jax.datasets.store import EventStore
@@ -34,8 +35,8 @@ from tofae_jax.observers import Observers
 from tofae_jax.operating import judged_by
 from tofae_jax.outcome import finish
 from tofae_jax.parents import Parent, read_parent, start_from
-from tofae_jax.precision import FALLBACKS, POLICIES, check_device, prepare
 from tofae_jax.runs import RunError, RunPaths, RunRecord, Session
+from tofae_jax.steps.loss_scaling import FALLBACKS
 
 __all__ = ["TrainingError", "resume", "train"]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 
 from .events import Conditions, EventSet, held_out_events
 from .methods import Curve, Method, Settings, Tuned

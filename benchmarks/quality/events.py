@@ -10,10 +10,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from tofae_jax.core.degradation import DegradationSettings, Degraded, degrade
+from tofae_jax.core.detector import Detector
+from tofae_jax.core.hits import embed, is_visible
+from tofae_jax.core.noise import NOISE_PROFILES, NoiseSettings
 from tofae_jax.datasets.events import Events
-from tofae_jax.degradation import NOISE_PROFILES, DegradationSettings, Degraded, NoiseSettings, degrade
-from tofae_jax.detector import Detector
-from tofae_jax.hits import embed, is_visible
 from tofae_jax.simulation.lhcb_torch import ModuleSettings
 
 from .sources import MODULES, Background, Part, Source, held_out

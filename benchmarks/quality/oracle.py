@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from tofae_jax.detector import Detector
-from tofae_jax.hits import is_hit
+from tofae_jax.core.detector import Detector
+from tofae_jax.core.hits import is_hit
 
 from .events import EventSet, padded
 from .methods import HitScorer, grid

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from tofae_jax.assembly import GEOMETRY
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
+from tofae_jax.core.normalisation import normalisation_by_name
 from tofae_jax.evaluation import LoadedRun, load_run
 from tofae_jax.inference import Denoiser
 from tofae_jax.models import MODELS
-from tofae_jax.normalisation import normalisation_by_name
 from tofae_jax.packaged import PackagedModel, load_packaged
 from tofae_jax.simulated import module_settings
 from tofae_jax.simulation.lhcb_torch import ModuleSettings

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.simulation.lhcb_torch import ModuleSettings, Slots, Track, choose_slots, simulate_track
 
 from .events import EventSet

@@ -21,7 +21,7 @@ from tofae_jax.config.sections import (
     check_range,
 )
 from tofae_jax.config.simulation import LhcbTorchConfig
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 
 
 class SimulateCommand(Section, frozen=True):

@@ -23,7 +23,7 @@ from tofae_jax.config.running import (
 )
 from tofae_jax.config.schedules import ScheduleConfig
 from tofae_jax.config.simulation import LhcbTorchConfig
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 
 MOST_HITS = 100_000  # per event; images hold a tenth of it, and a batch of more would fill any memory
 MOST_TRACKS = 1000

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import DataError, Events
 from tofae_jax.datasets.format import Dataset, DatasetWriter
 from tofae_jax.datasets.physical import Tally
 from tofae_jax.datasets.readers import known_formats, read_events
 from tofae_jax.datasets.writers import hit_file_endings, open_hit_file
-from tofae_jax.detector import Detector
 
 
 class Converted(NamedTuple):

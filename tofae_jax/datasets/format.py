@@ -29,10 +29,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import DataError, Events, column_names, concatenate, slice_events
 from tofae_jax.datasets.store import origin_of
 from tofae_jax.datasets.tracks import WINDOW_START, Tracks
-from tofae_jax.detector import Detector
 
 SCHEMA_VERSION = 2  # 1 had no tracks
 DESCRIPTION = "dataset.json"

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 
 Units = Literal["pixels", "physical"]
 Origin = Literal["edge", "centre"]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.event_columns import once_per_event, with_event_arrays
 from tofae_jax.datasets.events import DataError, Events
 from tofae_jax.datasets.extras import libraries
@@ -25,7 +26,6 @@ from tofae_jax.datasets.readers_npz import npy_header, npz_events
 from tofae_jax.datasets.readers_root import root_table
 from tofae_jax.datasets.readers_tables import HitRules, SeveralTables, Table, guarded, table_events
 from tofae_jax.datasets.torch_pickle import load_tensors
-from tofae_jax.detector import Detector
 
 _DAMAGE = (  # what the libraries raise for a file that is cut, damaged or of another format
     OSError,

@@ -16,6 +16,7 @@ from typing import TextIO
 
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import DataError, Events
 from tofae_jax.datasets.readers_lists import (
     HIT_LIST_COLUMNS,
@@ -27,7 +28,6 @@ from tofae_jax.datasets.readers_lists import (
     not_whole,
     one_line,
 )
-from tofae_jax.detector import Detector
 
 _MAX_LINE = 8192  # characters; a file without line ends must not fill the memory
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import DataError, Events
 from tofae_jax.datasets.readers_lists import not_whole, one_line
-from tofae_jax.detector import Detector
 
 
 def check_images(shape: tuple[int, ...], dtype: np.dtype, *, detector: Detector) -> None:

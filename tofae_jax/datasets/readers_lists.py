@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import DataError, Events
-from tofae_jax.detector import Detector
 
 HIT_LIST_COLUMNS = ("event", "x", "y", "t")
 """the columns that every hit list has: number of the event, then the hit"""

@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import DataError, Events
 from tofae_jax.datasets.readers_images import check_images, image_events, images_per_block
 from tofae_jax.datasets.readers_lists import (
@@ -28,7 +29,6 @@ from tofae_jax.datasets.readers_lists import (
     complete_events,
     one_line,
 )
-from tofae_jax.detector import Detector
 
 _MAX_LISTED = 12  # arrays named in a message
 _MAX_NAMES_BYTES = 65_536  # of the array `columns`, which is read as a whole

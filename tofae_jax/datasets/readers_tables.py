@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.event_columns import EVENT_NUMBERS, EVENT_PREFIX, TRACK_PREFIX, once_per_event
 from tofae_jax.datasets.events import DataError, Events, event_of_hit, select_hits, slice_events
 from tofae_jax.datasets.physical import Origin, Tally, Units, in_pixels
@@ -29,7 +30,6 @@ from tofae_jax.datasets.readers_lists import (
     not_whole,
     one_line,
 )
-from tofae_jax.detector import Detector
 
 T = TypeVar("T")
 _MAX_LISTED = 12  # columns named in a message

@@ -7,9 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events
 from tofae_jax.datasets.tracks import Tracks
-from tofae_jax.detector import Detector
 
 
 def origin_of(events: Events) -> np.ndarray | None:

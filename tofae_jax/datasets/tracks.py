@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tofae_jax.core.detector import TRACK_COLUMNS, TRUTH_COLUMNS
 from tofae_jax.datasets.events import DataError, Events
-from tofae_jax.detector import TRACK_COLUMNS, TRUTH_COLUMNS
 
 WINDOW_START = "window_start_ns"
 """event column: start of the time window after the bunch crossing"""

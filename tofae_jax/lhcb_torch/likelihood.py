@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tofae_jax.array_types import Number
-from tofae_jax.detector import NO_HIT
-from tofae_jax.elementary import polynomial
+from tofae_jax.core.detector import NO_HIT
+from tofae_jax.core.sincos import polynomial
+from tofae_jax.core.types import Number
 from tofae_jax.lhcb_torch.optics import (
     FRANK_TAMM_PER_EV_MM,
     HC_EV_NM,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.types import Number
 
 LIGHT_MM_PER_NS = 299.792458
 """speed of light in vacuum, mm/ns; exact (SI)"""

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tofae_jax.array_types import Number
-from tofae_jax.detector import NO_HIT
+from tofae_jax.core.detector import NO_HIT
+from tofae_jax.core.types import Number
 from tofae_jax.lhcb_torch import likelihood, mixture
 from tofae_jax.lhcb_torch.likelihood import Grid, Places, all_paths
 from tofae_jax.lhcb_torch.search import FINE, STEP_SCALES, log_ratios, normal_equations, within

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.chunking import map_in_parts
+from tofae_jax.core.types import Number
 from tofae_jax.lhcb_torch import likelihood
 from tofae_jax.lhcb_torch.likelihood import Paths, Places, all_paths, photons
 from tofae_jax.lhcb_torch.optics import MASSES_GEV
-from tofae_jax.lhcb_torch.parts import map_in_parts
 from tofae_jax.lhcb_torch.settings import ModuleSettings
 
 STEP_SCALES = (30.0, 30.0, 0.015, 0.015, 0.3, 0.015)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.core
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.types import Number
 
 Range = tuple[Number, Number]
 Knots = tuple[Number, Number, Number, Number]

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.precision import wide
+from tofae_jax.core.types import Number
 from tofae_jax.losses.reductions import mean
-from tofae_jax.precision import wide
 
 SCORE_EPSILON = 1e-6
 

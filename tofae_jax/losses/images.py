@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.precision import wide
+from tofae_jax.core.types import Number
 from tofae_jax.losses.reductions import is_present, mean, total
-from tofae_jax.precision import wide
 
 LEAST_EPSILON = 1e-7
 BCE_EPSILON = 1e-6  # the least that float32 can tell from 1 with room to spare

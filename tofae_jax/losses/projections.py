@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.normalisation import check_threshold
+from tofae_jax.core.precision import wide
+from tofae_jax.core.types import Number
 from tofae_jax.losses.images import acb_mse
-from tofae_jax.normalisation import check_threshold
-from tofae_jax.precision import wide
 
 
 def _depths(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Real
 
-from tofae_jax.metrics.parts import by_events
+from tofae_jax.core.chunking import by_events
 
 _EVENTS_AT_A_TIME = 5
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tofae_jax.metrics.parts import by_events
-from tofae_jax.precision import wide
+from tofae_jax.core.chunking import by_events
+from tofae_jax.core.precision import wide
 
 SSIM_SIGMA_PIXELS = 1.5
 SSIM_RADIUS_PIXELS = 5

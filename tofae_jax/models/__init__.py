@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tofae_jax.detector import TRACK_COLUMNS, TRUTH_COLUMNS
+from tofae_jax.core.detector import TRACK_COLUMNS, TRUTH_COLUMNS
+from tofae_jax.core.precision import Policy, cast_variables, policy_by_name
 from tofae_jax.lhcb_torch.settings import ModuleSettings
 from tofae_jax.models.autoencoder import LATENT, Autoencoder
 from tofae_jax.models.hit_transformer import HitTransformer
@@ -22,7 +23,6 @@ from tofae_jax.models.interface import HitInput, Output, as_output, empty_input
 from tofae_jax.models.lhcb_torch import LhcbTorch
 from tofae_jax.models.lhcb_torch_tracks import LhcbTorchTracks
 from tofae_jax.models.unet import UNet
-from tofae_jax.precision import Policy, cast_variables, policy_by_name
 
 __all__ = [
     "MODELS",

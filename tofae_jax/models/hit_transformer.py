@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tofae_jax.detector import NO_HIT
-from tofae_jax.elementary import sine_and_cosine
+from tofae_jax.core.detector import NO_HIT
+from tofae_jax.core.precision import wide
+from tofae_jax.core.sincos import sine_and_cosine
 from tofae_jax.models.interface import HitInput, Output
-from tofae_jax.precision import wide
 
 EPSILON = 1e-5
 LARGE = 1e9

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tofae_jax.detector import TRACK_COLUMNS
+from tofae_jax.core.detector import TRACK_COLUMNS
 
 MOMENTUM = TRACK_COLUMNS.index("momentum_gev")
 

@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tofae_jax.detector import NO_HIT
-from tofae_jax.elementary import sine_and_cosine
+from tofae_jax.core.chunking import fitting, map_in_parts
+from tofae_jax.core.detector import NO_HIT
+from tofae_jax.core.precision import wide
+from tofae_jax.core.sincos import sine_and_cosine
 from tofae_jax.lhcb_torch import likelihood, mixture
 from tofae_jax.lhcb_torch.likelihood import Grid
 from tofae_jax.lhcb_torch.optics import LIGHT_MM_PER_NS, MASSES_GEV, beta
-from tofae_jax.lhcb_torch.parts import fitting, map_in_parts
 from tofae_jax.lhcb_torch.settings import ModuleSettings
 from tofae_jax.models.interface import MOMENTUM, HitInput, Output
-from tofae_jax.precision import wide
 
 MOST_SIGMAS = 3.0
 """of the collision's time, that are tried"""

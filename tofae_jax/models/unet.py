@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tofae_jax.elementary import sine_and_cosine
+from tofae_jax.core.precision import wide
+from tofae_jax.core.sincos import sine_and_cosine
 from tofae_jax.models.hit_transformer import rms_norm
 from tofae_jax.models.interface import Output
-from tofae_jax.precision import wide
 
 PATCH = 4
 FOLD = 2

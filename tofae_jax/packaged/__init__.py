@@ -29,11 +29,11 @@ from tofae_jax.assembly import (
     with_precision,
 )
 from tofae_jax.config import Config, MaskConfig, from_tree, to_tree
+from tofae_jax.core.precision import cast_variables, prepare
 from tofae_jax.datasets.events import DataError
 from tofae_jax.evaluation import Evaluator, LoadedRun, evaluation_key, warn
 from tofae_jax.files import writable_folder, write_text
 from tofae_jax.operating import chosen_point, point_record, save_scores, with_point
-from tofae_jax.precision import cast_variables, prepare
 
 FOLDER = Path(__file__).parent
 MODEL, WEIGHTS, SCORES = "model.json", "weights.npz", "scores.npz"

@@ -11,7 +11,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style as look
 from tofae_jax.plots.frame import Frame, Units, detector_frame
 from tofae_jax.plots.stages import OUTCOMES, Stage, draw_hits, draw_legend, marker_points, pixel_stage

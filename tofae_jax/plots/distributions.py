@@ -8,8 +8,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.integrity import Distributions
-from tofae_jax.detector import Detector
 from tofae_jax.plots import style as look
 from tofae_jax.plots.frame import Coordinate, Units, detector_frame
 from tofae_jax.plots.occlusion import draw_occlusion, grouped

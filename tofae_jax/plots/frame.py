@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 
 Units = Literal["physical", "pixels"]
 _LONGEST_EQUAL = 3  # a detector more oblong than this would be a sliver with square pixels

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.plots.frame import Coordinate, Frame, Units, detector_frame
 from tofae_jax.plots.stages import Group, event_stages
 from tofae_jax.plots.views import EventView, check_view

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style as look
 from tofae_jax.plots.curves import LARGEST, name_legend
 from tofae_jax.plots.frame import Frame, Units, detector_frame

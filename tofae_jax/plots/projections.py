@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style as look
 from tofae_jax.plots.frame import Frame, Units, detector_frame
 from tofae_jax.plots.stages import HITS, Stage, draw_hits, draw_legend, event_stages, marker_points

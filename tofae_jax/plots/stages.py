@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tofae_jax.detector import Detector
+from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style as look
 from tofae_jax.plots.frame import Frame
 from tofae_jax.plots.views import EventView, is_lit, target_image

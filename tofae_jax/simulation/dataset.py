@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.format import Dataset, write_dataset
-from tofae_jax.detector import Detector
 from tofae_jax.simulation import PATTERN_GENERATOR
 from tofae_jax.simulation.mixtures import simulate_patterns
 from tofae_jax.simulation.patterns import ANYWHERE, Origin

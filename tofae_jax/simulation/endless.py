@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events, concatenate, slice_events
 from tofae_jax.datasets.store import origin_of
 from tofae_jax.datasets.tracks import Tracks, tracks_of
-from tofae_jax.detector import Detector
 from tofae_jax.simulation.mixtures import BLOCK_EVENTS, block_drawer
 
 CHUNK_EVENTS = 1000

@@ -7,8 +7,8 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events, concatenate, event_of_hit, select_hits, slice_events
-from tofae_jax.detector import Detector
 from tofae_jax.simulation.patterns import ANYWHERE, PATTERNS, Origin, origin_limits
 
 BLOCK_EVENTS = 1000  # events drawn from one random stream, whatever the chunks that are asked for

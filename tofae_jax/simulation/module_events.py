@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events, concatenate
-from tofae_jax.detector import Detector
 from tofae_jax.simulation.lhcb_torch import (
     BackgroundSettings,
     MixedEvent,

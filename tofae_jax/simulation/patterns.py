@@ -14,8 +14,8 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events, concatenate
-from tofae_jax.detector import Detector
 
 Origin = tuple[float | None, float | None, float | None]
 ANYWHERE: Origin = (None, None, None)

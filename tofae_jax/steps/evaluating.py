@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tofae_jax import hits, metrics
+from tofae_jax import metrics
+from tofae_jax.core import hits
 from tofae_jax.models import Model, Variables
 from tofae_jax.steps.parts import Batch, Denoised, Evaluated, StepOptions, StepSettings, Views
 from tofae_jax.steps.reading import Reading, read_output

@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tofae_jax import degradation, metrics
+from tofae_jax import metrics
+from tofae_jax.core import degradation
 
 Target = Literal["pattern", "signal"]
 

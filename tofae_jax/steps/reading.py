@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tofae_jax import hits, precision
+from tofae_jax.core import hits, precision
+from tofae_jax.core.normalisation import normalisation_by_name
 from tofae_jax.models import Output
-from tofae_jax.normalisation import normalisation_by_name
 from tofae_jax.steps.parts import StepOptions, StepSettings
 from tofae_jax.steps.views import hit_logits
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from tofae_jax import precision
+from tofae_jax.core import precision
 from tofae_jax.models import Model
+from tofae_jax.steps import loss_scaling
 from tofae_jax.steps.parts import Batch, StepOptions, StepSettings, TrainMetrics
 from tofae_jax.steps.views import degraded_views, loss_of, model_input
 from tofae_jax.train_state import TrainState
@@ -45,17 +46,17 @@ def train_step(
         gradients = jax.tree.map(lambda g: g / state.scale.value, gradients)
     direction, opt_state = optimiser.update(gradients, state.opt_state, _all_wide(state.params))
     updates = jax.tree.map(lambda u: -settings.learning_rate * u, direction)
-    params, residual = precision.apply_compensated(state.params, updates, state.residual)
+    params, residual = loss_scaling.apply_compensated(state.params, updates, state.residual)
     changes = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state, "residual": residual}
     scale, skipped = state.scale, jnp.zeros((), bool)
     if options.scale_loss:
-        skipped = ~precision.all_finite((loss, gradients))
+        skipped = ~loss_scaling.all_finite((loss, gradients))
         changes = {
             name: jax.tree.map(lambda old, new: jnp.where(skipped, old, new), getattr(state, name), change)
             for name, change in changes.items()
         }
         updates = jax.tree.map(lambda u: jnp.where(skipped, 0, u), updates)
-        scale = precision.next_scale(scale, ~skipped, growth_steps=settings.scale_growth_steps)
+        scale = loss_scaling.next_scale(scale, ~skipped, growth_steps=settings.scale_growth_steps)
     norm = optax.tree.norm
     metrics = TrainMetrics(
         loss=loss,

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
-from tofae_jax import degradation, hits, losses
+from tofae_jax import losses
+from tofae_jax.core import degradation, hits
+from tofae_jax.core.normalisation import normalisation_by_name
 from tofae_jax.models import TRACK_COLUMNS, HitInput, Model, Output
-from tofae_jax.normalisation import normalisation_by_name
 from tofae_jax.steps.parts import Batch, StepOptions, StepSettings, Views
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tofae_jax.array_types import Number
-from tofae_jax.hits import is_hit
+from tofae_jax.core.hits import is_hit
+from tofae_jax.core.types import Number
 from tofae_jax.lhcb_torch.settings import ModuleSettings, check_number, check_settings, check_shape
 from tofae_jax.simulation.lhcb_torch.detection import Photons, Slots
 from tofae_jax.simulation.lhcb_torch.event import simulate_tracks

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.types import Number
 from tofae_jax.lhcb_torch.optics import energy_at_quantile, photon_yield_per_ev_mm
 from tofae_jax.lhcb_torch.settings import ModuleSettings, check_number, check_settings, check_shape
 from tofae_jax.simulation.lhcb_torch.slots import draw_poisson, gather_kept, slots_for_mean

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.types import Number
 from tofae_jax.lhcb_torch.settings import (
     ModuleSettings,
     check_number,

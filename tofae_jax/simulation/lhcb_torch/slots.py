@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.types import Number
 
 SPARE_SIGMAS = 6
 """slots are chosen this many standard deviations above the largest mean: one event in 1e9 needs more"""

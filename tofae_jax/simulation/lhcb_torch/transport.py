@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.types import Number
 from tofae_jax.lhcb_torch.optics import (
     LIGHT_MM_PER_NS,
     cherenkov_cosine,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tofae_jax.array_types import Number
+from tofae_jax.core.types import Number
 
 HALF_A_BIN = 0.5
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from tofae_jax.array_types import Number
-from tofae_jax.detector import NO_HIT
+from tofae_jax.core.detector import NO_HIT
+from tofae_jax.core.types import Number
 
 
 def is_hit(hits: Int[Array, "*batch k 3"]) -> Bool[Array, "*batch k"]:
