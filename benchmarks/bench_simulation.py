@@ -24,7 +24,7 @@ import tyro
 from tofae_jax import runs
 from tofae_jax.assembly import describe_devices
 from tofae_jax.core.detector import Detector
-from tofae_jax.simulation.lhcb_torch import ModuleSettings, choose_slots, simulate_batch
+from tofae_jax.lhcb_torch.simulation import ModuleSettings, choose_slots, simulate_batch
 from tofae_jax.simulation.mixtures import simulate_patterns
 from tofae_jax.simulation.module_events import ModuleEvents
 

@@ -16,7 +16,7 @@ import pytest
 from tofae_jax.config import Config, read_toml
 from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events
-from tofae_jax.simulation.lhcb_torch import ORIGINS
+from tofae_jax.lhcb_torch.simulation import ORIGINS
 from tofae_jax.simulation.mixtures import simulate_patterns
 from tofae_jax.simulation.module_events import ModuleEvents
 

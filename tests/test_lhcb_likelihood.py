@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tofae_jax.core.sincos import polynomial
-from tofae_jax.lhcb_torch import likelihood, mixture, posterior, search
-from tofae_jax.lhcb_torch.likelihood import Grid
+from tofae_jax.lhcb_torch.module import ModuleSettings
 from tofae_jax.lhcb_torch.optics import group_index, refractive_index
-from tofae_jax.lhcb_torch.settings import ModuleSettings
-from tofae_jax.simulation.lhcb_torch import choose_slots, simulate_batch
-from tofae_jax.simulation.lhcb_torch.tracks import track_speed
-from tofae_jax.simulation.lhcb_torch.transport import expected_photons
+from tofae_jax.lhcb_torch.reconstruction import likelihood, mixture, posterior, track_search
+from tofae_jax.lhcb_torch.reconstruction.likelihood import Grid
+from tofae_jax.lhcb_torch.simulation import choose_slots, simulate_batch
+from tofae_jax.lhcb_torch.simulation.tracks import track_speed
+from tofae_jax.lhcb_torch.simulation.transport import expected_photons
 
 SETTINGS = ModuleSettings()
 GRID = Grid((88, 128, 1000), 0.025)
@@ -158,7 +158,7 @@ def test_the_search_finds_a_track_from_rough_guesses(simulated):
     def found(guesses, hits):
         places = likelihood.places_of(hits, GRID, SETTINGS)
         noise = jnp.float32(len(hits) / VOLUME)
-        return search.search(guesses, places, SETTINGS, noise=noise, n_coarse=12, n_fine=4)
+        return track_search.search(guesses, places, SETTINGS, noise=noise, n_coarse=12, n_fine=4)
 
     best = found(guesses, hits[:12])
     assert best.tracks.shape == (12, 4, 6)
@@ -207,7 +207,9 @@ def test_light_by_the_likely_paths_is_all_light(simulated):
     @jax.vmap
     def both(track, hits):
         places = likelihood.places_of(hits, GRID, SETTINGS)
-        ratios = search.log_ratios(track, places, every, search.FINE[0], jnp.float32(len(hits) / VOLUME), SETTINGS)
+        ratios = track_search.log_ratios(
+            track, places, every, track_search.FINE[0], jnp.float32(len(hits) / VOLUME), SETTINGS
+        )
         taken = jax.lax.top_k(ratios, posterior.PATHS)[1]
         own = jax.tree.map(lambda values: values[taken], every)
         more = {"time_sigma_ns": SIGMA_NS, "delays_ns": jnp.zeros(1)}

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.lhcb_torch import optics
-from tofae_jax.simulation import lhcb_torch
-from tofae_jax.simulation.lhcb_torch import ModuleSettings, Slots, Track, event, tracks, transport
+from tofae_jax.lhcb_torch import optics, simulation
+from tofae_jax.lhcb_torch.simulation import ModuleSettings, Slots, Track, event, tracks, transport
 
 DETECTOR = Detector()
 SHAPE, BIN_NS = DETECTOR.shape, DETECTOR.bin_ns
@@ -22,20 +21,20 @@ LONG_BIN_NS = 100.0  # the window then holds the photons that are next to horizo
 
 simulate_real = jax.jit(
     lambda keys, track, settings, start, bin_ns, scale: jax.vmap(
-        partial(lhcb_torch.simulate_track, shape_xyt=SHAPE, slots=REAL, settings=settings, scale=scale, bin_ns=bin_ns)
+        partial(simulation.simulate_track, shape_xyt=SHAPE, slots=REAL, settings=settings, scale=scale, bin_ns=bin_ns)
     )(keys, track, window_start_ns=start)
 )
 simulate_dense = jax.jit(
     lambda keys, track, settings, start, bin_ns, scale: jax.vmap(
-        partial(lhcb_torch.simulate_track, shape_xyt=SHAPE, slots=DENSE, settings=settings, scale=scale, bin_ns=bin_ns)
+        partial(simulation.simulate_track, shape_xyt=SHAPE, slots=DENSE, settings=settings, scale=scale, bin_ns=bin_ns)
     )(keys, track, window_start_ns=start)
 )
 N_DRAWN, N_EVENTS = 20_000, 3000
-draw_all = jax.jit(lambda seed, settings: lhcb_torch.draw_tracks(jax.random.key(seed), N_DRAWN, settings))
+draw_all = jax.jit(lambda seed, settings: simulation.draw_tracks(jax.random.key(seed), N_DRAWN, settings))
 expected = jax.jit(jax.vmap(transport.expected_photons, (0, None)))
 candidate_means = jax.jit(jax.vmap(transport.candidate_mean, (0, None)))
 window_starts = jax.jit(
-    jax.vmap(partial(lhcb_torch.draw_window_start, shape_xyt=SHAPE, bin_ns=BIN_NS), in_axes=(0, 0, None))
+    jax.vmap(partial(simulation.draw_window_start, shape_xyt=SHAPE, bin_ns=BIN_NS), in_axes=(0, 0, None))
 )
 carry = jax.jit(transport.carry)
 
@@ -376,14 +375,14 @@ def test_a_track_that_leaves_through_the_side_makes_light_only_inside():
 
 def test_no_scale_no_photons_and_a_tiny_detector_keeps_them_all():
     assert not photons_of(track_at(), 16, scale=0.0, run=simulate_dense).is_photon.any()
-    one = partial(lhcb_torch.simulate_track, shape_xyt=(1, 1, 1), bin_ns=100.0, slots=REAL, window_start_ns=31.0)
+    one = partial(simulation.simulate_track, shape_xyt=(1, 1, 1), bin_ns=100.0, slots=REAL, window_start_ns=31.0)
     photons = jax.jit(one)(jax.random.key(0), track_at(), SETTINGS)
     assert photons.is_photon.sum() > 10
     assert {tuple(hit) for hit in photons.hits.tolist()} == {(0, 0, 1), (0, 0, 0)}
 
 
 def test_missing_slots_are_counted():
-    small = partial(lhcb_torch.simulate_track, shape_xyt=SHAPE, bin_ns=BIN_NS, window_start_ns=31.0)
+    small = partial(simulation.simulate_track, shape_xyt=SHAPE, bin_ns=BIN_NS, window_start_ns=31.0)
     for slots, least in ((Slots(150, 5), 10), (Slots(10, 90), 40)):
         photons = jax.jit(partial(small, slots=slots))(jax.random.key(0), track_at(), SETTINGS)
         assert photons.hits.shape == (slots.n_photons, 3)
@@ -418,7 +417,7 @@ def test_drawn_tracks_fill_their_ranges():
     collision = many.arrival_ns - flight
     assert collision.mean() == pytest.approx(0, abs=4 * 0.18 / np.sqrt(20_000))
     assert collision.std() == pytest.approx(0.18, abs=4 * 0.18 / np.sqrt(40_000))
-    fewer = lhcb_torch.draw_tracks(jax.random.key(4), 10, SETTINGS)
+    fewer = simulation.draw_tracks(jax.random.key(4), 10, SETTINGS)
     np.testing.assert_array_equal(fewer.x_mm, many.x_mm[:10])
     only = drawn(4, 100, SETTINGS._replace(particle_weights=(0.0, 2.0, 0.0)))
     assert (only.particle == 1).all()
@@ -445,23 +444,23 @@ def test_the_window_holds_the_primarys_photons_where_it_can():
 
 
 def test_slots_are_enough_for_what_the_settings_draw():
-    slots = lhcb_torch.choose_slots(SETTINGS)
+    slots = simulation.choose_slots(SETTINGS)
     assert slots.n_photons < slots.n_candidates <= REAL.n_candidates
     assert slots.n_photons <= REAL.n_photons
-    dense = lhcb_torch.choose_slots(SETTINGS, scale=SETTINGS.dense_factor)
+    dense = simulation.choose_slots(SETTINGS, scale=SETTINGS.dense_factor)
     assert dense.n_candidates <= DENSE.n_candidates
     assert dense.n_photons <= DENSE.n_photons
     means = expected(drawn(8, 1000), SETTINGS)
     assert dense.n_photons > 6 * np.sqrt(float(means.max()) * SETTINGS.dense_factor) + float(
         means.max() * SETTINGS.dense_factor
     )
-    assert lhcb_torch.choose_slots(SETTINGS, scale=0.0) == Slots(6, 6)
+    assert simulation.choose_slots(SETTINGS, scale=0.0) == Slots(6, 6)
 
 
 # events
 
 
-batch = partial(lhcb_torch.simulate_batch, shape_xyt=SHAPE, bin_ns=BIN_NS, slots=REAL, max_tracks=3)
+batch = partial(simulation.simulate_batch, shape_xyt=SHAPE, bin_ns=BIN_NS, slots=REAL, max_tracks=3)
 SEVERAL = SETTINGS._replace(n_tracks=(1, 3))
 
 
@@ -505,7 +504,7 @@ def test_settings_change_without_compiling_again():
 
 def test_thinning_gives_a_real_track_within_its_pattern():
     dense = photons_of(track_at(), 16, scale=SETTINGS.dense_factor, run=simulate_dense)
-    thin = jax.jit(jax.vmap(partial(lhcb_torch.thinned, n_slots=90), in_axes=(0, 0, None)))
+    thin = jax.jit(jax.vmap(partial(simulation.thinned, n_slots=90), in_axes=(0, 0, None)))
     counts = []
     for seed in range(40):
         few = jax.device_get(thin(jax.random.split(jax.random.key(seed), 16), dense, SETTINGS))
@@ -519,18 +518,18 @@ def test_thinning_gives_a_real_track_within_its_pattern():
     mean = dense.is_photon.sum() / 16 / SETTINGS.dense_factor
     assert counts.mean() == pytest.approx(mean, abs=4 * np.sqrt(mean / len(counts)))
     assert counts.var() / counts.mean() == pytest.approx(1, abs=4 * np.sqrt(2 / len(counts)))
-    cut = jax.vmap(partial(lhcb_torch.thinned, n_slots=4), in_axes=(0, 0, None))(
+    cut = jax.vmap(partial(simulation.thinned, n_slots=4), in_axes=(0, 0, None))(
         jax.random.split(jax.random.key(39), 16), dense, SETTINGS
     )
     np.testing.assert_array_equal(cut.n_dropped + 4, few.is_photon.sum(axis=1))
 
 
 def test_float32_without_silent_promotion(strict):
-    one = partial(lhcb_torch.simulate_event, shape_xyt=SHAPE, bin_ns=BIN_NS, slots=Slots(40, 20))
+    one = partial(simulation.simulate_event, shape_xyt=SHAPE, bin_ns=BIN_NS, slots=Slots(40, 20))
     event = jax.eval_shape(one, jax.random.key(0), SETTINGS)
     kinds = {leaf.dtype for leaf in jax.tree.leaves(event)}
     assert kinds == {jnp.dtype(kind) for kind in ("float32", "int32", "bool")}
-    thin = jax.eval_shape(partial(lhcb_torch.thinned, n_slots=5), jax.random.key(0), event.photons, SETTINGS)
+    thin = jax.eval_shape(partial(simulation.thinned, n_slots=5), jax.random.key(0), event.photons, SETTINGS)
     assert thin.hits.shape == (5, 3)
     with jax.enable_x64(True):
         wide = jax.eval_shape(one, jax.random.key(0), SETTINGS)
@@ -587,16 +586,16 @@ def test_bad_arguments_are_named(change):
 
 def test_bad_arguments_of_single_functions_are_named():
     with pytest.raises(ValueError, match="n is -1"):
-        lhcb_torch.draw_tracks(jax.random.key(0), -1, SETTINGS)
+        simulation.draw_tracks(jax.random.key(0), -1, SETTINGS)
     with pytest.raises(ValueError, match="scale is -1"):
-        lhcb_torch.choose_slots(SETTINGS, scale=-1.0)
+        simulation.choose_slots(SETTINGS, scale=-1.0)
     shapes = jax.eval_shape(
-        partial(lhcb_torch.simulate_track, shape_xyt=SHAPE, bin_ns=BIN_NS, slots=Slots(9, 3), window_start_ns=0.0),
+        partial(simulation.simulate_track, shape_xyt=SHAPE, bin_ns=BIN_NS, slots=Slots(9, 3), window_start_ns=0.0),
         jax.random.key(0),
         track_at(),
         SETTINGS,
     )
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     with pytest.raises(ValueError, match="n_slots is 0"):
-        lhcb_torch.thinned(jax.random.key(0), empty, SETTINGS, n_slots=0)
-    assert not lhcb_torch.thinned(jax.random.key(0), empty, SETTINGS, n_slots=2).is_photon.any()
+        simulation.thinned(jax.random.key(0), empty, SETTINGS, n_slots=0)
+    assert not simulation.thinned(jax.random.key(0), empty, SETTINGS, n_slots=2).is_photon.any()

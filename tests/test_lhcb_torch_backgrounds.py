@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tofae_jax.simulation import lhcb_torch
-from tofae_jax.simulation.lhcb_torch import ORIGINS, BackgroundSettings, ModuleSettings, Slots, backgrounds
+from tofae_jax.lhcb_torch import simulation
+from tofae_jax.lhcb_torch.simulation import ORIGINS, BackgroundSettings, ModuleSettings, Slots, backgrounds
 
 SHAPE, BIN_NS = (88, 128, 1000), 0.025
 SLOTS, MAX_TRACKS, MAX_OTHERS, N_SLOTS = Slots(150, 90), 2, 24, 700
@@ -17,7 +17,7 @@ NONE = BackgroundSettings(n_other_tracks=0.0, n_dark=0.0, n_hot=0.0, afterpulse_
 N_EVENTS = 300
 
 mix = partial(
-    lhcb_torch.mix_backgrounds,
+    simulation.mix_backgrounds,
     shape_xyt=SHAPE,
     bin_ns=BIN_NS,
     slots=SLOTS,
@@ -36,7 +36,7 @@ def mix_events(keys, hits, track, settings, start):
 
 
 def simulate(settings, seed):
-    run = partial(lhcb_torch.simulate_batch, shape_xyt=SHAPE, bin_ns=BIN_NS, slots=SLOTS, max_tracks=MAX_TRACKS)
+    run = partial(simulation.simulate_batch, shape_xyt=SHAPE, bin_ns=BIN_NS, slots=SLOTS, max_tracks=MAX_TRACKS)
     return run(jax.random.key(seed), settings, n_events=N_EVENTS)
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.precision import policy_by_name
-from tofae_jax.lhcb_torch.settings import ModuleSettings
+from tofae_jax.lhcb_torch.module import ModuleSettings
+from tofae_jax.lhcb_torch.simulation import choose_slots, simulate_batch
+from tofae_jax.lhcb_torch.simulation.tracks import track_speed
 from tofae_jax.models import TRACK_COLUMNS, HitInput, build_model
 from tofae_jax.models.lhcb_torch import Guesses, centre_and_spread, log_likelihood, samples_of
 from tofae_jax.models.lhcb_torch_tracks import collision_delays
-from tofae_jax.simulation.lhcb_torch import choose_slots, simulate_batch
-from tofae_jax.simulation.lhcb_torch.tracks import track_speed
 
 MODULE = ModuleSettings()
 DETECTOR = Detector()

@@ -24,8 +24,8 @@ from tofae_jax.datasets.tracks import GIVEN, LIMITS, Tracks, track_table, tracks
 from tofae_jax.datasets.writers import open_hit_file
 from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
 from tofae_jax.inference import denoise_run
+from tofae_jax.lhcb_torch.module import RANGE_LIMITS
 from tofae_jax.lhcb_torch.optics import MASSES_GEV
-from tofae_jax.lhcb_torch.settings import RANGE_LIMITS
 from tofae_jax.models import TRACK_COLUMNS, TRUTH_COLUMNS
 from tofae_jax.simulation.dataset import simulated_dataset
 

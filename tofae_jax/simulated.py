@@ -14,10 +14,10 @@ from tofae_jax.config.sections import LHCB_TORCH
 from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events
 from tofae_jax.datasets.format import Dataset, write_dataset
+from tofae_jax.lhcb_torch.simulation import BackgroundSettings, ModuleSettings, check_settings
 from tofae_jax.simulation import MODULE_GENERATOR, PATTERN_GENERATOR
 from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.simulation.endless import SimulatedEvents, numbered_patterns
-from tofae_jax.simulation.lhcb_torch import BackgroundSettings, ModuleSettings, check_settings
 from tofae_jax.simulation.module_events import ModuleEvents
 from tofae_jax.simulation.patterns import ANYWHERE, Origin
 

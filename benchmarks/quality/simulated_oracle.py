@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.simulation.lhcb_torch import ModuleSettings, Slots, Track, choose_slots, simulate_track
+from tofae_jax.lhcb_torch.simulation import ModuleSettings, Slots, Track, choose_slots, simulate_track
 
 from .events import EventSet
 from .methods import HitScorer, grid

@@ -15,8 +15,8 @@ import numpy as np
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events, slice_events
+from tofae_jax.lhcb_torch.simulation import ORIGINS, BackgroundSettings, ModuleSettings
 from tofae_jax.simulation.endless import numbered_patterns
-from tofae_jax.simulation.lhcb_torch import ORIGINS, BackgroundSettings, ModuleSettings
 from tofae_jax.simulation.module_events import ModuleEvents
 
 Part = Literal["validation", "test", "noise"]

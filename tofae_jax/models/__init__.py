@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from tofae_jax.core.detector import TRACK_COLUMNS, TRUTH_COLUMNS
 from tofae_jax.core.precision import Policy, cast_variables, policy_by_name
-from tofae_jax.lhcb_torch.settings import ModuleSettings
+from tofae_jax.lhcb_torch.module import ModuleSettings
 from tofae_jax.models.autoencoder import LATENT, Autoencoder
 from tofae_jax.models.hit_transformer import HitTransformer
 from tofae_jax.models.interface import HitInput, Output, as_output, empty_input

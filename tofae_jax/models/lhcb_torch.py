@@ -22,10 +22,10 @@ from jaxtyping import Array, Bool, Float, Int
 from tofae_jax.core.chunking import fitting, map_in_parts
 from tofae_jax.core.detector import NO_HIT, TRACK_COLUMNS, TRUTH_COLUMNS
 from tofae_jax.core.precision import wide
-from tofae_jax.lhcb_torch import likelihood, posterior
-from tofae_jax.lhcb_torch.likelihood import Grid
-from tofae_jax.lhcb_torch.search import TRACKS_AT_A_TIME, search
-from tofae_jax.lhcb_torch.settings import ModuleSettings
+from tofae_jax.lhcb_torch.module import ModuleSettings
+from tofae_jax.lhcb_torch.reconstruction import likelihood, posterior
+from tofae_jax.lhcb_torch.reconstruction.likelihood import Grid
+from tofae_jax.lhcb_torch.reconstruction.track_search import TRACKS_AT_A_TIME, search
 from tofae_jax.models.hit_transformer import HitTransformer, rms_norm
 from tofae_jax.models.interface import MOMENTUM, HitInput, Output
 

@@ -22,10 +22,10 @@ from tofae_jax.core.chunking import fitting, map_in_parts
 from tofae_jax.core.detector import NO_HIT
 from tofae_jax.core.precision import wide
 from tofae_jax.core.sincos import sine_and_cosine
-from tofae_jax.lhcb_torch import likelihood, mixture
-from tofae_jax.lhcb_torch.likelihood import Grid
+from tofae_jax.lhcb_torch.module import ModuleSettings
 from tofae_jax.lhcb_torch.optics import LIGHT_MM_PER_NS, MASSES_GEV, beta
-from tofae_jax.lhcb_torch.settings import ModuleSettings
+from tofae_jax.lhcb_torch.reconstruction import likelihood, mixture
+from tofae_jax.lhcb_torch.reconstruction.likelihood import Grid
 from tofae_jax.models.interface import MOMENTUM, HitInput, Output
 
 MOST_SIGMAS = 3.0

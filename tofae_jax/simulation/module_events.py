@@ -12,7 +12,7 @@ import numpy as np
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events, concatenate
-from tofae_jax.simulation.lhcb_torch import (
+from tofae_jax.lhcb_torch.simulation import (
     BackgroundSettings,
     MixedEvent,
     ModuleSettings,
@@ -23,8 +23,8 @@ from tofae_jax.simulation.lhcb_torch import (
     mix_backgrounds,
     simulate_event,
 )
-from tofae_jax.simulation.lhcb_torch.backgrounds import check_backgrounds
-from tofae_jax.simulation.lhcb_torch.slots import slots_for_mean
+from tofae_jax.lhcb_torch.simulation.backgrounds import check_backgrounds
+from tofae_jax.lhcb_torch.simulation.slots import slots_for_mean
 
 EVENTS_AT_A_TIME = 64  # of one track, in one program: each column of their photons takes 1 MB
 TRACK_COLUMNS = ("x_mm", "y_mm", "slope_x", "slope_y", "momentum_gev", "particle", "arrival_ns")

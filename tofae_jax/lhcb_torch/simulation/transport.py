@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tofae_jax.core.types import Number
+from tofae_jax.lhcb_torch.module import ModuleSettings
 from tofae_jax.lhcb_torch.optics import (
     LIGHT_MM_PER_NS,
     cherenkov_cosine,
@@ -17,8 +18,7 @@ from tofae_jax.lhcb_torch.optics import (
     photon_yield_per_ev_mm,
     refractive_index,
 )
-from tofae_jax.lhcb_torch.settings import ModuleSettings
-from tofae_jax.simulation.lhcb_torch.tracks import Track, length_per_z, track_speed
+from tofae_jax.lhcb_torch.simulation.tracks import Track, length_per_z, track_speed
 
 SMALLEST_COSINE = 1e-6
 """photons closer to horizontal than this in y are treated as if at it: they are far outside the optics' angles"""

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from tofae_jax.lhcb_torch.module import ModuleSettings, check_number, check_settings
 from tofae_jax.lhcb_torch.optics import LIGHT_MM_PER_NS, MASSES_GEV, beta
-from tofae_jax.lhcb_torch.settings import ModuleSettings, check_number, check_settings
 
 
 class Track(NamedTuple):

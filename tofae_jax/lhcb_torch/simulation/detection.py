@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax.core.types import Number
-from tofae_jax.lhcb_torch.optics import energy_at_quantile, photon_yield_per_ev_mm
-from tofae_jax.lhcb_torch.settings import ModuleSettings, check_number, check_settings, check_shape
-from tofae_jax.simulation.lhcb_torch.slots import draw_poisson, gather_kept, slots_for_mean
-from tofae_jax.simulation.lhcb_torch.tracks import MASSES_GEV, Track, track_speed
-from tofae_jax.simulation.lhcb_torch.transport import (
+from tofae_jax.lhcb_torch.module import ModuleSettings, check_number, check_settings, check_shape
+from tofae_jax.lhcb_torch.optics import MASSES_GEV, energy_at_quantile, photon_yield_per_ev_mm
+from tofae_jax.lhcb_torch.simulation.slots import draw_poisson, gather_kept, slots_for_mean
+from tofae_jax.lhcb_torch.simulation.tracks import Track, track_speed
+from tofae_jax.lhcb_torch.simulation.transport import (
     arrival_range_ns,
     brightest_yield_per_ev_mm,
     candidate_mean,

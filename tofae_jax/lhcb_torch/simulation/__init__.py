@@ -26,10 +26,10 @@ the design; S. Bhasin et al., arXiv:2002.07632, and J. Smallwood et al., arXiv:2
 photons per track and 70 ps per photon are their targets).
 """
 
+from tofae_jax.lhcb_torch.module import ModuleSettings, check_settings
 from tofae_jax.lhcb_torch.optics import PARTICLES
-from tofae_jax.lhcb_torch.settings import ModuleSettings, check_settings
-from tofae_jax.simulation.lhcb_torch.backgrounds import ORIGINS, BackgroundSettings, MixedEvent, mix_backgrounds
-from tofae_jax.simulation.lhcb_torch.detection import (
+from tofae_jax.lhcb_torch.simulation.backgrounds import ORIGINS, BackgroundSettings, MixedEvent, mix_backgrounds
+from tofae_jax.lhcb_torch.simulation.detection import (
     Photons,
     Slots,
     choose_slots,
@@ -38,8 +38,8 @@ from tofae_jax.simulation.lhcb_torch.detection import (
     simulate_track,
     thinned,
 )
-from tofae_jax.simulation.lhcb_torch.event import SimulatedEvent, event_keys, simulate_batch, simulate_event
-from tofae_jax.simulation.lhcb_torch.tracks import Track, draw_tracks
+from tofae_jax.lhcb_torch.simulation.event import SimulatedEvent, event_keys, simulate_batch, simulate_event
+from tofae_jax.lhcb_torch.simulation.tracks import Track, draw_tracks
 
 __all__ = [
     "ORIGINS",

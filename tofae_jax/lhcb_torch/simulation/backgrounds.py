@@ -10,11 +10,11 @@ from jaxtyping import Array, Float, Int
 
 from tofae_jax.core.hits import is_hit
 from tofae_jax.core.types import Number
-from tofae_jax.lhcb_torch.settings import ModuleSettings, check_number, check_settings, check_shape
-from tofae_jax.simulation.lhcb_torch.detection import Photons, Slots
-from tofae_jax.simulation.lhcb_torch.event import simulate_tracks
-from tofae_jax.simulation.lhcb_torch.slots import draw_poisson, gather_kept
-from tofae_jax.simulation.lhcb_torch.tracks import draw_tracks
+from tofae_jax.lhcb_torch.module import ModuleSettings, check_number, check_settings, check_shape
+from tofae_jax.lhcb_torch.simulation.detection import Photons, Slots
+from tofae_jax.lhcb_torch.simulation.event import simulate_tracks
+from tofae_jax.lhcb_torch.simulation.slots import draw_poisson, gather_kept
+from tofae_jax.lhcb_torch.simulation.tracks import draw_tracks
 
 ORIGINS = ("signal", "other_track", "dark", "hot_pixel", "afterpulse")
 """what made a hit, in the order of its code; an empty slot has `NO_ORIGIN`"""

@@ -10,15 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tofae_jax.core.types import Number
-from tofae_jax.lhcb_torch.settings import (
-    ModuleSettings,
-    check_number,
-    check_range,
-    check_settings,
-    check_shape,
-)
-from tofae_jax.simulation.lhcb_torch.detection import Photons, Slots, draw_window_start, simulate_track
-from tofae_jax.simulation.lhcb_torch.tracks import Track, draw_tracks
+from tofae_jax.lhcb_torch.module import ModuleSettings, check_number, check_range, check_settings, check_shape
+from tofae_jax.lhcb_torch.simulation.detection import Photons, Slots, draw_window_start, simulate_track
+from tofae_jax.lhcb_torch.simulation.tracks import Track, draw_tracks
 
 
 class SimulatedEvent(NamedTuple):

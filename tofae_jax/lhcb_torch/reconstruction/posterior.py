@@ -17,10 +17,10 @@ from jaxtyping import Array, Float, Int
 
 from tofae_jax.core.detector import NO_HIT
 from tofae_jax.core.types import Number
-from tofae_jax.lhcb_torch import likelihood, mixture
-from tofae_jax.lhcb_torch.likelihood import Grid, Places, all_paths
-from tofae_jax.lhcb_torch.search import FINE, STEP_SCALES, log_ratios, normal_equations, within
-from tofae_jax.lhcb_torch.settings import ModuleSettings
+from tofae_jax.lhcb_torch.module import ModuleSettings
+from tofae_jax.lhcb_torch.reconstruction import likelihood, mixture
+from tofae_jax.lhcb_torch.reconstruction.likelihood import Grid, Places, all_paths
+from tofae_jax.lhcb_torch.reconstruction.track_search import FINE, STEP_SCALES, log_ratios, normal_equations, within
 
 SPREADS = (1.0, 0.7, 0.5)
 """how far tracks are drawn from the best ones, round by round, in standard deviations of the least squares"""

@@ -30,6 +30,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tofae_jax.core.detector import NO_HIT
 from tofae_jax.core.sincos import polynomial
 from tofae_jax.core.types import Number
+from tofae_jax.lhcb_torch.module import ModuleSettings
 from tofae_jax.lhcb_torch.optics import (
     FRANK_TAMM_PER_EV_MM,
     HC_EV_NM,
@@ -37,7 +38,6 @@ from tofae_jax.lhcb_torch.optics import (
     MALITSON_B,
     MALITSON_NM,
 )
-from tofae_jax.lhcb_torch.settings import ModuleSettings
 
 MOST_FOLDS = 3
 SHORTEST_MM = 20.0

@@ -17,10 +17,10 @@ from jaxtyping import Array, Float
 
 from tofae_jax.core.chunking import map_in_parts
 from tofae_jax.core.types import Number
-from tofae_jax.lhcb_torch import likelihood
-from tofae_jax.lhcb_torch.likelihood import Paths, Places, all_paths, photons
+from tofae_jax.lhcb_torch.module import ModuleSettings
 from tofae_jax.lhcb_torch.optics import MASSES_GEV
-from tofae_jax.lhcb_torch.settings import ModuleSettings
+from tofae_jax.lhcb_torch.reconstruction import likelihood
+from tofae_jax.lhcb_torch.reconstruction.likelihood import Paths, Places, all_paths, photons
 
 STEP_SCALES = (30.0, 30.0, 0.015, 0.015, 0.3, 0.015)
 """how far the numbers of a track go in a damped step: mm, mm, slopes, ns, beta"""

@@ -1,0 +1,1 @@
+"""Track reconstruction from the hits of one LHCb TORCH module."""
