@@ -33,7 +33,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 import tofae_jax.metrics  # noqa: F401
 
 # every run ends with confidence intervals, and where types are checked at run time a thousand resamples take seconds
-sys.modules["tofae_jax.metrics.intervals"].N_RESAMPLES = 50
+sys.modules["tofae_jax.metrics.bootstrap"].N_RESAMPLES = 50
 
 settings.register_profile(
     "tofae_jax", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]

@@ -13,7 +13,7 @@ from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.format import Dataset
 from tofae_jax.datasets.pipeline import EvaluationSource
 from tofae_jax.evaluation import Evaluator, evaluation_key
-from tofae_jax.metrics import Confusion, EventCounts, ImageSums, Metrics, OutputMetrics, compute, intervals
+from tofae_jax.metrics import Confusion, EventCounts, ImageSums, Metrics, OutputMetrics, bootstrap, compute
 from tofae_jax.simulation.dataset import simulated_dataset
 
 HITS = 30
@@ -22,7 +22,7 @@ QUANTILE = 1.959964  # of the normal distribution, two-sided 95 %
 
 @pytest.fixture(autouse=True)
 def as_many_resamples_as_ever(monkeypatch):
-    monkeypatch.setattr(sys.modules["tofae_jax.metrics.intervals"], "N_RESAMPLES", 1000)
+    monkeypatch.setattr(sys.modules["tofae_jax.metrics.bootstrap"], "N_RESAMPLES", 1000)
 
 
 def events(found, *, of=HITS, loss=None, noise=10, noise_left=2, **image):
@@ -48,7 +48,7 @@ def total(of_each):
 
 
 def found(of_each, **options):
-    return intervals(of_each, threshold=0.5, **options)
+    return bootstrap(of_each, threshold=0.5, **options)
 
 
 def computed(of_each, **options):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tofae_jax import metrics
-from tofae_jax.metrics.scores import LOGIT_LIMIT, N_SCORES, TIME_EDGES, compute_scores, no_scores
+from tofae_jax.metrics.hit_scores import LOGIT_LIMIT, N_SCORES, TIME_EDGES, compute_scores, no_scores
 
 
 def sums_of(score, is_signal, time_error=None, is_shown=None, is_event=None):

@@ -54,7 +54,11 @@ _HOMES = {
         "split",
         "sse",
     ),
-    "tofae_jax.metrics": ("hit_confusion", "pixel_confusion", "ssim"),
+    "tofae_jax.metrics": (
+        "hit_confusion",
+        "pixel_confusion",
+        "ssim",
+    ),
     "tofae_jax.models": ("MODELS", "build_model"),
     "tofae_jax.datasets.events": ("DataError", "Events"),
     "tofae_jax.datasets.format": ("Dataset", "DatasetWriter"),

@@ -14,7 +14,9 @@ Nothing to find means that nothing was lost (efficiency 1), nothing kept that no
 no noise that none was left over (noise rejection 1).
 """
 
-from tofae_jax.metrics.counts import (
+from tofae_jax.metrics.aggregate import Metrics, OutputMetrics, compute, merge, metric_names, to_host, whole
+from tofae_jax.metrics.bootstrap import intervals
+from tofae_jax.metrics.confusion import (
     Confusion,
     EventCounts,
     compute_confusion,
@@ -22,6 +24,17 @@ from tofae_jax.metrics.counts import (
     hit_confusion_of_each,
     pixel_confusion,
     pixel_confusion_of_each,
+)
+from tofae_jax.metrics.hit_scores import (
+    Aim,
+    OperatingPoint,
+    Reliability,
+    ScoreSums,
+    choose_operating_point,
+    kept_counts,
+    reliability,
+    score_edges,
+    score_sums,
 )
 from tofae_jax.metrics.images import (
     EachImage,
@@ -33,22 +46,9 @@ from tofae_jax.metrics.images import (
     pixels_of_each,
     ssim_of_each,
 )
-from tofae_jax.metrics.information import normalised_mutual_information, time_cells
-from tofae_jax.metrics.intervals import intervals
-from tofae_jax.metrics.outputs import OutputSums, compute_outputs, output_sums
-from tofae_jax.metrics.results import Metrics, OutputMetrics, compute, merge, metric_names, to_host, whole
-from tofae_jax.metrics.scores import (
-    Aim,
-    OperatingPoint,
-    Reliability,
-    ScoreSums,
-    choose_operating_point,
-    kept_counts,
-    reliability,
-    score_edges,
-    score_sums,
-)
-from tofae_jax.metrics.similarity import SSIM_RADIUS_PIXELS, ssim
+from tofae_jax.metrics.mutual_information import normalised_mutual_information, time_cells
+from tofae_jax.metrics.output_histogram import OutputSums, compute_outputs, output_sums
+from tofae_jax.metrics.ssim import SSIM_RADIUS_PIXELS, ssim
 
 __all__ = [
     "SSIM_RADIUS_PIXELS",

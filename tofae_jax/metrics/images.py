@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float
 from tofae_jax.core.chunking import by_events
 from tofae_jax.core.precision import wide
 from tofae_jax.core.types import Number
-from tofae_jax.metrics.counts import share, total
-from tofae_jax.metrics.information import joint_histogram, normalised_mutual_information, time_cells
-from tofae_jax.metrics.similarity import ssim
+from tofae_jax.metrics.confusion import share, total
+from tofae_jax.metrics.mutual_information import joint_histogram, normalised_mutual_information, time_cells
+from tofae_jax.metrics.ssim import ssim
 
 LEAST_POWER = 1e-10  # keeps decibels finite; an error of one bin in one of ten thousand pixels has as much
 HALF_A_BIN = 0.5

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tofae_jax.metrics.results import Metrics, compute, to_host
+from tofae_jax.metrics.aggregate import Metrics, compute, to_host
 
 N_RESAMPLES = 1000
 _MOST_GROUPS = 5000

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool
 
-from tofae_jax.metrics.counts import Confusion, EventCounts, compute_confusion, total
+from tofae_jax.metrics.confusion import Confusion, EventCounts, compute_confusion, total
+from tofae_jax.metrics.hit_scores import ScoreSums, compute_scores, no_scores
 from tofae_jax.metrics.images import ImageSums, compute_images, joint_times
-from tofae_jax.metrics.outputs import OutputSums, compute_outputs
-from tofae_jax.metrics.scores import ScoreSums, compute_scores, no_scores
+from tofae_jax.metrics.output_histogram import OutputSums, compute_outputs
 
 TIMELESS = ("true_positives_xy", "true_positive_xy_percent")  # of an image's metrics, those that read no times
 

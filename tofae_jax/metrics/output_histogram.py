@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tofae_jax.core.precision import wide
-from tofae_jax.metrics.counts import count_each, total
+from tofae_jax.metrics.confusion import count_each, total
 
 OUTPUT_BINS = 50  # over [0, 1]
 _ROWS = 64

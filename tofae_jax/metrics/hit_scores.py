@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from tofae_jax.core.precision import wide
-from tofae_jax.metrics.counts import share
+from tofae_jax.metrics.confusion import share
 
 LOGIT_LIMIT = 12.0
 LOGIT_STEP = 0.05
