@@ -183,7 +183,7 @@ def test_a_module_dataset_holds_tracks_and_origins(tmp_path):
 
 
 def test_defaults_are_those_of_the_simulation():
-    from tofae_jax.config.simulation import BackgroundConfig, ModuleConfig
+    from tofae_jax.config.lhcb_torch import BackgroundConfig, ModuleConfig
     from tofae_jax.lhcb_torch.simulation import BackgroundSettings, ModuleSettings
 
     for kind, settings in ((ModuleConfig, ModuleSettings()), (BackgroundConfig, BackgroundSettings())):

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from tofae_jax.config import Config, LhcbTorchConfig, SimulateConfig, as_range, parse_mixture, to_tree
-from tofae_jax.config.sections import LHCB_TORCH
+from tofae_jax.config.data import LHCB_TORCH
 from tofae_jax.core.detector import Detector
 from tofae_jax.datasets.events import Events
 from tofae_jax.datasets.format import Dataset, write_dataset

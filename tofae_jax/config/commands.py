@@ -6,21 +6,21 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from tofae_jax.config.base import Share
-from tofae_jax.config.running import PlotMode
-from tofae_jax.config.sections import (
+from tofae_jax.config.lhcb_torch import LhcbTorchConfig
+from tofae_jax.config.run import PrecisionName
+from tofae_jax.config.types import (
     MOST_TRACKS,
     WIDEST,
     CountOrRange,
     NonNegative,
+    PlotMode,
     PositiveCount,
-    PrecisionName,
     Section,
     Seed,
+    Share,
     WidthOrRange,
     check_range,
 )
-from tofae_jax.config.simulation import LhcbTorchConfig
 from tofae_jax.core.detector import Detector
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tofae_jax.config.base import NonNegative, Section, Share
+from tofae_jax.config.types import NonNegative, Section, Share
 
 AUTO = "auto"
 Weight = NonNegative | Literal["auto"]

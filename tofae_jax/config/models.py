@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tofae_jax.config.base import Count, NonNegative, Positive, PositiveCount, Section, Weight
+from tofae_jax.config.types import Count, NonNegative, Positive, PositiveCount, Section, Weight
 
 Resolution = Annotated[float, msgspec.Meta(ge=0.005, le=1e3)]  # a finer one would ask for very many collision times
 

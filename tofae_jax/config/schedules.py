@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from tofae_jax.config.base import PositiveCount, Section
-from tofae_jax.config.reading import ConfigError, from_tree, to_tree
+from tofae_jax.config.loading import ConfigError, from_tree, to_tree
+from tofae_jax.config.types import PositiveCount, Section
 
 Amount = float | tuple[float, float]
 C = TypeVar("C", bound=msgspec.Struct)

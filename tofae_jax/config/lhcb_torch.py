@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tofae_jax.config.base import NonNegative, Section, Seed
+from tofae_jax.config.types import NonNegative, Section, Seed
 
 Pair = tuple[float, float]
 
