@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.models.predecessor import predecessor_shapes
+from tofae_jax.models.predecessor_weights import predecessor_shapes
 
 SMALL = Detector(n_x=8, n_y=16, n_t=40)
 SCRIPT = "raise SystemExit('the program inside a checkpoint was run')"

@@ -13,7 +13,7 @@ from tofae_jax.lhcb_torch.module import ModuleSettings
 from tofae_jax.lhcb_torch.simulation import choose_slots, simulate_batch
 from tofae_jax.lhcb_torch.simulation.tracks import track_speed
 from tofae_jax.models import TRACK_COLUMNS, HitInput, build_model
-from tofae_jax.models.lhcb_torch import Guesses, centre_and_spread, log_likelihood, samples_of
+from tofae_jax.models.lhcb_torch_blind import Guesses, centre_and_spread, log_likelihood, samples_of
 from tofae_jax.models.lhcb_torch_tracks import collision_delays
 
 MODULE = ModuleSettings()

@@ -32,7 +32,7 @@ from tofae_jax.datasets.events import Events
 from tofae_jax.datasets.format import file_checksum, write_dataset
 from tofae_jax.datasets.predecessor_checkpoint import read_predecessor_checkpoint
 from tofae_jax.evaluation import load_run
-from tofae_jax.models.predecessor import predecessor_shapes, variables_from_predecessor
+from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
 from tofae_jax.predecessor_run import predecessor_run
 from tofae_jax.runs import RunError, RunPaths, read_record
 from tofae_jax.simulation.dataset import simulated_dataset

@@ -59,7 +59,10 @@ _HOMES = {
         "pixel_confusion",
         "ssim",
     ),
-    "tofae_jax.models": ("MODELS", "build_model"),
+    "tofae_jax.models": (
+        "MODELS",
+        "build_model",
+    ),
     "tofae_jax.datasets.events": ("DataError", "Events"),
     "tofae_jax.datasets.format": ("Dataset", "DatasetWriter"),
     "tofae_jax.datasets.readers": ("read_events",),

@@ -27,7 +27,7 @@ from tofae_jax.core.precision import cast_variables, prepare
 from tofae_jax.datasets.events import DataError
 from tofae_jax.datasets.predecessor_checkpoint import PredecessorCheckpoint
 from tofae_jax.datasets.readers_lists import one_line
-from tofae_jax.models.predecessor import predecessor_shapes, variables_from_predecessor
+from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
 from tofae_jax.runs import RunError, RunPaths, RunRecord, Session
 from tofae_jax.train_state import TrainState
 
