@@ -24,7 +24,7 @@ from tofae_jax.config import Config, read_toml
 from tofae_jax.evaluation import LoadedRun, evaluation_key, load_run, with_degradation
 from tofae_jax.models.interface import HitInput
 from tofae_jax.models.lhcb_torch_blind import Evidence, LhcbTorch, bounded
-from tofae_jax.steps.views import degraded_views
+from tofae_jax.steps.inputs import degraded_views
 
 SEED = 901  # no recipe and no benchmark simulates with it
 USUAL = 30, 200

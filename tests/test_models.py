@@ -9,7 +9,7 @@ from tofae_jax.models import MODELS, build_model
 from tofae_jax.models import convolution as c
 from tofae_jax.models.autoencoder import layer_sizes
 from tofae_jax.models.predecessor_weights import variables_from_predecessor
-from tofae_jax.train_state import build_optimiser
+from tofae_jax.steps.state import build_optimiser
 
 
 def arrays(data, prefix):

@@ -39,7 +39,7 @@ from tofae_jax.models import MODELS, Model, build_model
 from tofae_jax.simulated import module_settings, simulated_events, write_simulation
 from tofae_jax.simulation import PATTERN_GENERATOR
 from tofae_jax.steps import StepOptions, StepSettings
-from tofae_jax.train_state import TrainState, build_optimiser, create_train_state
+from tofae_jax.steps.state import TrainState, build_optimiser, create_train_state
 
 GEOMETRY = ("width_mm", "height_mm", "thickness_mm", "theta_z_rad", "flight_path_mm", "energy_knots_ev")
 """settings of a module that models of it cannot do without"""

@@ -25,7 +25,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from tofae_jax.core.precision import POLICIES
 from tofae_jax.migrations import migrated_meta
-from tofae_jax.train_state import TrainState
+from tofae_jax.steps.state import TrainState
 
 SCHEMA_VERSION = 2
 WORST = -1e30  # score of an epoch without one: NaN has no place in an order

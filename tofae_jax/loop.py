@@ -33,7 +33,7 @@ from tofae_jax.progress import Progress
 from tofae_jax.runs import RunPaths, RunRecord
 from tofae_jax.steps import Batch, StepSettings, TrainMetrics, train_step
 from tofae_jax.steps.loss_scaling import FALLBACKS, initial_scale, recast
-from tofae_jax.train_state import TrainState
+from tofae_jax.steps.state import TrainState
 
 AVERAGED = ("loss", "gradient_norm", "parameter_norm", "update_norm")
 

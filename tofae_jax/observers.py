@@ -19,8 +19,8 @@ from tofae_jax.dashboard import start_dashboard
 from tofae_jax.drawing import BackgroundPlots
 from tofae_jax.instruments import Recorder, StepProfiler, Timer, activations_of, python_profile, split_parameters
 from tofae_jax.runs import RunPaths
+from tofae_jax.steps.state import TrainState
 from tofae_jax.tracking import Tracker, stage_image
-from tofae_jax.train_state import TrainState
 
 if TYPE_CHECKING:
     from tofae_jax.loop import Loop

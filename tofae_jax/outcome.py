@@ -23,8 +23,8 @@ from tofae_jax.operating import chosen_point, not_reached, point_record, save_sc
 from tofae_jax.saved import NO_LABEL, read_saved, save_arrays, save_latents
 from tofae_jax.simulation import PATTERN_GENERATOR
 from tofae_jax.simulation.patterns import PATTERNS
+from tofae_jax.steps.state import TrainState
 from tofae_jax.summary import write_summary
-from tofae_jax.train_state import TrainState
 
 N_VIEWS = 4  # events drawn
 

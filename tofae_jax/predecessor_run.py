@@ -29,7 +29,7 @@ from tofae_jax.datasets.predecessor_checkpoint import PredecessorCheckpoint
 from tofae_jax.datasets.readers_lists import one_line
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
 from tofae_jax.runs import RunError, RunPaths, RunRecord, Session
-from tofae_jax.train_state import TrainState
+from tofae_jax.steps.state import TrainState
 
 
 def predecessor_run(

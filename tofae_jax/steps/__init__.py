@@ -3,10 +3,11 @@
 A batch holds hit lists; degradation, images, network, loss and metrics all run on the device inside the step.
 """
 
-from tofae_jax.steps.evaluating import denoise_step, eval_step
-from tofae_jax.steps.parts import Batch, Denoised, Evaluated, StepOptions, StepSettings, Target, TrainMetrics, Views
-from tofae_jax.steps.training import train_step
-from tofae_jax.steps.views import model_input, normalised
+from tofae_jax.core.batch import Batch
+from tofae_jax.steps.evaluate import denoise_step, eval_step
+from tofae_jax.steps.inputs import model_input, normalised
+from tofae_jax.steps.train import train_step
+from tofae_jax.steps.types import Denoised, Evaluated, StepOptions, StepSettings, Target, TrainMetrics, Views
 
 __all__ = [
     "Batch",

@@ -11,8 +11,8 @@ from jaxtyping import Array
 from tofae_jax.core import hits, precision
 from tofae_jax.core.normalisation import normalisation_by_name
 from tofae_jax.models import Output
-from tofae_jax.steps.parts import StepOptions, StepSettings
-from tofae_jax.steps.views import hit_logits
+from tofae_jax.steps.inputs import hit_logits
+from tofae_jax.steps.types import StepOptions, StepSettings
 
 
 class Reading(NamedTuple):

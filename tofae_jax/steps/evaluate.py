@@ -8,10 +8,11 @@ from jaxtyping import Array, Float, Int
 
 from tofae_jax import metrics
 from tofae_jax.core import hits
+from tofae_jax.core.batch import Batch
 from tofae_jax.models import Model, Variables
-from tofae_jax.steps.parts import Batch, Denoised, Evaluated, StepOptions, StepSettings, Views
-from tofae_jax.steps.reading import Reading, read_output
-from tofae_jax.steps.views import degraded_views, loss_of, model_input, target_of
+from tofae_jax.steps.inputs import degraded_views, loss_of, model_input, target_of
+from tofae_jax.steps.outputs import Reading, read_output
+from tofae_jax.steps.types import Denoised, Evaluated, StepOptions, StepSettings, Views
 
 
 def eval_step(

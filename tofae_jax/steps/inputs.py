@@ -11,9 +11,10 @@ from jaxtyping import Array
 
 from tofae_jax import losses
 from tofae_jax.core import degradation, hits
+from tofae_jax.core.batch import Batch
 from tofae_jax.core.normalisation import normalisation_by_name
 from tofae_jax.models import TRACK_COLUMNS, HitInput, Model, Output
-from tofae_jax.steps.parts import Batch, StepOptions, StepSettings, Views
+from tofae_jax.steps.types import StepOptions, StepSettings, Views
 
 
 def degraded_views(keys: Array, batch: Batch, settings: StepSettings, options: StepOptions) -> Views:

@@ -10,11 +10,12 @@ import optax
 from jaxtyping import Array
 
 from tofae_jax.core import precision
+from tofae_jax.core.batch import Batch
 from tofae_jax.models import Model
 from tofae_jax.steps import loss_scaling
-from tofae_jax.steps.parts import Batch, StepOptions, StepSettings, TrainMetrics
-from tofae_jax.steps.views import degraded_views, loss_of, model_input
-from tofae_jax.train_state import TrainState
+from tofae_jax.steps.inputs import degraded_views, loss_of, model_input
+from tofae_jax.steps.state import TrainState
+from tofae_jax.steps.types import StepOptions, StepSettings, TrainMetrics
 
 
 def train_step(
