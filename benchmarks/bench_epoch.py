@@ -30,8 +30,8 @@ from tofae_jax import runs
 from tofae_jax.assembly import Assembly, assemble, describe_devices, step_settings
 from tofae_jax.config import Config, read_toml
 from tofae_jax.core.degradation import degrade
-from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import EvaluationSource, TrainSource, batches
+from tofae_jax.data.batches import EvaluationSource, TrainSource, batches
+from tofae_jax.data.dataset import Dataset
 from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.inference import Denoiser
 from tofae_jax.loop import compiled_train_step

@@ -24,9 +24,9 @@ import tyro
 from tofae_jax import runs
 from tofae_jax.assembly import describe_devices
 from tofae_jax.core.detector import Detector
+from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
+from tofae_jax.data.simulated.mixtures import simulate_patterns
 from tofae_jax.lhcb_torch.simulation import ModuleSettings, choose_slots, simulate_batch
-from tofae_jax.simulation.mixtures import simulate_patterns
-from tofae_jax.simulation.module_events import ModuleEvents
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

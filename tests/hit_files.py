@@ -10,9 +10,9 @@ import pytest
 from hypothesis import strategies as st
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import DataError, Events, concatenate, event_of_hit
-from tofae_jax.datasets.readers import read_events
-from tofae_jax.datasets.writers import open_hit_file
+from tofae_jax.data.events import DataError, Events, concatenate, event_of_hit
+from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.write import open_hit_file
 
 SMALL = Detector(n_x=4, n_y=3, n_t=10, width_mm=8.0, height_mm=6.0, window_ns=5.0)  # 2 mm pixels, 0.5 ns bins
 LARGE = Detector(n_x=32767, n_y=32767, n_t=32767)

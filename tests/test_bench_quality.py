@@ -15,10 +15,10 @@ import pytest
 
 from tofae_jax.config import Config, read_toml
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import Events
+from tofae_jax.data.events import Events
+from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
+from tofae_jax.data.simulated.mixtures import simulate_patterns
 from tofae_jax.lhcb_torch.simulation import ORIGINS
-from tofae_jax.simulation.mixtures import simulate_patterns
-from tofae_jax.simulation.module_events import ModuleEvents
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))

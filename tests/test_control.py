@@ -31,7 +31,7 @@ from tofae_jax.assembly import Assembly
 from tofae_jax.checkpoints import SaveError
 from tofae_jax.config import Config, parse_duration, read_toml
 from tofae_jax.control import Control
-from tofae_jax.datasets import pipeline
+from tofae_jax.data import batches
 from tofae_jax.evaluation import load_run
 from tofae_jax.instruments import Recorder, StepProfiler, read_recording
 from tofae_jax.observers import Observers
@@ -332,9 +332,9 @@ def test_whatever_fails_everything_is_closed_and_the_reason_kept(monkeypatch, wh
             loop.Loop, "_look", lambda self, *rest: broken() if self.history else real_look(self, *rest)
         )
     elif where == "input":
-        real_item = pipeline.TrainSource.__getitem__
+        real_item = batches.TrainSource.__getitem__
         monkeypatch.setattr(
-            pipeline.TrainSource, "__getitem__", lambda self, i: real_item(self, i) if i < 10 else broken()
+            batches.TrainSource, "__getitem__", lambda self, i: real_item(self, i) if i < 10 else broken()
         )
     else:
         monkeypatch.setattr(Recorder, "flush", broken)

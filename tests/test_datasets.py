@@ -9,17 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets import format as f
-from tofae_jax.datasets.events import DataError, Events, concatenate, select_hits, slice_events
-from tofae_jax.datasets.integrity import describe, inspect_dataset
-from tofae_jax.datasets.pipeline import (
-    EvaluationSource,
-    TrainSource,
-    batches,
-    evaluation_batches,
-    pad_events,
-    split_events,
-)
+from tofae_jax.data import dataset as f
+from tofae_jax.data.batches import EvaluationSource, TrainSource, batches, evaluation_batches, pad_events, split_events
+from tofae_jax.data.events import DataError, Events, concatenate, select_hits, slice_events
+from tofae_jax.data.inspection import describe, inspect_dataset
 
 DETECTOR = Detector(n_x=7, n_y=5, n_t=9)
 

@@ -6,12 +6,12 @@ import pytest
 from tofae_jax import simulated
 from tofae_jax.config import Config, from_tree
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import DataError, Events, concatenate
-from tofae_jax.datasets.format import write_dataset
-from tofae_jax.datasets.integrity import inspect_dataset
-from tofae_jax.datasets.pipeline import TrainSource, pad_events
-from tofae_jax.simulation.mixtures import simulate_patterns
-from tofae_jax.simulation.module_events import ModuleEvents
+from tofae_jax.data.batches import TrainSource, pad_events
+from tofae_jax.data.dataset import write_dataset
+from tofae_jax.data.events import DataError, Events, concatenate
+from tofae_jax.data.inspection import inspect_dataset
+from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
+from tofae_jax.data.simulated.mixtures import simulate_patterns
 
 SMALL = {"n_x": 12, "n_y": 16, "n_t": 50}
 MODULE = {"photons": "detected", "module": {"window_jitter_ns": 0.5}, "background": {"n_other_tracks": 2.0}}

@@ -9,7 +9,7 @@ h5py = pytest.importorskip("h5py")
 
 from hit_files import COUNTS, ROWS, assert_refused, columns_of, read, rows_of, write  # noqa: E402
 
-from tofae_jax.datasets.events import Events  # noqa: E402
+from tofae_jax.data.events import Events  # noqa: E402
 
 OFFSETS = np.append(0, np.cumsum(COUNTS))
 HITS = {name: ROWS[:, axis + 1] for axis, name in enumerate("xyt")}

@@ -31,12 +31,12 @@ from hypothesis import strategies as st
 from tofae_jax import cli
 from tofae_jax.config import Config
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import DataError, Events
-from tofae_jax.datasets.format import Dataset, write_dataset
-from tofae_jax.datasets.physical import Tally, check_units, in_pixels
-from tofae_jax.datasets.readers import read_events
-from tofae_jax.datasets.writers import hit_file_endings, open_hit_file
-from tofae_jax.datasets.written_columns import only_writable
+from tofae_jax.data.dataset import Dataset, write_dataset
+from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.files.column_types import only_writable
+from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.units import Tally, check_units, in_pixels
+from tofae_jax.data.files.write import hit_file_endings, open_hit_file
 
 KINDS = (".root", ".parquet", ".arrow", ".feather", ".h5")
 WRITTEN = (".root", ".parquet", ".arrow", ".h5")

@@ -10,11 +10,11 @@ from tiny import settings_from
 
 from tofae_jax.assembly import assemble, step_settings
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import EvaluationSource
+from tofae_jax.data.batches import EvaluationSource
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.metrics import Confusion, EventCounts, ImageSums, Metrics, OutputMetrics, bootstrap, compute
-from tofae_jax.simulation.dataset import simulated_dataset
 
 HITS = 30
 QUANTILE = 1.959964  # of the normal distribution, two-sided 95 %

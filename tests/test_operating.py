@@ -8,7 +8,8 @@ from tiny import settings_from
 
 from tofae_jax import cli, training
 from tofae_jax.config import Config, ConfigError, from_tree
-from tofae_jax.datasets.readers import read_events
+from tofae_jax.data.files.read import read_events
+from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import load_run
 from tofae_jax.loss_choice import check_losses, check_mask
 from tofae_jax.metrics import ScoreSums, choose_operating_point, kept_counts
@@ -16,7 +17,6 @@ from tofae_jax.models import MODELS
 from tofae_jax.operating import Cut, judged_by, with_cut
 from tofae_jax.runs import RunError, read_record
 from tofae_jax.saved import load_arrays
-from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.tracking import read_history
 
 SIZES = {"width": 16, "hidden": 24, "layers": 2, "queries": 8, "value_width": 8, "event_width": 32, "frequencies": 12}

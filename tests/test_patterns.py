@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import Events, concatenate, event_of_hit, select_hits
-from tofae_jax.simulation import patterns
-from tofae_jax.simulation.mixtures import simulate_patterns
-from tofae_jax.simulation.patterns import PATTERNS
+from tofae_jax.data.events import Events, concatenate, event_of_hit, select_hits
+from tofae_jax.data.simulated import patterns
+from tofae_jax.data.simulated.mixtures import simulate_patterns
+from tofae_jax.data.simulated.patterns import PATTERNS
 
 DETECTOR = Detector()
 SHAPES = [(88, 128, 1000), (5, 4, 10), (1, 1, 1), (3, 40, 12), (40, 3, 30), (1, 30, 60), (30, 1, 60), (2, 9, 40)]

@@ -25,9 +25,10 @@ from plotted import (  # noqa: F401
 
 from tofae_jax import plots
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import Events
-from tofae_jax.datasets.format import write_dataset
-from tofae_jax.datasets.integrity import Distributions, inspect_dataset
+from tofae_jax.core.distributions import Distributions
+from tofae_jax.data.dataset import write_dataset
+from tofae_jax.data.events import Events
+from tofae_jax.data.inspection import inspect_dataset
 from tofae_jax.plots import delivery
 
 HISTORY = [

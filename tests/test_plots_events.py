@@ -26,7 +26,7 @@ from plotted import (  # noqa: F401
 
 from tofae_jax import plots
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import DataError
+from tofae_jax.data.events import DataError
 from tofae_jax.plots import EventView, style
 
 EVENT_FIGURES = [plots.stage_panels, plots.event_3d]

@@ -18,11 +18,11 @@ from tofae_jax.checkpoints import checksums
 from tofae_jax.config import PrecisionName
 from tofae_jax.core import precision
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import TrainSource
+from tofae_jax.data.batches import TrainSource
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import load_run
 from tofae_jax.runs import read_record
-from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.steps import loss_scaling
 from tofae_jax.tracking import read_history
 

@@ -5,8 +5,8 @@ import pytest
 from conftest import DATA
 from predecessor_files import Tensor, small_tree, small_weights, without, write_pth
 
-from tofae_jax.datasets.events import DataError
-from tofae_jax.datasets.predecessor_checkpoint import read_predecessor_checkpoint
+from tofae_jax.data.events import DataError
+from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
 
 
 def test_what_is_read(tmp_path):

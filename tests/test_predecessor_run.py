@@ -28,14 +28,14 @@ from predecessor_files import (
 from tofae_jax import cli, runs
 from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import Events
-from tofae_jax.datasets.format import file_checksum, write_dataset
-from tofae_jax.datasets.predecessor_checkpoint import read_predecessor_checkpoint
+from tofae_jax.data.dataset import file_checksum, write_dataset
+from tofae_jax.data.events import Events
+from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
+from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import load_run
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
 from tofae_jax.predecessor_run import predecessor_run
 from tofae_jax.runs import RunError, RunPaths, read_record
-from tofae_jax.simulation.dataset import simulated_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_SMALL = ["--detector.n-x", "8", "--detector.n-y", "16", "--detector.n-t", "40"]

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets import readers_csv, readers_npz
-from tofae_jax.datasets.events import DataError, Events, concatenate, event_of_hit
-from tofae_jax.datasets.readers import known_formats, read_events
-from tofae_jax.datasets.readers_lists import HitBlock, complete_events, not_whole
-from tofae_jax.datasets.torch_pickle import load_tensors
+from tofae_jax.data.events import DataError, Events, concatenate, event_of_hit
+from tofae_jax.data.files import format_csv, format_npz
+from tofae_jax.data.files.format_pt import load_tensors
+from tofae_jax.data.files.hit_rows import HitBlock, complete_events, not_whole
+from tofae_jax.data.files.read import known_formats, read_events
 
 DATA = Path(__file__).parent / "data"
 SMALL = Detector(n_x=4, n_y=3, n_t=10)
@@ -249,8 +249,8 @@ def test_hit_lists_give_their_rows(tmp_path, layout, rows_per_block, chunk_hits)
     else:
         write_npz(path, hits=np.asfortranarray(ROWS) if layout == "fortran" else ROWS, shape_xyt=np.array([1, 2, 3]))
     with (
-        mock.patch.object(readers_csv, "ROWS_PER_BLOCK", rows_per_block),
-        mock.patch.object(readers_npz, "ROWS_PER_BLOCK", rows_per_block),
+        mock.patch.object(format_csv, "ROWS_PER_BLOCK", rows_per_block),
+        mock.patch.object(format_npz, "ROWS_PER_BLOCK", rows_per_block),
     ):
         events = read(path, chunk_hits=chunk_hits)
         assert np.array_equal(rows_of(events), ROWS)
@@ -287,8 +287,8 @@ def test_bad_row_is_named(tmp_path, column, value, words, rows_per_block):
     lines = [",".join(str(columns[name][row]) for name in columns) for row in range(6)]
     (tmp_path / "hits.csv").write_text("# made by hand\n\nevent,x,y,t\n" + "\n\n".join(lines))
     with (
-        mock.patch.object(readers_csv, "ROWS_PER_BLOCK", rows_per_block),
-        mock.patch.object(readers_npz, "ROWS_PER_BLOCK", rows_per_block),
+        mock.patch.object(format_csv, "ROWS_PER_BLOCK", rows_per_block),
+        mock.patch.object(format_npz, "ROWS_PER_BLOCK", rows_per_block),
     ):
         assert_refused(tmp_path / "hits.npz", r"row 3 \(the first is 0\): " + words)
         assert_refused(tmp_path / "hits.csv", "line 10: " + words)
@@ -403,7 +403,7 @@ def test_memory_is_bounded(tmp_path, compressed):
 @pytest.mark.parametrize("rows_per_block", [1, 3, 1000])
 def test_ways_to_write_the_same_table(tmp_path, text, rows_per_block):
     (tmp_path / "hits.csv").write_bytes(text.encode())
-    with mock.patch.object(readers_csv, "ROWS_PER_BLOCK", rows_per_block):
+    with mock.patch.object(format_csv, "ROWS_PER_BLOCK", rows_per_block):
         assert np.array_equal(rows_of(read(tmp_path / "hits.csv")), ROWS)
 
 
@@ -423,7 +423,7 @@ def test_text_column_types_hold_for_the_whole_file(tmp_path):
     path = tmp_path / "hits.csv"
     path.write_text("event,x,y,t,s\n1,1,1,1,0\n1,1,1,1,3.0\n1,1,1,1,0.5\n")
     assert read(path).hit_columns["s"].tolist() == [0, 3, 0.5]
-    with mock.patch.object(readers_csv, "ROWS_PER_BLOCK", 1):
+    with mock.patch.object(format_csv, "ROWS_PER_BLOCK", 1):
         assert_refused(path, r"line 4: s = 0\.5 in a column of whole numbers; .* write its first value with a decimal")
         path.write_text("event,x,y,t,s\n1,1,1,1,0\n1,1,1,1,3.0\n")
         assert read(path).hit_columns["s"].dtype == np.int64

@@ -24,7 +24,7 @@ from test_saved import change, make_run
 
 from tofae_jax import cli, figures, outcome, training
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.predecessor_checkpoint import read_predecessor_checkpoint
+from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
 from tofae_jax.figures import EVENT_FIGURES
 from tofae_jax.plots import interactive
 from tofae_jax.plots import style as look

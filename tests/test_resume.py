@@ -20,9 +20,9 @@ from tofae_jax.checkpoints import CheckpointError, Checkpoints
 from tofae_jax.config import ConfigError
 from tofae_jax.control import Control
 from tofae_jax.core.detector import Detector
+from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import load_run
 from tofae_jax.runs import RunError, RunPaths, read_record, settings_of
-from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.tracking import read_history
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,8 +8,8 @@ awkward = pytest.importorskip("awkward")
 
 from hit_files import COUNTS, ROWS, SMALL, assert_refused, columns_of, read, rows_of, write, write_flat  # noqa: E402
 
-from tofae_jax.datasets.events import Events  # noqa: E402
-from tofae_jax.datasets.readers import read_events  # noqa: E402
+from tofae_jax.data.events import Events  # noqa: E402
+from tofae_jax.data.files.read import read_events  # noqa: E402
 
 
 def lists(dtype=np.int32) -> dict:

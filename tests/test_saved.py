@@ -11,7 +11,7 @@ from plotted import SMALL, v_shape
 
 from tofae_jax.config import Config, to_tree
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import DataError
+from tofae_jax.data.events import DataError
 from tofae_jax.instruments import Timer
 from tofae_jax.lineage import family_of
 from tofae_jax.metrics import metric_names

@@ -11,9 +11,9 @@ from tofae_jax.assembly import check_schedules, learning_rate_at, step_options, 
 from tofae_jax.config import Config, ConfigError, ScheduleConfig, at_epoch, from_tree, in_force, read_toml, to_tree
 from tofae_jax.config.schedules import value_at
 from tofae_jax.core.detector import Detector
+from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import Evaluator
 from tofae_jax.runs import read_record, settings_of
-from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.tracking import read_history
 
 NOISE, RATE = "degradation.n_noise", "optimiser.learning_rate"

@@ -15,19 +15,19 @@ from tofae_jax.assembly import assemble, evaluation_source, open_events, step_se
 from tofae_jax.config import Config, SimulateConfig, from_tree
 from tofae_jax.config.commands import DenoiseCommand
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import DataError, Events, concatenate
-from tofae_jax.datasets.format import write_dataset
-from tofae_jax.datasets.pipeline import split_events
-from tofae_jax.datasets.readers import read_events
-from tofae_jax.datasets.track_files import read_tracks
-from tofae_jax.datasets.tracks import GIVEN, LIMITS, Tracks, track_table, tracks_of
-from tofae_jax.datasets.writers import open_hit_file
+from tofae_jax.data.batches import split_events
+from tofae_jax.data.dataset import write_dataset
+from tofae_jax.data.events import DataError, Events, concatenate
+from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.track_files import read_tracks
+from tofae_jax.data.files.write import open_hit_file
+from tofae_jax.data.simulated.dataset import simulated_dataset
+from tofae_jax.data.tracks import GIVEN, LIMITS, Tracks, track_table, tracks_of
 from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
 from tofae_jax.inference import denoise_run
 from tofae_jax.lhcb_torch.module import RANGE_LIMITS
 from tofae_jax.lhcb_torch.optics import MASSES_GEV
 from tofae_jax.models import TRACK_COLUMNS, TRUTH_COLUMNS
-from tofae_jax.simulation.dataset import simulated_dataset
 
 DETECTOR = Detector()
 QUIET = {"n_other_tracks": 0.0, "n_dark": 60.0, "n_hot": 0.0, "afterpulse_chance": 0.0}

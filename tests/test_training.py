@@ -21,14 +21,14 @@ from tofae_jax.assembly import assemble, splits_of, step_settings
 from tofae_jax.checkpoints import checksums
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import Events
-from tofae_jax.datasets.format import Dataset, write_dataset
-from tofae_jax.datasets.pipeline import EvaluationSource, TrainSource
-from tofae_jax.datasets.readers import read_events
+from tofae_jax.data.batches import EvaluationSource, TrainSource
+from tofae_jax.data.dataset import Dataset, write_dataset
+from tofae_jax.data.events import Events
+from tofae_jax.data.files.read import read_events
+from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
 from tofae_jax.loss_choice import resolved_losses
 from tofae_jax.runs import read_record
-from tofae_jax.simulation.dataset import simulated_dataset
 from tofae_jax.tracking import read_history
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import DataError, Events, concatenate
-from tofae_jax.datasets.readers import read_events
-from tofae_jax.datasets.writers import open_hit_file
+from tofae_jax.data.events import DataError, Events, concatenate
+from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.write import open_hit_file
 
 ENDINGS = (".csv", ".npz")
 DETECTOR = Detector(n_x=32767, n_y=32767, n_t=32767)

@@ -63,10 +63,16 @@ _HOMES = {
         "MODELS",
         "build_model",
     ),
-    "tofae_jax.datasets.events": ("DataError", "Events"),
-    "tofae_jax.datasets.format": ("Dataset", "DatasetWriter"),
-    "tofae_jax.datasets.readers": ("read_events",),
-    "tofae_jax.simulation.mixtures": ("simulate_patterns",),
+    "tofae_jax.data.events": (
+        "DataError",
+        "Events",
+    ),
+    "tofae_jax.data.dataset": (
+        "Dataset",
+        "DatasetWriter",
+    ),
+    "tofae_jax.data.files.read": ("read_events",),
+    "tofae_jax.data.simulated.mixtures": ("simulate_patterns",),
     "tofae_jax.evaluation": ("evaluate_run", "load_run"),
     "tofae_jax.inference": ("Denoiser", "denoise_run"),
 }

@@ -29,15 +29,15 @@ from tofae_jax.core.detector import Detector
 from tofae_jax.core.noise import NOISE_PROFILES, NoiseSettings
 from tofae_jax.core.normalisation import NORMALISATIONS
 from tofae_jax.core.precision import Policy, policy_by_name
-from tofae_jax.datasets.events import DataError
-from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import NO_TRACKS, EvaluationSource, Splits, TrackSlots, TrainSource, split_events
-from tofae_jax.datasets.store import EventStore
-from tofae_jax.datasets.tracks import track_table
+from tofae_jax.data.batches import NO_TRACKS, EvaluationSource, Splits, TrackSlots, TrainSource, split_events
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.event_store import EventStore
+from tofae_jax.data.events import DataError
+from tofae_jax.data.simulated import PATTERN_GENERATOR
+from tofae_jax.data.tracks import track_table
 from tofae_jax.loss_choice import SAME, loss_choices, loss_weights, target_of_run
 from tofae_jax.models import MODELS, Model, build_model
 from tofae_jax.simulated import module_settings, simulated_events, write_simulation
-from tofae_jax.simulation import PATTERN_GENERATOR
 from tofae_jax.steps import StepOptions, StepSettings
 from tofae_jax.steps.state import TrainState, build_optimiser, create_train_state
 

@@ -22,7 +22,7 @@ from tofae_jax.config import Config, ConfigError, checked, read_toml
 from tofae_jax.config import commands as c
 
 if TYPE_CHECKING:
-    from tofae_jax.datasets.predecessor_checkpoint import PredecessorCheckpoint
+    from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
 
 PROGRAM = "tofae_jax"
 DEFAULT_RECIPE = "demo.toml"
@@ -149,8 +149,8 @@ def simulate(argv: list[str]) -> None:
 def convert(argv: list[str]) -> None:
     """make a dataset from files of other programs, or such a file from a dataset; a run from a .pth checkpoint"""
     settings = parse(c.ConvertCommand, argv, command="convert")
-    from tofae_jax.datasets.conversion import convert_events
-    from tofae_jax.datasets.predecessor_checkpoint import read_predecessor_checkpoint
+    from tofae_jax.data.convert import convert_events
+    from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
 
     source, out = Path(settings.src), Path(settings.out)
     if (checkpoint := read_predecessor_checkpoint(source)) is not None:
@@ -201,9 +201,9 @@ def inspect(argv: list[str]) -> int:
     """check a dataset's integrity and show what is in it"""
     settings = parse(c.InspectCommand, argv, command="inspect")
     from tofae_jax import plots
-    from tofae_jax.datasets.format import Dataset
-    from tofae_jax.datasets.integrity import describe, inspect_dataset
-    from tofae_jax.simulation import MODULE_GENERATOR
+    from tofae_jax.data.dataset import Dataset
+    from tofae_jax.data.inspection import describe, inspect_dataset
+    from tofae_jax.data.simulated import MODULE_GENERATOR
 
     dataset = Dataset(settings.dataset)
     found = inspect_dataset(dataset)
@@ -254,7 +254,7 @@ def denoise(argv: list[str]) -> None:
     from tofae_jax import process
 
     process.prepare_process()
-    from tofae_jax.datasets.physical import Tally
+    from tofae_jax.data.files.units import Tally
     from tofae_jax.evaluation import warn
     from tofae_jax.inference import denoise_run
     from tofae_jax.operating import Cut

@@ -27,11 +27,11 @@ from tofae_jax.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.config import Config, from_tree
 from tofae_jax.core.normalisation import NORMALISATIONS
 from tofae_jax.core.precision import allow_64_bit, cast_variables, policy_by_name, prepare
-from tofae_jax.datasets.events import DataError, Events
-from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import EvaluationSource, evaluation_batches
-from tofae_jax.datasets.store import EventStore
-from tofae_jax.datasets.writers import open_hit_file
+from tofae_jax.data.batches import EvaluationSource, evaluation_batches
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.event_store import EventStore
+from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.files.write import open_hit_file
 from tofae_jax.operating import AS_CHOSEN, Cut, with_cut, with_point
 from tofae_jax.plots import EventView
 from tofae_jax.runs import RunPaths, RunRecord, read_record

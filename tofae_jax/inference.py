@@ -11,15 +11,15 @@ import numpy as np
 
 from tofae_jax.assembly import Assembly, check_detector, check_module, score_threshold, step_settings
 from tofae_jax.config import Config
-from tofae_jax.datasets.conversion import check_no_reading_options, no_events, numbered_events
-from tofae_jax.datasets.events import DataError, Events, select_hits, slice_events
-from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.physical import Tally
-from tofae_jax.datasets.readers import read_events
-from tofae_jax.datasets.track_files import TrackFile, read_tracks
-from tofae_jax.datasets.tracks import track_table, tracks_of
-from tofae_jax.datasets.writers import HitFileWriter, open_hit_file
-from tofae_jax.datasets.written_columns import only_writable
+from tofae_jax.data.convert import check_no_reading_options, no_events, numbered_events
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.events import DataError, Events, select_hits, slice_events
+from tofae_jax.data.files.column_types import only_writable
+from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.track_files import TrackFile, read_tracks
+from tofae_jax.data.files.units import Tally
+from tofae_jax.data.files.write import HitFileWriter, open_hit_file
+from tofae_jax.data.tracks import track_table, tracks_of
 from tofae_jax.evaluation import load_run, warn
 from tofae_jax.operating import AS_CHOSEN, Cut, with_cut
 from tofae_jax.packaged import PackagedModel, load_packaged

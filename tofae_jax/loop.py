@@ -24,8 +24,8 @@ from tofae_jax.checkpoints import CheckpointMeta, Checkpoints, EpochSums
 from tofae_jax.config import Config, at_epoch, in_force, parse_duration
 from tofae_jax.control import Control
 from tofae_jax.core.precision import policy_by_name, prepare
-from tofae_jax.datasets.pipeline import EvaluationSource, Splits, TrainSource, batches
-from tofae_jax.datasets.store import EventStore
+from tofae_jax.data.batches import EvaluationSource, Splits, TrainSource, batches
+from tofae_jax.data.event_store import EventStore
 from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.observers import Observers
 from tofae_jax.operating import judged_by

@@ -9,8 +9,8 @@ import numpy as np
 
 from tofae_jax import losses
 from tofae_jax.config import AUTO, Config, EvaluationLossConfig, LossConfig, as_range, chosen
-from tofae_jax.datasets.statistics import class_ratio, class_sizes
-from tofae_jax.datasets.store import EventStore
+from tofae_jax.data.class_sizes import class_ratio, class_sizes
+from tofae_jax.data.event_store import EventStore
 from tofae_jax.models import MODELS
 from tofae_jax.steps import Target
 

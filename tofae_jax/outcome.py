@@ -13,7 +13,9 @@ from tofae_jax.assembly import step_settings
 from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.config import to_tree
 from tofae_jax.core.precision import policy_by_name
-from tofae_jax.datasets.store import EventStore
+from tofae_jax.data.event_store import EventStore
+from tofae_jax.data.simulated import PATTERN_GENERATOR
+from tofae_jax.data.simulated.patterns import PATTERNS
 from tofae_jax.evaluation import Details, stored_shapes
 from tofae_jax.figures import deliver_all, run_drawings
 from tofae_jax.latents import LatentCollector
@@ -21,8 +23,6 @@ from tofae_jax.loop import Loop, say
 from tofae_jax.observers import Observers
 from tofae_jax.operating import chosen_point, not_reached, point_record, save_scores, with_point
 from tofae_jax.saved import NO_LABEL, read_saved, save_arrays, save_latents
-from tofae_jax.simulation import PATTERN_GENERATOR
-from tofae_jax.simulation.patterns import PATTERNS
 from tofae_jax.steps.state import TrainState
 from tofae_jax.summary import write_summary
 

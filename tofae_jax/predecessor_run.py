@@ -24,9 +24,9 @@ from tofae_jax.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.precision import cast_variables, prepare
-from tofae_jax.datasets.events import DataError
-from tofae_jax.datasets.predecessor_checkpoint import PredecessorCheckpoint
-from tofae_jax.datasets.readers_lists import one_line
+from tofae_jax.data.events import DataError
+from tofae_jax.data.files.hit_rows import one_line
+from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
 from tofae_jax.runs import RunError, RunPaths, RunRecord, Session
 from tofae_jax.steps.state import TrainState

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import DataError
+from tofae_jax.data.events import DataError
 from tofae_jax.files import replacing
 from tofae_jax.plots import EventView, load_views
 from tofae_jax.runs import RunPaths, RunRecord, read_record

@@ -12,14 +12,14 @@ import numpy as np
 from tofae_jax.config import Config, LhcbTorchConfig, SimulateConfig, as_range, parse_mixture, to_tree
 from tofae_jax.config.data import LHCB_TORCH
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import Events
-from tofae_jax.datasets.format import Dataset, write_dataset
+from tofae_jax.data.dataset import Dataset, write_dataset
+from tofae_jax.data.events import Events
+from tofae_jax.data.simulated import MODULE_GENERATOR, PATTERN_GENERATOR
+from tofae_jax.data.simulated.dataset import simulated_dataset
+from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
+from tofae_jax.data.simulated.patterns import ANYWHERE, Origin
+from tofae_jax.data.simulated.stream import SimulatedEvents, numbered_patterns
 from tofae_jax.lhcb_torch.simulation import BackgroundSettings, ModuleSettings, check_settings
-from tofae_jax.simulation import MODULE_GENERATOR, PATTERN_GENERATOR
-from tofae_jax.simulation.dataset import simulated_dataset
-from tofae_jax.simulation.endless import SimulatedEvents, numbered_patterns
-from tofae_jax.simulation.module_events import ModuleEvents
-from tofae_jax.simulation.patterns import ANYWHERE, Origin
 
 CHUNK_EVENTS = 1024
 

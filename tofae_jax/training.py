@@ -25,9 +25,9 @@ from tofae_jax.checkpoints import CheckpointError, Checkpoints
 from tofae_jax.config import Config, ConfigError, to_tree
 from tofae_jax.control import Control
 from tofae_jax.core.precision import POLICIES, check_device, prepare
-from tofae_jax.datasets.format import Dataset
-from tofae_jax.datasets.pipeline import Splits
-from tofae_jax.datasets.store import EventStore
+from tofae_jax.data.batches import Splits
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.event_store import EventStore
 from tofae_jax.loop import Loop, TrainingError, Work, control_of, say
 from tofae_jax.loss_choice import check_losses, check_mask, resolved_losses
 from tofae_jax.metrics import metric_names

@@ -14,7 +14,7 @@ from tofae_jax.core.degradation import DegradationSettings, Degraded, degrade
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.hits import embed, is_visible
 from tofae_jax.core.noise import NOISE_PROFILES, NoiseSettings
-from tofae_jax.datasets.events import Events
+from tofae_jax.data.events import Events
 from tofae_jax.lhcb_torch.simulation import ModuleSettings
 
 from .sources import MODULES, Background, Part, Source, held_out

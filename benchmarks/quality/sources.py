@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.datasets.events import Events, slice_events
+from tofae_jax.data.events import Events, slice_events
+from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
+from tofae_jax.data.simulated.stream import numbered_patterns
 from tofae_jax.lhcb_torch.simulation import ORIGINS, BackgroundSettings, ModuleSettings
-from tofae_jax.simulation.endless import numbered_patterns
-from tofae_jax.simulation.module_events import ModuleEvents
 
 Part = Literal["validation", "test", "noise"]
 FIRST_NUMBER: dict[Part, int] = {"validation": 0, "test": 1_000_000, "noise": 2_000_000}

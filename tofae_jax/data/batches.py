@@ -1,0 +1,220 @@
+"""From a dataset to batches: splits, shuffling, padding, reading ahead with Grain.
+
+Grain's cost is per record, so one record is one whole batch: a pure function of the seed and the batch's number. The
+position in the stream is then a single integer, and any number of threads gives the same data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from tofae_jax.data.event_store import EventStore
+from tofae_jax.data.events import DataError
+from tofae_jax.data.tracks import track_table
+from tofae_jax.steps import Batch
+
+
+class Splits(NamedTuple):
+    """Disjoint event numbers."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def split_events(n_events: int, *, train: float, validation: float, test: float, seed: int) -> Splits:
+    """Deal `n_events` events into disjoint sets by share, at random by `seed`. The training set is never empty."""
+    order = np.random.default_rng([seed, n_events]).permutation(n_events)
+    n_validation, n_test = round(validation * n_events), round(test * n_events)
+    n_train = min(max(round(train * n_events), 1), n_events)
+    n_test = min(n_test, n_events - n_train)
+    n_validation = min(n_validation, n_events - n_train - n_test)
+    stops = np.cumsum([n_train, n_validation, n_test])
+    return Splits(*(np.sort(part) for part in np.split(order, stops)[:3]))
+
+
+class Padded(NamedTuple):
+    """Hit lists of some events in slots."""
+
+    hits: np.ndarray
+    """int16[batch, max_hits, 3]: signal, or all hits where origins are not known"""
+    background: np.ndarray
+    """int16[batch, max_background, 3]: hits of other origins"""
+    n_dropped: np.ndarray
+    """int32[batch]: hits of each event that found no slot"""
+
+
+def pad_events(store: EventStore, events: np.ndarray, *, batch: int, max_hits: int, max_background: int = 0) -> Padded:
+    """Hit lists of the events, zero-padded, signal and background apart.
+
+    An event with more hits than slots keeps a random subset, in order, that depends on its number alone. Without slots
+    for it, background is left out and not counted as dropped.
+    """
+    hits = np.zeros((batch, max_hits, 3), np.int16)
+    background = np.zeros((batch, max_background, 3), np.int16)
+    n_dropped = np.zeros(batch, np.int32)
+    for row, (own, origin) in enumerate(store.hits_of_each(events)):
+        number = int(events[row])
+        if origin is not None:
+            if max_background:
+                n_dropped[row] += _fill(background[row], own[origin > 0], (number, max_background, 1))
+            own = own[origin == 0]
+        n_dropped[row] += _fill(hits[row], own, (number, max_hits))
+    return Padded(hits, background, n_dropped)
+
+
+def _fill(slots: np.ndarray, hits: np.ndarray, seed: tuple[int, ...]) -> int:
+    """Put the hits, or a random subset of them, into the slots; returns how many found none."""
+    n_dropped = max(0, len(hits) - len(slots))
+    if n_dropped:
+        hits = hits[np.sort(np.random.default_rng(list(seed)).choice(len(hits), len(slots), replace=False))]
+    slots[: len(hits)] = hits
+    return n_dropped
+
+
+class TrackSlots(NamedTuple):
+    """Whether batches have tracks, and what of them."""
+
+    slots: int = 0
+    """0: none"""
+    with_truth: bool = False
+
+
+NO_TRACKS = TrackSlots()
+
+
+def _tracks(store: EventStore, events: np.ndarray, batch: int, wanted: TrackSlots) -> np.ndarray | None:
+    if not wanted.slots:
+        return None
+    found = store.tracks_of_each(events)
+    table = track_table(found, slots=wanted.slots, with_truth=wanted.with_truth, where=store.name)
+    return np.concatenate([table, np.zeros((batch - len(table), *table.shape[1:]), np.float32)])
+
+
+class TrainSource:
+    """Endless training batches: item `i` is step `i % steps` of epoch `i // steps`, a pure function of `i`.
+
+    Each epoch is shuffled anew; events that do not fill a last batch sit that epoch out. With `repeat_every = k`, epoch
+    `e` is epoch `e % k` again: same order, same draws. A store that never ends gives fresh events in every epoch.
+    """
+
+    def __init__(
+        self,
+        dataset: EventStore,
+        events: np.ndarray,
+        *,
+        batch: int,
+        max_hits: int,
+        seed: int,
+        max_background: int = 0,
+        tracks: TrackSlots = NO_TRACKS,
+        repeat_every: int = 0,
+    ) -> None:
+        """Prepare the source; DataError where there are fewer events than one batch."""
+        if len(events) < batch:
+            raise DataError(
+                f"{dataset.name}: {len(events)} training events do not fill a batch of {batch}; "
+                "make train.batch smaller or the dataset larger"
+            )
+        self.dataset, self.events, self.batch = dataset, events, batch
+        self.max_hits, self.max_background = max_hits, max_background
+        self.seed, self.repeat_every, self.tracks = seed, repeat_every, tracks
+        self.steps_per_epoch = len(events) // batch
+        self._order: tuple[int, np.ndarray] = (-1, events)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of all that decides what batch `i` is: a position means nothing in another source."""
+        numbers = (self.batch, self.max_hits, self.seed, self.repeat_every)
+        numbers += (self.max_background,) if self.max_background else ()
+        numbers += self.tracks if self.tracks.slots else ()
+        return hashlib.sha256(repr((self.dataset.fingerprint, numbers)).encode() + self.events.tobytes()).hexdigest()[
+            :16
+        ]
+
+    def __len__(self) -> int:
+        return 2**40  # endless; the loop counts epochs
+
+    def __getitem__(self, index: Any) -> Batch:
+        epoch, step = divmod(int(index), self.steps_per_epoch)
+        epoch = epoch % self.repeat_every if self.repeat_every else epoch
+        known, order = self._order
+        if known != epoch:
+            order = self.events
+            if not self.dataset.is_endless:  # new events need no shuffling
+                order = order[np.random.default_rng([self.seed, epoch]).permutation(len(order))]
+            self._order = (epoch, order)
+        chosen = order[step * self.batch : (step + 1) * self.batch]
+        chosen = self.dataset.anew(chosen, epoch)
+        padded = pad_events(
+            self.dataset, chosen, batch=self.batch, max_hits=self.max_hits, max_background=self.max_background
+        )
+        return Batch(
+            padded.hits,
+            chosen.astype(np.int32),
+            np.ones(self.batch, bool),
+            np.int32(epoch),
+            np.int32(step),
+            padded.n_dropped,
+            padded.background,
+            _tracks(self.dataset, chosen, self.batch, self.tracks),
+        )
+
+
+class EvaluationSource:
+    """All events once, in order, the last batch filled up with marked empty events."""
+
+    def __init__(
+        self,
+        dataset: EventStore,
+        events: np.ndarray,
+        *,
+        batch: int,
+        max_hits: int,
+        max_background: int = 0,
+        tracks: TrackSlots = NO_TRACKS,
+    ) -> None:
+        """Prepare the source; DataError where there are no events."""
+        if not len(events):
+            raise DataError(f"{dataset.name}: no events to evaluate; its share of the dataset is too small")
+        self.dataset, self.events, self.batch = dataset, events, batch
+        self.max_hits, self.max_background, self.tracks = max_hits, max_background, tracks
+
+    def __len__(self) -> int:
+        return (len(self.events) + self.batch - 1) // self.batch
+
+    def __getitem__(self, index: Any) -> Batch:
+        chosen = self.events[int(index) * self.batch : (int(index) + 1) * self.batch]
+        padded = pad_events(
+            self.dataset, chosen, batch=self.batch, max_hits=self.max_hits, max_background=self.max_background
+        )
+        event = np.zeros(self.batch, np.int32)
+        event[: len(chosen)] = chosen
+        is_event = np.arange(self.batch) < len(chosen)
+        tracks = _tracks(self.dataset, chosen, self.batch, self.tracks)
+        return Batch(
+            padded.hits, event, is_event, np.int32(0), np.int32(index), padded.n_dropped, padded.background, tracks
+        )
+
+
+def batches(source: TrainSource | EvaluationSource, *, threads: int, prefetch: int) -> Any:
+    """Iterator over the batches of a source that reads ahead in `threads` threads (0: in the caller's).
+
+    It has `get_state` and `set_state`; the state is the number of batches delivered. Close it when done.
+    """
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch if threads else 0)
+    return iter(grain.MapDataset.source(source).to_iter_dataset(options))
+
+
+def evaluation_batches(source: EvaluationSource, *, threads: int, prefetch: int) -> Iterator[Batch]:
+    """All batches of an evaluation, in order."""
+    iterator = batches(source, threads=threads, prefetch=prefetch)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

@@ -1,0 +1,1 @@
+"""Files of other programs: reading and writing hits and tracks."""

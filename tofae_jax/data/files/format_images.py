@@ -1,0 +1,57 @@
+"""Images, one per event, whose pixels hold the time bin of a hit or 0: checked, and turned into hit lists.
+
+Errors raised here name the place but not the file: `readers.py` puts its name in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from tofae_jax.core.detector import Detector
+from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.files.hit_rows import not_whole, one_line
+
+
+def check_images(shape: tuple[int, ...], dtype: np.dtype, *, detector: Detector) -> None:
+    """Raise unless an array of this shape and type may hold images of the detector."""
+    n_x, n_y, _ = detector.shape
+    if dtype.kind not in "iuf":
+        raise DataError(f"images of type {one_line(dtype)}; integer or float allowed")
+    if shape[1:] not in ((n_y, n_x), (1, n_y, n_x)):
+        raise DataError(
+            f"images of shape {one_line(list(shape))}; [n, {n_y}, {n_x}] or [n, 1, {n_y}, {n_x}] allowed (n, y, x)"
+        )
+
+
+def images_per_block(*, detector: Detector, chunk_hits: int) -> int:
+    """Number of images that have no more than `chunk_hits` pixels together, but at least one."""
+    return max(1, chunk_hits // (detector.n_x * detector.n_y))
+
+
+def image_events(blocks: Iterable[np.ndarray], *, detector: Detector) -> Iterator[Events]:
+    """Events of blocks of images; hits ordered by y, then x; an image without hits is an event without hits."""
+    n_x, n_y, n_t = detector.shape
+    n_before = 0
+    for block in blocks:
+        images = block.reshape(len(block), -1)
+        is_hit = images != 0  # NaN is not 0 either, so it meets the check below
+        event, pixel = np.divmod(np.flatnonzero(is_hit), n_y * n_x)
+        values = images[event, pixel]
+        bad = not_whole(values, 1, n_t)
+        if bad.any():
+            first = int(bad.argmax())
+            y, x = divmod(int(pixel[first]), n_x)
+            raise DataError(
+                f"event {n_before + event[first]}, pixel x={x} y={y}: {values[first]}; "
+                f"whole numbers from 0 (no hit) to {n_t} allowed"
+            )
+        hits = np.empty((len(values), 3), np.int16)
+        hits[:, 0] = pixel % n_x
+        hits[:, 1] = pixel // n_x
+        hits[:, 2] = values
+        offsets = np.concatenate([[0], np.cumsum(is_hit.sum(axis=1, dtype=np.int64))]).astype(np.int64)
+        numbers = np.arange(n_before, n_before + len(images), dtype=np.int64)
+        n_before += len(images)
+        yield Events(hits, offsets, {}, {"event": numbers})

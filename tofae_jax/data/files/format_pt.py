@@ -1,0 +1,336 @@
+"""Tensors from PyTorch's zip files without PyTorch, and without running anything that a file asks for.
+
+Such a file is a zip of plain bytes (`*/data/N`) and of a pickle (`*/data.pkl`), a small program that puts them
+together. Python's own `pickle` is not used for it: even with `find_class` overridden, a hostile file can make it
+reserve memory without bound (a memo index of 2^31) or overflow the C stack (a deeply nested key). Instead, as
+PyTorch's own `weights_only` reader does, the program is decoded by `pickletools` and followed by an interpreter that
+knows data and the few functions below.
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tofae_jax.data.events import DataError
+from tofae_jax.data.files.hit_rows import one_line
+
+MAX_FILE_BYTES = 4 * 2**30
+"""largest file read by default: all of it is held in memory"""
+_MAX_PICKLE_BYTES = 16 * 2**20  # a thousand times that of a small network: ten thousand tensors take about 2 MiB
+_MAX_PARTS = 1_000_000
+_MAX_DEPTH = 100
+_MAX_DIMENSIONS = 32
+_MAX_NUMBER = 2**40
+
+
+class _Function(NamedTuple):
+    """What the name of a function leaves on the stack: one of our own."""
+
+    call: Callable[..., object]
+
+
+class _StorageType(NamedTuple):
+    """A PyTorch storage class: the type of its numbers as they lie in the file, byte order aside."""
+
+    name: str
+    dtype: np.dtype
+
+
+class _Storage(NamedTuple):
+    """The numbers that tensors are views of."""
+
+    values: np.ndarray
+
+
+def _tensor(storage: object, offset: object, size: object, stride: object, *_ignored: object) -> np.ndarray:
+    """`torch._utils._rebuild_tensor_v2`: a read-only view of a storage, after checking that it stays inside.
+
+    A view never has more elements than its storage, so that no small file becomes a huge array.
+    """
+    if not isinstance(storage, _Storage):
+        raise DataError("makes a tensor of something that is no storage")
+    sizes, strides = _numbers(size), _numbers(stride)
+    (first,) = _numbers((offset,))
+    if len(sizes) != len(strides):
+        raise DataError(f"makes a tensor of {len(sizes)} dimensions with {len(strides)} strides")
+    values = storage.values
+    n_elements = math.prod(sizes)
+    if n_elements == 0:
+        return np.zeros(sizes, values.dtype)
+    last = first + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
+    if last >= len(values) or n_elements > len(values):
+        raise DataError(
+            f"makes a tensor of size {sizes} and stride {strides} at offset {first}; its storage has only "
+            f"{len(values)} numbers"
+        )
+    steps = [step * values.itemsize for step in strides]
+    return np.lib.stride_tricks.as_strided(values[first:], sizes, steps, writeable=False)
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    """`value` if it is a tuple or a list of sizes, or the like."""
+    # Values of a file never go into a message unless they are known to be small: a tree that shares its branches
+    # is short in the file and endless in print.
+    if not isinstance(value, tuple | list) or not all(type(number) is int for number in value):
+        raise DataError("makes a tensor whose offset, size or stride is not made of whole numbers")
+    if len(value) > _MAX_DIMENSIONS or not all(0 <= number <= _MAX_NUMBER for number in value):
+        raise DataError(
+            f"makes a tensor of more than {_MAX_DIMENSIONS} dimensions, or with a size, stride or offset outside "
+            f"0..{_MAX_NUMBER}"
+        )
+    return tuple(value)
+
+
+def _parameter(data: object, *_ignored: object) -> object:
+    """`torch._utils._rebuild_parameter`: the tensor itself."""
+    return data
+
+
+def _ordered_dict() -> dict:
+    """`collections.OrderedDict`, as a plain dict (ordered too); later opcodes set its items.
+
+    Not from a list of pairs: a small file that makes many copies of a long list would fill the memory.
+    """
+    return {}
+
+
+def _size(size: object) -> tuple[int, ...]:
+    """`torch.Size`, as a plain tuple."""
+    return _numbers(size)
+
+
+def _device(kind: object, number: object = 0) -> str:
+    """`torch.device`, as text: `cuda:0`."""
+    if not isinstance(kind, str) or not isinstance(number, int):
+        raise DataError("describes a device other than by its kind and number")
+    return f"{kind}:{number}"
+
+
+_STORAGES = {
+    "DoubleStorage": "f8",
+    "FloatStorage": "f4",
+    "HalfStorage": "f2",
+    "BFloat16Storage": "u2",  # the upper half of a float32, widened when read
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+_FUNCTIONS: dict[str, Callable[..., object]] = {
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": _parameter,
+    "collections OrderedDict": _ordered_dict,
+    "torch Size": _size,
+    "torch device": _device,
+}
+_GLOBALS: dict[str, _Function | _StorageType] = {
+    **{name: _Function(function) for name, function in _FUNCTIONS.items()},
+    **{f"torch {name}": _StorageType(name, np.dtype(code)) for name, code in _STORAGES.items()},
+}
+
+
+class _Archive:
+    """The zip file: its pickle, and its storages read when asked for."""
+
+    def __init__(self, zip_file: zipfile.ZipFile, n_file_bytes: int) -> None:
+        self._zip = zip_file
+        self._members = {info.filename: info for info in zip_file.infolist()}
+        self._storages: dict[tuple[str, str], _Storage] = {}
+        for info in self._members.values():
+            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                raise DataError(
+                    f"has a compressed or encrypted member {one_line(repr(info.filename))}; PyTorch stores plain bytes"
+                )
+        # Stored members that together exceed the file overlap: the way to blow up a zip without compression.
+        if (n_declared := sum(info.file_size for info in self._members.values())) > n_file_bytes:
+            raise DataError(f"has members of {n_declared} bytes together, yet only {n_file_bytes} bytes itself")
+        pickles = [name for name in self._members if name.split("/")[-1] == "data.pkl"]
+        if len(pickles) != 1:
+            raise DataError(f"has {len(pickles)} members named data.pkl; a PyTorch zip file has one")
+        if (n_pickle := self._members[pickles[0]].file_size) > _MAX_PICKLE_BYTES:
+            raise DataError(f"has a pickle of {n_pickle} bytes; at most {_MAX_PICKLE_BYTES} allowed")
+        self._root = pickles[0].removesuffix("data.pkl")
+        self.pickle = zip_file.read(pickles[0])
+        order = self._read("byteorder") if f"{self._root}byteorder" in self._members else b"little"
+        if order not in (b"little", b"big"):
+            raise DataError(f"has byte order {one_line(order)}; little or big allowed")
+        self._is_big_endian = order == b"big"
+
+    def _read(self, name: str) -> bytes:
+        if f"{self._root}{name}" not in self._members:
+            raise DataError(f"has no member {one_line(repr(self._root + name))}")
+        return self._zip.read(f"{self._root}{name}")
+
+    def storage(self, identity: object) -> _Storage:
+        """The storage of a BINPERSID opcode: ("storage", type, key, device, count)."""
+        match identity:
+            case ("storage", _StorageType(name=name, dtype=dtype), str(key), str(), int(count)) if count >= 0:
+                pass
+            case _:
+                raise DataError("describes a storage other than by type, key, device and count")
+        shown = one_line(repr(key))
+        if (key, name) not in self._storages:
+            content = self._read(f"data/{key}")
+            if len(content) % dtype.itemsize:
+                raise DataError(f"has {len(content)} bytes in storage {shown}; a multiple of {dtype.itemsize} expected")
+            in_file = dtype.newbyteorder(">" if self._is_big_endian else "<")
+            values = np.frombuffer(content, in_file).astype(dtype, copy=False)
+            if name == "BFloat16Storage":
+                values = (values.astype(np.uint32) << 16).view(np.float32)
+            self._storages[key, name] = _Storage(values)
+        stored = self._storages[key, name].values
+        if count > len(stored):
+            raise DataError(f"has {len(stored)} numbers in storage {shown}; {count} expected")
+        return _Storage(stored[:count])
+
+
+class _Interpreter:
+    """Follows a pickle's opcodes: builds plain values and tensors, refuses everything else."""
+
+    def __init__(self, archive: _Archive) -> None:
+        self._archive = archive
+        self._stack: list = []
+        self._stacks_below: list[list] = []  # one for each MARK that is open
+        self._memo: dict = {}
+
+    def run(self) -> object:
+        """The value that the pickle stands for."""
+        for opcode, argument, _ in pickletools.genops(self._archive.pickle):
+            self._step(opcode.name, argument)
+        if len(self._stack) != 1 or self._stacks_below:
+            raise DataError("does not end with one value; only tensors are read")
+        return self._stack[0]
+
+    def _step(self, opcode: str, argument: object) -> None:
+        stack = self._stack
+        match opcode:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1" | "LONG4" | "FLOAT" | "BINFLOAT":
+                stack.append(argument)
+            case "UNICODE" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
+                stack.append(argument)
+            case "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8":
+                stack.append(argument)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode])
+            case "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_TUPLE":
+                stack.append({"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}[opcode]())
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self._memo[argument] = stack[-1]
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self._memo[argument])
+            case "MARK":
+                self._stacks_below.append(stack)
+                self._stack = []
+            case "LIST" | "TUPLE" | "DICT":
+                values = self._since_mark()
+                self._stack.append({"LIST": list, "TUPLE": tuple, "DICT": _pairs}[opcode](values))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                values = [stack.pop() for _ in range(int(opcode[-1]))]
+                stack.append(tuple(reversed(values)))
+            case "APPEND" | "APPENDS":
+                values = [stack.pop()] if opcode == "APPEND" else self._since_mark()
+                self._top(list).extend(values)
+            case "SETITEM" | "SETITEMS":
+                values = [stack.pop(-2), stack.pop()] if opcode == "SETITEM" else self._since_mark()
+                self._top(dict).update(_pairs(values))
+            case "GLOBAL":
+                stack.append(_known(str(argument)))
+            case "STACK_GLOBAL":
+                name, module = stack.pop(), stack.pop()
+                stack.append(_known(f"{module} {name}" if type(name) is type(module) is str else "?"))
+            case "BINPERSID":
+                stack.append(self._archive.storage(stack.pop()))
+            case "REDUCE":
+                arguments = stack.pop()
+                function = self._top(_Function)
+                stack[-1] = function.call(*arguments)
+            case "BUILD":  # attributes: a module's weights have `_metadata`, which says nothing about their values
+                stack.pop()
+                self._top(dict)
+            case _:
+                asked = f"{opcode} {argument}" if opcode == "INST" else opcode
+                raise DataError(f"asks to run {one_line(repr(asked))}; only tensors are read")
+
+    def _since_mark(self) -> list:
+        values, self._stack = self._stack, self._stacks_below.pop()
+        return values
+
+    def _top(self, kind: type) -> Any:
+        """The topmost value, which has to be of that very type."""
+        value = self._stack[-1]
+        if type(value) is not kind:
+            found, expected = (name.__name__.lstrip("_").lower() for name in (type(value), kind))
+            raise DataError(f"treats a {found} as a {expected}; only tensors are read")
+        return value
+
+
+def _pairs(values: list) -> dict:
+    """The dictionary of these keys and values, in turn."""
+    for key in values[::2]:
+        if not isinstance(key, str | int):  # others could take a hash of endless recursion
+            raise DataError(f"has a dictionary key of type {type(key).__name__}; text or whole numbers expected")
+    return dict(zip(values[::2], values[1::2], strict=True))
+
+
+def _known(name: str) -> _Function | _StorageType:
+    """What stands for the global "module name" here; nothing is imported for it."""
+    if name not in _GLOBALS:
+        raise DataError(f"asks to run {one_line(repr(name.replace(' ', '.')))}; only tensors are read")
+    return _GLOBALS[name]
+
+
+def _check_plain(tree: object) -> None:
+    """Raise unless `tree` is a finite tree of plain values that may be walked without care.
+
+    Parts that are shared count as often as they are reached: lists of the same list, ten times over, would
+    otherwise be a small file and an endless walk. A list within itself is endlessly deep.
+    """
+    waiting = [(tree, 0)]
+    n_parts = 0
+    while waiting:
+        part, depth = waiting.pop()
+        n_parts += 1
+        children = list(part.values()) if isinstance(part, dict) else part if isinstance(part, list | tuple) else []
+        if isinstance(part, _Function | _StorageType | _Storage):
+            raise DataError("has something else than tensors, text, numbers, lists and dictionaries in it")
+        if depth > _MAX_DEPTH or n_parts + len(waiting) + len(children) > _MAX_PARTS:
+            raise DataError(f"is nested more than {_MAX_DEPTH} deep, or has more than {_MAX_PARTS} parts")
+        waiting.extend((child, depth + 1) for child in children)
+
+
+def load_tensors(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> object:
+    """Whatever `torch.save` wrote to `path`: tensors, text, numbers, None, and lists, tuples and dicts of them.
+
+    A tensor becomes a read-only array of its own type and shape (bfloat16: of float32). Text stays text. Parts may
+    be shared, as they are in the file. Nothing that the file holds is run, and memory stays within a small multiple
+    of its size.
+
+    Raises `DataError` for a file that is cut, hostile, larger than `max_bytes`, or written by PyTorch before 1.6.
+    """
+    try:
+        if (n_bytes := path.stat().st_size) > max_bytes:
+            raise DataError(f"has {n_bytes} bytes; at most {max_bytes} allowed")
+        with zipfile.ZipFile(path) as zip_file:
+            tree = _Interpreter(_Archive(zip_file, n_bytes)).run()
+        _check_plain(tree)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: cut or damaged, or no zip file of PyTorch 1.6 or later ({one_line(error)})") from None
+    except Exception as error:  # a damaged pickle can fail anywhere
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise DataError(f"{path}: cannot be read as tensors ({reason})") from None
+    return tree

@@ -1,0 +1,172 @@
+"""Trees of ROOT files, as TTree or RNTuple, as tables.
+
+Errors raised here name the place but not the file: `readers.py` puts its name in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.files.column_types import ColumnTypes
+from tofae_jax.data.files.hit_rows import one_line
+from tofae_jax.data.files.optional_libraries import libraries
+from tofae_jax.data.files.tables import Column, Lists, Rows, SeveralTables, Table
+
+_TREE_CLASSES = ("TTree", "TNtuple", "TNtupleD", "TChain")
+_NTUPLE_CLASSES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
+_BYTES_PER_HIT = 24  # of all columns together, roughly: how much to read at once
+_MAX_LISTED = 12  # trees named in a message
+
+
+def root_table(path: Path, tree: str | None, *, chunk_hits: int) -> Table:
+    """A tree of a ROOT file: the one called `tree`, by default the only one there is.
+
+    Branches of numbers and of lists of numbers can be read, whether a counter branch or a `std::vector` makes them
+    lists; a counter is no column of its own.
+    """
+    uproot, awkward = libraries(".root")
+    with uproot.open({path: None}) as file:
+        classes = file.classnames(cycle=False)
+        name = _chosen(classes, tree)
+        is_ntuple = classes[name] in _NTUPLE_CLASSES
+        columns = _ntuple_columns(file[name]) if is_ntuple else _tree_columns(file[name])
+
+    def read(names: Sequence[str]) -> Generator[Rows, None, None]:
+        wanted = set(names)
+        choice = {"filter_field" if is_ntuple else "filter_branch": lambda column: column.name in wanted}
+        with uproot.open({path: None}) as file:
+            for part in file[name].iterate(step_size=f"{chunk_hits * _BYTES_PER_HIT} B", library="ak", **choice):
+                yield {name: _values(awkward, part[name]) for name in names}
+
+    return Table(f"tree {one_line(name)}", columns, read)
+
+
+def _chosen(classes: Mapping[str, str], tree: str | None) -> str:
+    trees = [name for name, kind in classes.items() if kind in _TREE_CLASSES + _NTUPLE_CLASSES]
+    shown = ", ".join(map(one_line, trees[:_MAX_LISTED])) + ", ..." * (len(trees) > _MAX_LISTED)
+    if tree is not None:
+        if tree.partition(";")[0] not in trees:
+            raise DataError(f"no tree {tree!r}; it has {shown or 'none'}")
+        return tree.partition(";")[0]
+    if not trees:
+        raise DataError(f"no tree; it has {one_line(', '.join(classes)) or 'nothing'}")
+    if len(trees) > 1:
+        raise SeveralTables(f"{len(trees)} trees", shown)
+    return trees[0]
+
+
+def _tree_columns(tree: Any) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    counters = set()
+    for name, branch in tree.iteritems(full_paths=False):
+        if len(branch.branches):
+            continue
+        counters.add(getattr(branch.count_branch, "name", None))
+        kind = branch.interpretation
+        is_list = hasattr(kind, "content")
+        dtype = getattr(kind.content if is_list else kind, "to_dtype", None)
+        is_number = isinstance(dtype, np.dtype) and not dtype.shape and not dtype.names
+        columns.setdefault(name, Column(dtype if is_number else None, is_list, str(branch.typename)))
+    return {name: column for name, column in columns.items() if name not in counters}
+
+
+def _ntuple_columns(ntuple: Any) -> dict[str, Column]:
+    columns = {}
+    form = ntuple.to_akform()[0]
+    for name, content in zip(form.fields, form.contents, strict=True):
+        is_list = type(content).__name__ == "ListOffsetForm" and content.parameter("__array__") is None
+        value = content.content if is_list else content
+        is_number = type(value).__name__ == "NumpyForm" and not value.inner_shape
+        dtype = np.dtype(value.primitive) if is_number and value.parameter("__array__") is None else None
+        columns[name] = Column(dtype, is_list, str(ntuple[name].typename or content.type))
+    return columns
+
+
+def _values(awkward: Any, values: Any) -> np.ndarray | Lists:
+    if values.ndim == 1:
+        return awkward.to_numpy(values)
+    return Lists(
+        awkward.to_numpy(awkward.num(values)).astype(np.int64), awkward.to_numpy(awkward.flatten(values, axis=1))
+    )
+
+
+TREE = "events"
+_HITS, _TRACKS = "hits", "tracks"  # names of the counters, after "n_"; the branches themselves are called by the column
+
+
+class RootFile(ExitStack):
+    """A TTree (compressed with zstd, for ROOT 6.20 and later): branches of lists, and of numbers per event.
+
+    Branches `n_hits` and `n_tracks` count; they get another name where a column has it. ROOT has no float16:
+    it becomes float32.
+    """
+
+    def __init__(self, folder: Path, types: ColumnTypes) -> None:
+        super().__init__()
+        uproot, self._awkward = libraries(".root")
+        self._path = folder / "hits.root"
+        self._types = types
+        self._names = of_hits, of_events, of_tracks = types.table_names()
+        branches: dict[str, Any] = {of_events[name]: _stored(dtype) for name, dtype in types.event.items()}
+        branches[_free(_HITS, branches)] = self._lists_type(of_hits, types.hit)
+        self._hits = list(branches)[-1]
+        if types.track:
+            branches[_free(_TRACKS, branches)] = self._lists_type(of_tracks, types.track)
+        self._tracks = list(branches)[-1]
+        taken = {*of_hits.values(), *of_events.values(), *of_tracks.values()}
+        self._file = self.enter_context(uproot.recreate(self._path, compression=uproot.ZSTD(1)))
+        self._tree = self._file.mktree(
+            TREE,
+            branches,
+            counter_name=lambda counted: _free(f"n_{counted}", taken),
+            field_name=lambda outer, inner: inner or outer,
+        )
+
+    def write(self, events: Events) -> None:
+        """Write further events, as a basket of each branch."""
+        of_hits, of_events, of_tracks = self._names
+        columns: dict[str, Any] = {
+            of_events[name]: events.event_columns[name].astype(_stored(dtype), copy=False)
+            for name, dtype in self._types.event.items()
+        }
+        hits = {**dict(zip("xyt", events.hits.T, strict=True)), **events.hit_columns}
+        columns[self._hits] = self._lists(
+            events.offsets, {of_hits[name]: hits[name].astype(_stored(d)) for name, d in self._types.hit.items()}
+        )
+        if self._types.track and events.track_offsets is not None:
+            tracks = events.track_columns
+            columns[self._tracks] = self._lists(
+                events.track_offsets,
+                {of_tracks[name]: tracks[name].astype(_stored(d)) for name, d in self._types.track.items()},
+            )
+        self._tree.extend(columns)
+
+    def finish(self) -> Path:
+        """Complete the file; where it is."""
+        self.close()
+        return self._path
+
+    def _lists_type(self, names: dict[str, str], types: Any) -> Any:
+        nothing = {names[name]: np.zeros(0, _stored(dtype)) for name, dtype in types.items()}
+        return self._lists(np.zeros(1, np.int64), nothing).layout.form.type
+
+    def _lists(self, offsets: np.ndarray, columns: dict[str, np.ndarray]) -> Any:
+        contents = self._awkward.contents
+        records = contents.RecordArray([contents.NumpyArray(values) for values in columns.values()], list(columns))
+        return self._awkward.Array(contents.ListOffsetArray(self._awkward.index.Index64(offsets), records))
+
+
+def _stored(dtype: np.dtype) -> np.dtype:
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
+def _free(name: str, taken: Any) -> str:
+    while name in taken:
+        name += "_"
+    return name

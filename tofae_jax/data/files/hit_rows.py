@@ -1,0 +1,144 @@
+"""Rows of hit lists, `event, x, y, t` and further columns: checked, and gathered into complete events.
+
+Errors raised here name the place but not the file: `readers.py` puts its name in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from tofae_jax.core.detector import Detector
+from tofae_jax.data.events import DataError, Events
+
+HIT_LIST_COLUMNS = ("event", "x", "y", "t")
+"""the columns that every hit list has: number of the event, then the hit"""
+ROWS_PER_BLOCK = 131_072
+"""rows read at once: more is no faster"""
+_MAX_EVENT = 2**63 - 1
+_MAX_SHOWN = 100  # characters
+MAX_EXACT_FLOAT = 2**53
+"""beyond it float64 skips whole numbers"""
+
+
+def one_line(text: object) -> str:
+    """`text`, of a file or of an error about it, such that it fits into a message: short, and on one line."""
+    words = " ".join(str(text).split())
+    return words if len(words) <= _MAX_SHOWN else f"{words[:_MAX_SHOWN]}..."
+
+
+class HitBlock(NamedTuple):
+    """Rows of a hit list, events cut anywhere."""
+
+    event: np.ndarray
+    """int64[n_rows], never falling: number of each row's event"""
+    hits: np.ndarray
+    """int16[n_rows, 3]: x, y, t"""
+    columns: Mapping[str, np.ndarray]
+    """by name, [n_rows]: all further columns"""
+
+
+def not_whole(values: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Where `values` are anything but whole numbers from `low` to `high`: bool of the same shape."""
+    if values.dtype.kind != "f":
+        return (values < low) | (values > high)
+    # Written so that NaN, for which every comparison is false, counts as bad, and quietly so.
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = values.astype(np.float64, copy=False)  # in float16 32768 would pass as 32767
+        return ~((values >= low) & (values <= min(high, MAX_EXACT_FLOAT)) & (values == np.trunc(values)))
+
+
+def checked_block(
+    columns: Mapping[str, np.ndarray], *, detector: Detector, after: int, place: Callable[[int], str]
+) -> HitBlock:
+    """The rows `columns` (by name, [n_rows]), once they are whole numbers within the detector and in order.
+
+    `after` is the event number of the row before, 0 at the start. `place(row)` says where in the file a row is.
+    """
+    n_x, n_y, n_t = detector.shape
+    highest = {"event": _MAX_EVENT, "x": n_x - 1, "y": n_y - 1, "t": n_t}
+    lowest = {"event": 0, "x": 0, "y": 0, "t": 1}
+    for name in HIT_LIST_COLUMNS:
+        bad = not_whole(columns[name], lowest[name], highest[name])
+        if bad.any():
+            row = int(bad.argmax())
+            raise DataError(
+                f"{place(row)}: {name} = {columns[name][row]}; "
+                f"whole numbers from {lowest[name]} to {highest[name]} allowed"
+            )
+    event = columns["event"].astype(np.int64)
+    falls = event < np.concatenate([[after], event[:-1]])
+    if falls.any():
+        row = int(falls.argmax())
+        before = event[row - 1] if row else after
+        raise DataError(f"{place(row)}: event {event[row]} comes after event {before}; sort the rows by event")
+    hits = np.empty((len(event), 3), np.int16)
+    for axis, name in enumerate("xyt"):
+        hits[:, axis] = columns[name]
+    others = {
+        name: values.astype(values.dtype.newbyteorder("="), copy=False)
+        for name, values in columns.items()
+        if name not in HIT_LIST_COLUMNS
+    }
+    return HitBlock(event, hits, others)
+
+
+def complete_events(blocks: Iterable[HitBlock], *, chunk_hits: int) -> Iterator[Events]:
+    """Chunks of complete events with at most `chunk_hits` rows, or of one event that has more."""
+    waiting: list[HitBlock] = []
+    n_waiting = 0
+    for block in blocks:
+        waiting.append(block)
+        n_waiting += len(block.event)
+        # The last event may go on in the next block. As long as it is the only one there is nothing to give out,
+        # and joining the blocks each time would take quadratic time.
+        if n_waiting < chunk_hits or waiting[0].event[0] == block.event[-1]:
+            continue
+        joined = _joined(waiting)
+        cuts = _cuts(_starts(joined.event), chunk_hits)
+        given = cuts[:-1] or cuts  # the last chunk may have room for more events
+        yield from _chunks(joined, given)
+        rest = _rows(joined, slice(given[-1], None))
+        waiting = [_rows(rest, np.arange(len(rest.event)))]  # a copy, to let go of what is given out
+        n_waiting = len(rest.event)
+    if waiting:
+        joined = _joined(waiting)
+        yield from _chunks(joined, _cuts(np.append(_starts(joined.event), len(joined.event)), chunk_hits))
+
+
+def _starts(event: np.ndarray) -> np.ndarray:
+    """First row of each event."""
+    return np.flatnonzero(np.diff(event, prepend=-1))  # event numbers are never negative
+
+
+def _cuts(bounds: np.ndarray, chunk_hits: int) -> list[int]:
+    """Where to end chunks so that each is as large as allowed; `bounds` is where events begin, and the last end."""
+    cuts = [0]
+    while cuts[-1] < bounds[-1]:
+        last = int(np.searchsorted(bounds, cuts[-1] + chunk_hits, side="right")) - 1
+        cuts.append(int(bounds[last] if bounds[last] > cuts[-1] else bounds[last + 1]))
+    return cuts[1:]
+
+
+def _chunks(block: HitBlock, cuts: list[int]) -> Iterator[Events]:
+    for start, stop in pairwise([0, *cuts]):
+        event, hits, columns = _rows(block, slice(start, stop))
+        starts = _starts(event)
+        yield Events(hits, np.append(starts, len(event)).astype(np.int64), columns, {"event": event[starts]})
+
+
+def _rows(block: HitBlock, rows: slice | np.ndarray) -> HitBlock:
+    return HitBlock(block.event[rows], block.hits[rows], {name: v[rows] for name, v in block.columns.items()})
+
+
+def _joined(blocks: list[HitBlock]) -> HitBlock:
+    if len(blocks) == 1:
+        return blocks[0]
+    return HitBlock(
+        np.concatenate([block.event for block in blocks]),
+        np.concatenate([block.hits for block in blocks]),
+        {name: np.concatenate([block.columns[name] for block in blocks]) for name in blocks[0].columns},
+    )

@@ -1,0 +1,31 @@
+"""Headers of NumPy files, read without unpickling."""
+
+from __future__ import annotations
+
+import warnings
+from io import BufferedIOBase
+from typing import IO
+
+import numpy as np
+
+from tofae_jax.data.events import DataError
+from tofae_jax.data.files.hit_rows import (
+    one_line,
+)
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def npy_header(file: IO[bytes] | BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran order, and type of the array whose `.npy` form begins here; the values come next."""
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:  # 3.0: records with unusual names
+            raise DataError(f"array in version {version} of the npy format; 1.0 and 2.0 allowed")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy complains about files that Python 2 wrote, and reads them
+            return _HEADERS[version](file)
+    except DataError:
+        raise
+    except Exception as error:  # the header is Python text, and NumPy passes on what its tokeniser and parser raise
+        raise DataError(f"array header is damaged ({one_line(error)})") from error
