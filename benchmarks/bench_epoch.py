@@ -26,7 +26,6 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from tofae_jax import runs
 from tofae_jax.assembly import Assembly, assemble, describe_devices, step_settings
 from tofae_jax.config import Config, read_toml
 from tofae_jax.core.degradation import degrade
@@ -36,6 +35,7 @@ from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.inference import Denoiser
 from tofae_jax.loop import compiled_train_step
 from tofae_jax.models import MODELS
+from tofae_jax.runs import environment
 from tofae_jax.simulated import write_simulation
 from tofae_jax.steps import Batch, StepSettings, eval_step
 
@@ -167,8 +167,8 @@ def measure(options: Options, folder: Path) -> dict[str, Any]:
         "first_call_s": compile_s,
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "batch_hits_kib": parts.source[0].hits.nbytes / 1024,
-        "versions": runs.versions(),
-        "system": runs.system_information(describe_devices()),
+        "versions": environment.versions(),
+        "system": environment.system_information(describe_devices()),
     }
 
 

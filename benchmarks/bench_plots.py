@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import tyro
 
-from tofae_jax.runs import read_record
+from tofae_jax.runs.record import read_record
 from tofae_jax.tracking import read_history
 
 

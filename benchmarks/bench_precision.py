@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tofae_jax.config import PrecisionName
-from tofae_jax.runs import read_record
+from tofae_jax.runs.record import read_record
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,12 +21,12 @@ import msgspec
 import numpy as np
 import tyro
 
-from tofae_jax import runs
 from tofae_jax.assembly import describe_devices
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
 from tofae_jax.data.simulated.mixtures import simulate_patterns
 from tofae_jax.lhcb_torch.simulation import ModuleSettings, choose_slots, simulate_batch
+from tofae_jax.runs import environment
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +90,8 @@ def main() -> None:
     result = {
         "events_per_s": rates,
         "first_call_s": first,
-        "versions": runs.versions(),
-        "system": runs.system_information(describe_devices()),
+        "versions": environment.versions(),
+        "system": environment.system_information(describe_devices()),
     }
     for name, rate in rates.items():
         print(f"{name:28s} {rate:12,.0f} events/s   first call {first[name]:.1f} s")

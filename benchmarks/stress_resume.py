@@ -25,7 +25,8 @@ import msgspec
 import tyro
 
 from tofae_jax.checkpoints import Checkpoints
-from tofae_jax.runs import RunPaths, read_record
+from tofae_jax.runs.folder import RunPaths
+from tofae_jax.runs.record import read_record
 from tofae_jax.tracking import read_history
 
 SETTINGS = """

@@ -16,9 +16,9 @@ from PIL import Image
 from tofae_jax import plots
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
-from tofae_jax.files import replacing
 from tofae_jax.lhcb_torch.simulation import BackgroundSettings, ModuleSettings
-from tofae_jax.saved import read_saved
+from tofae_jax.runs.files import replacing
+from tofae_jax.runs.saved_run import read_saved
 
 HERE = Path(__file__).resolve().parent
 COLOURS = 255  # of a palette: a figure has few, and its file is a third as large

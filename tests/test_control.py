@@ -35,7 +35,8 @@ from tofae_jax.data import batches
 from tofae_jax.evaluation import load_run
 from tofae_jax.instruments import Recorder, StepProfiler, read_recording
 from tofae_jax.observers import Observers
-from tofae_jax.runs import RunPaths, locked, read_record
+from tofae_jax.runs.folder import RunPaths, locked
+from tofae_jax.runs.record import read_record
 from tofae_jax.tracking import Tracker, read_history
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

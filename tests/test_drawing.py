@@ -21,10 +21,11 @@ from test_resume import (  # noqa: F401 (fixtures)
 )
 from test_saved import make_run, small_views
 
-from tofae_jax import drawing, figures, training
-from tofae_jax.drawing import BackgroundPlots, draw_epoch
+from tofae_jax import training
 from tofae_jax.plots import save_views
-from tofae_jax.runs import read_record
+from tofae_jax.runs import background_figures, figures
+from tofae_jax.runs.background_figures import BackgroundPlots, draw_epoch
+from tofae_jax.runs.record import read_record
 from tofae_jax.tracking import read_history
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -37,7 +38,7 @@ import json, os, signal, sys, time
 how = sys.argv[1]
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 def answer(**message):
-    print(json.dumps({"tofae_jax.drawing": True, **message}), flush=True)
+    print(json.dumps({"tofae_jax.runs.background_figures": True, **message}), flush=True)
 if how == "dead at once":
     sys.exit("ImportError: no such library")
 for line in sys.stdin:
@@ -188,7 +189,7 @@ def test_where_no_process_can_be_started_it_is_said_once(paths, monkeypatch):
     def failing(*_, **__):
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(drawing.subprocess, "Popen", failing)
+    monkeypatch.setattr(background_figures.subprocess, "Popen", failing)
     said = []
     with BackgroundPlots(paths, say=said.append) as plots:
         plots.request(1)
@@ -199,7 +200,7 @@ def test_where_no_process_can_be_started_it_is_said_once(paths, monkeypatch):
 
 def test_slow_figures_are_given_up_in_the_end(paths, fake, monkeypatch):
     fake("slow", "60")
-    monkeypatch.setattr(drawing, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(background_figures, "PATIENCE_S", 0.3)
     said = []
     began = time.monotonic()
     with BackgroundPlots(paths, say=said.append) as plots:

@@ -196,7 +196,7 @@ def test_defaults_are_those_of_the_simulation():
 def test_a_run_without_a_dataset_goes_on_and_is_evaluated(tmp_path, monkeypatch):
     from tofae_jax import training
     from tofae_jax.evaluation import evaluate_run
-    from tofae_jax.runs import settings_of
+    from tofae_jax.runs.record import settings_of
     from tofae_jax.tracking import read_history
 
     monkeypatch.chdir(tmp_path)

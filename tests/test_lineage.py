@@ -14,8 +14,9 @@ from test_resume import ROOT, config, folder, inside, programs  # noqa: F401 (fi
 from tofae_jax import cli, loop, training
 from tofae_jax.checkpoints import Checkpoints, checksums
 from tofae_jax.evaluation import load_run, stored_shapes
-from tofae_jax.lineage import family_tree, read_family
-from tofae_jax.runs import RunError, RunPaths, RunRecord, read_record, write_record
+from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.lineage import family_tree, read_family
+from tofae_jax.runs.record import RunRecord, read_record, write_record
 
 DAY = "2026-01-{:02d}T00:00:00+0000"
 

@@ -15,8 +15,9 @@ from tofae_jax.loss_choice import check_losses, check_mask
 from tofae_jax.metrics import ScoreSums, choose_operating_point, kept_counts
 from tofae_jax.models import MODELS
 from tofae_jax.operating import Cut, judged_by, with_cut
-from tofae_jax.runs import RunError, read_record
-from tofae_jax.saved import load_arrays
+from tofae_jax.runs.arrays import load_arrays
+from tofae_jax.runs.folder import RunError
+from tofae_jax.runs.record import read_record
 from tofae_jax.tracking import read_history
 
 SIZES = {"width": 16, "hidden": 24, "layers": 2, "queries": 8, "value_width": 8, "event_width": 32, "frequencies": 12}

@@ -29,7 +29,7 @@ from tofae_jax.core.distributions import Distributions
 from tofae_jax.data.dataset import write_dataset
 from tofae_jax.data.events import Events
 from tofae_jax.data.inspection import inspect_dataset
-from tofae_jax.plots import delivery
+from tofae_jax.runs import figure_output
 
 HISTORY = [
     {
@@ -265,7 +265,7 @@ def headless(monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
     for name in ("show", "figure"):
         monkeypatch.setattr(pyplot, name, lambda *_, **__: pytest.fail("a window was opened"))
-    delivery.print_once.cache_clear()
+    figure_output.print_once.cache_clear()
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def screen(monkeypatch):
         shown.extend(pyplot.figure(number).canvas.figure for number in pyplot.get_fignums())
         assert block
 
-    monkeypatch.setattr(delivery, "display_obstacle", lambda: "")
+    monkeypatch.setattr(figure_output, "display_obstacle", lambda: "")
     monkeypatch.setattr(pyplot, "show", show)
     return shown
 
@@ -354,9 +354,9 @@ def test_the_default_warning_is_printed_once_to_stderr(figure, headless, capsys)
 def test_a_backend_without_windows_is_named(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(pyplot, "get_backend", lambda: "agg")
-    assert delivery.display_obstacle() == "matplotlib's backend 'agg' has no windows"
+    assert figure_output.display_obstacle() == "matplotlib's backend 'agg' has no windows"
     monkeypatch.setattr(pyplot, "get_backend", lambda: "TkAgg")
-    assert delivery.display_obstacle() == ""
+    assert figure_output.display_obstacle() == ""
 
 
 def test_a_window_that_does_not_open_is_only_a_warning(figure, screen, monkeypatch):

@@ -22,7 +22,7 @@ from tofae_jax.data.batches import TrainSource
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import load_run
-from tofae_jax.runs import read_record
+from tofae_jax.runs.record import read_record
 from tofae_jax.steps import loss_scaling
 from tofae_jax.tracking import read_history
 

@@ -25,7 +25,7 @@ from predecessor_files import (
     write_pth,
 )
 
-from tofae_jax import cli, runs
+from tofae_jax import cli
 from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.dataset import file_checksum, write_dataset
@@ -35,7 +35,11 @@ from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import load_run
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
 from tofae_jax.predecessor_run import predecessor_run
-from tofae_jax.runs import RunError, RunPaths, read_record
+from tofae_jax.runs import environment as environment_module
+from tofae_jax.runs import folder as folder_module
+from tofae_jax.runs import record as runs
+from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.record import read_record
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_SMALL = ["--detector.n-x", "8", "--detector.n-y", "16", "--detector.n-t", "40"]
@@ -168,7 +172,7 @@ def test_the_run_says_what_it_is_and_where_it_comes_from():
     provenance = record.data["provenance"]
     assert (provenance["converted_from"], provenance["sha256"]) == ("small_epoch_3.pth", checksum)
     assert provenance["left_out"] == ["optimizer_state_dict", "autoencoder_py_file_script"]
-    assert record.versions == runs.versions()
+    assert record.versions == environment_module.versions()
     config = runs.settings_of("small")
     assert config.detector == SMALL
     assert (config.model.name, config.model.autoencoder.latent, config.model.autoencoder.fc) == ("autoencoder", 2, 4)
@@ -374,7 +378,7 @@ def test_only_a_run_is_replaced_and_only_by_a_complete_one(capsys, monkeypatch, 
             predecessor_run(checkpoint, "run", detector=SMALL, overwrite=True)
     assert [path for path in sorted(Path().rglob("*")) if path.name != ".lock"] == before
     assert load_run("run").epoch == 1
-    with runs.locked(RunPaths("run")), pytest.raises(RunError, match="another process works on this run"):
+    with folder_module.locked(RunPaths("run")), pytest.raises(RunError, match="another process works on this run"):
         predecessor_run(checkpoint, "run", detector=SMALL, overwrite=True)
     assert cli.main(["convert", "second_epoch_2.pth", "run", "--overwrite", *ON_SMALL]) == 0
     assert load_run("run").epoch == 2

@@ -22,14 +22,15 @@ from test_resume import (  # noqa: F401 (fixtures)
 )
 from test_saved import change, make_run
 
-from tofae_jax import cli, figures, outcome, training
+from tofae_jax import cli, outcome, training
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
-from tofae_jax.figures import EVENT_FIGURES
 from tofae_jax.plots import interactive
 from tofae_jax.plots import style as look
 from tofae_jax.predecessor_run import predecessor_run
-from tofae_jax.reports import page
+from tofae_jax.runs import figures
+from tofae_jax.runs.figures import EVENT_FIGURES
+from tofae_jax.runs.report import html
 from tofae_jax.tracking import read_history
 
 MIB = 2**20
@@ -111,14 +112,14 @@ def pictures(text):
 
 def is_drawn(page):
     """Whether the view in depth shows more than white."""
-    page.locator("#events-plot").scroll_into_view_if_needed()
-    page.wait_for_selector("#events-plot canvas")
-    page.wait_for_timeout(300)
+    html.locator("#events-plot").scroll_into_view_if_needed()
+    html.wait_for_selector("#events-plot canvas")
+    html.wait_for_timeout(300)
     import io
 
     from matplotlib.image import imread
 
-    return bool((imread(io.BytesIO(page.locator("#events-plot").screenshot()))[..., :3] < 0.9).any(axis=2).sum() > 200)
+    return bool((imread(io.BytesIO(html.locator("#events-plot").screenshot()))[..., :3] < 0.9).any(axis=2).sum() > 200)
 
 
 PAGE = """() => ({
@@ -531,8 +532,8 @@ def test_figures_of_the_training_itself_are_there(trained):
 
 def test_a_picture_without_a_size_would_be_found_out(tmp_path, monkeypatch, sketched):
     """The negative control: once, every picture was 0 pixels wide, and all else was well."""
-    real = page.picture
-    monkeypatch.setattr(page, "picture", lambda *words: real(*words)._replace(width=0, height=0))
+    real = html.picture
+    monkeypatch.setattr(html, "picture", lambda *words: real(*words)._replace(width=0, height=0))
     run = make_run(tmp_path / "a", with_plots=False)
     assert report(run.folder) == 0
     with open_page(run.report) as opened, pytest.raises(AssertionError):

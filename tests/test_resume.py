@@ -15,14 +15,17 @@ import msgspec
 import pytest
 from tiny import settings_from
 
-from tofae_jax import cli, loop, runs, training
+from tofae_jax import cli, loop, training
 from tofae_jax.checkpoints import CheckpointError, Checkpoints
 from tofae_jax.config import ConfigError
 from tofae_jax.control import Control
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import load_run
-from tofae_jax.runs import RunError, RunPaths, read_record, settings_of
+from tofae_jax.runs import folder as folder_module
+from tofae_jax.runs import record as runs
+from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.record import read_record, settings_of
 from tofae_jax.tracking import read_history
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -354,7 +357,7 @@ def test_a_run_that_another_process_works_on_is_refused(halted):
             resumed(halted)
         assert halted.record.read_text() == before
         process.send_signal(signal.SIGKILL)
-    with runs.locked(halted):  # a killed process holds nothing
+    with folder_module.locked(halted):  # a killed process holds nothing
         pass
 
 

@@ -2,16 +2,17 @@ import multiprocessing
 
 import pytest
 
-from tofae_jax import runs
+from tofae_jax.runs import folder
+from tofae_jax.runs import record as runs
 
 
 def make_folder(parent):
-    return str(runs.create_run_folder(parent, "same").folder)
+    return str(folder.create_run_folder(parent, "same").folder)
 
 
 @pytest.mark.backlog("B22", "B02")
 def test_every_path_is_inside_the_run_and_writers_return_what_they_wrote(tmp_path):
-    paths = runs.create_run_folder(tmp_path / "runs", "name")
+    paths = folder.create_run_folder(tmp_path / "runs", "name")
     assert paths.folder.name.startswith("name-")
     for name, path in vars(paths).items():
         assert path == paths.folder or paths.folder in path.parents, name
@@ -40,13 +41,13 @@ def test_ids_are_unique_when_processes_begin_together(tmp_path):
 def test_bad_runs_are_named(tmp_path, content, message):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
-    with pytest.raises(runs.RunError, match=message):
+    with pytest.raises(folder.RunError, match=message):
         runs.read_record(tmp_path)
-    with pytest.raises(runs.RunError, match="no such run"):
+    with pytest.raises(folder.RunError, match="no such run"):
         runs.read_record(tmp_path / "nothing")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(runs.RunError, match="cannot make a run folder"):
-        runs.create_run_folder(tmp_path / "file" / "runs")
+    with pytest.raises(folder.RunError, match="cannot make a run folder"):
+        folder.create_run_folder(tmp_path / "file" / "runs")

@@ -13,19 +13,13 @@ from tofae_jax.config import Config, to_tree
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
 from tofae_jax.instruments import Timer
-from tofae_jax.lineage import family_of
 from tofae_jax.metrics import metric_names
 from tofae_jax.plots import EventView, save_views
-from tofae_jax.runs import RunError, RunPaths, RunRecord, Session, write_record
-from tofae_jax.saved import (
-    Latents,
-    load_arrays,
-    load_events,
-    load_latents,
-    read_saved,
-    save_arrays,
-    save_latents,
-)
+from tofae_jax.runs.arrays import load_arrays, save_arrays
+from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.lineage import family_of
+from tofae_jax.runs.record import RunRecord, Session, write_record
+from tofae_jax.runs.saved_run import Latents, load_events, load_latents, read_saved, save_latents
 
 OUTPUTS = ("input", "direct", "masked")
 
@@ -281,7 +275,7 @@ def test_any_change_of_a_record_is_read_or_named(paths, data):
 
 
 def test_a_family_is_read_once_per_folder_and_survives_what_it_cannot_read(tmp_path, monkeypatch):
-    from tofae_jax import lineage
+    from tofae_jax.runs import lineage
 
     folders = [make_run(tmp_path / name, parent=parent, with_plots=False).folder for name, parent in ("a-", "ba", "cb")]
     make_run(tmp_path / "stranger", with_plots=False)

@@ -13,7 +13,7 @@ from tofae_jax.config.schedules import value_at
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import Evaluator
-from tofae_jax.runs import read_record, settings_of
+from tofae_jax.runs.record import read_record, settings_of
 from tofae_jax.tracking import read_history
 
 NOISE, RATE = "degradation.n_noise", "optimiser.learning_rate"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tofae_jax.reports import tables
-from tofae_jax.reports.tables import RunNumbers, flatten, sheet_names, write_csv, write_history_csv, write_xlsx
+from tofae_jax.runs.report import tables
+from tofae_jax.runs.report.tables import RunNumbers, flatten, sheet_names, write_csv, write_history_csv, write_xlsx
 
 ABOUT = {"status": "finished", "parameters": 123_456, "training_s": 12.5, "model": {"name": "autoencoder"}}
 THIRD = 1 / 3

@@ -28,7 +28,7 @@ from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
 from tofae_jax.loss_choice import resolved_losses
-from tofae_jax.runs import read_record
+from tofae_jax.runs.record import read_record
 from tofae_jax.tracking import read_history
 
 ROOT = Path(__file__).resolve().parent.parent

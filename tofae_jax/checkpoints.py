@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from tofae_jax.core.precision import POLICIES
-from tofae_jax.migrations import migrated_meta
+from tofae_jax.runs.migrations import migrated_meta
 from tofae_jax.steps.state import TrainState
 
 SCHEMA_VERSION = 2

@@ -85,7 +85,7 @@ def train(argv: list[str]) -> int:
         "starts another run from its weights, with its settings unless --config gives others. Options override all."
     )
     if recipe is None and (resumed or parent):
-        from tofae_jax.runs import settings_of
+        from tofae_jax.runs.record import settings_of
 
         default = settings_of(resumed or parent or "")
     else:
@@ -293,7 +293,7 @@ def _why(settings: c.DenoiseCommand) -> str:
 def lineage(argv: list[str]) -> None:
     """show which run started from which, with training time and metrics along each line"""
     settings = parse(c.LineageCommand, argv, command="lineage")
-    from tofae_jax.lineage import family_tree, read_family
+    from tofae_jax.runs.lineage import family_tree, read_family
 
     print(family_tree(read_family(settings.runs), metric=settings.metric))
 
@@ -301,7 +301,7 @@ def lineage(argv: list[str]) -> None:
 def report(argv: list[str]) -> None:
     """tell about a run, or compare several, in one HTML file that opens offline; also PDF, PNG, CSV, XLSX"""
     settings = parse(c.ReportCommand, argv, command="report")
-    from tofae_jax.reports.writing import Wanted, write_report
+    from tofae_jax.runs.report.write import Wanted, write_report
 
     places = {name: Path(path) for name in Wanted._fields if (path := getattr(settings, name)) is not None}
     for path in write_report(

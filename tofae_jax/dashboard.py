@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from tofae_jax.display import missing_display
+from tofae_jax.runs.display import missing_display
 
 _HOST = "127.0.0.1"
 _STATE, _LOG = ".dashboard.json", ".dashboard.log"

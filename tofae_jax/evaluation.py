@@ -34,7 +34,8 @@ from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.write import open_hit_file
 from tofae_jax.operating import AS_CHOSEN, Cut, with_cut, with_point
 from tofae_jax.plots import EventView
-from tofae_jax.runs import RunPaths, RunRecord, read_record
+from tofae_jax.runs.folder import RunPaths
+from tofae_jax.runs.record import RunRecord, read_record
 from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step, model_input
 
 BATCHES_ON_DEVICE = 16  # most partial sums merged there before they move to the host's wider numbers

@@ -10,7 +10,7 @@ import numpy as np
 
 from tofae_jax.assembly import Assembly
 from tofae_jax.core.normalisation import NORMALISATIONS
-from tofae_jax.saved import Latents
+from tofae_jax.runs.saved_run import Latents
 from tofae_jax.steps import Batch, Evaluated, StepSettings, normalised
 
 MOST_VECTORS = 5000

@@ -30,7 +30,8 @@ from tofae_jax.evaluation import Evaluator, evaluation_key
 from tofae_jax.observers import Observers
 from tofae_jax.operating import judged_by
 from tofae_jax.progress import Progress
-from tofae_jax.runs import RunPaths, RunRecord
+from tofae_jax.runs.folder import RunPaths
+from tofae_jax.runs.record import RunRecord
 from tofae_jax.steps import Batch, StepSettings, TrainMetrics, train_step
 from tofae_jax.steps.loss_scaling import FALLBACKS, initial_scale, recast
 from tofae_jax.steps.state import TrainState

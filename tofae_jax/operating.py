@@ -15,8 +15,8 @@ from tofae_jax.config import Config, ConfigError, MaskConfig
 from tofae_jax.core.normalisation import NORMALISATIONS
 from tofae_jax.loss_choice import NO_TIMES
 from tofae_jax.metrics import Aim, OperatingPoint, ScoreSums, choose_operating_point
-from tofae_jax.runs import RunError
-from tofae_jax.saved import load_arrays, save_arrays
+from tofae_jax.runs.arrays import load_arrays, save_arrays
+from tofae_jax.runs.folder import RunError
 from tofae_jax.steps import StepOptions
 
 

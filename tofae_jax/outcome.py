@@ -17,14 +17,15 @@ from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.simulated import PATTERN_GENERATOR
 from tofae_jax.data.simulated.patterns import PATTERNS
 from tofae_jax.evaluation import Details, stored_shapes
-from tofae_jax.figures import deliver_all, run_drawings
 from tofae_jax.latents import LatentCollector
 from tofae_jax.loop import Loop, say
 from tofae_jax.observers import Observers
 from tofae_jax.operating import chosen_point, not_reached, point_record, save_scores, with_point
-from tofae_jax.saved import NO_LABEL, read_saved, save_arrays, save_latents
+from tofae_jax.runs.arrays import save_arrays
+from tofae_jax.runs.figures import deliver_all, run_drawings
+from tofae_jax.runs.saved_run import NO_LABEL, read_saved, save_latents
+from tofae_jax.runs.summary import write_summary
 from tofae_jax.steps.state import TrainState
-from tofae_jax.summary import write_summary
 
 N_VIEWS = 4  # events drawn
 

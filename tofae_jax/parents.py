@@ -13,7 +13,8 @@ from tofae_jax.checkpoints import Checkpoints, misfit
 from tofae_jax.config import Config, from_tree
 from tofae_jax.core.precision import policy_by_name, wide_dtype
 from tofae_jax.evaluation import stored_shapes, warn
-from tofae_jax.runs import RunError, read_record
+from tofae_jax.runs.folder import RunError
+from tofae_jax.runs.record import read_record
 from tofae_jax.steps.state import TrainState
 
 

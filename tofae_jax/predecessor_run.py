@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tofae_jax import runs
 from tofae_jax.assembly import Assembly, assemble, describe_devices, seeds_of
 from tofae_jax.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.config import Config, from_tree, to_tree
@@ -28,7 +27,10 @@ from tofae_jax.data.events import DataError
 from tofae_jax.data.files.hit_rows import one_line
 from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
-from tofae_jax.runs import RunError, RunPaths, RunRecord, Session
+from tofae_jax.runs import environment, folder
+from tofae_jax.runs import record as runs
+from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.record import RunRecord, Session
 from tofae_jax.steps.state import TrainState
 
 
@@ -56,7 +58,7 @@ def predecessor_run(
         DataError: an array is missing, unknown, or does not fit the detector; the message names it.
         RunError: something is at `out` already.
     """
-    started = runs.now()
+    started = folder.now()
     paths = RunPaths(out)
     _check_free(paths, checkpoint.path, overwrite=overwrite)
     config = _settings(checkpoint, detector)
@@ -141,7 +143,7 @@ def _record(
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "precision": config.precision.policy,
     }
-    ended = runs.now()
+    ended = folder.now()
     return RunRecord(
         run_id=run_id,
         status="finished",
@@ -151,8 +153,8 @@ def _record(
         command=command,
         config=to_tree(config),
         data={"provenance": provenance},
-        versions=runs.versions(),
-        system=runs.system_information(describe_devices()),
+        versions=environment.versions(),
+        system=environment.system_information(describe_devices()),
         seeds=seeds_of(config),
         sessions=[Session(started=started, ended=ended, command=command, status="finished", reason=reason)],
         results=results,
@@ -185,7 +187,7 @@ def _check_free(paths: RunPaths, source: Path, *, overwrite: bool) -> None:
         raise RunError(f"{paths.folder}: exists already; {hint}")
     if source.resolve().is_relative_to(paths.folder):
         raise RunError(f"{paths.folder}: holds {source.name}, which would be lost with it; give another name")
-    with runs.locked(paths):
+    with folder.locked(paths):
         pass
 
 

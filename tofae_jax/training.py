@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import msgspec
 
-from tofae_jax import runs
 from tofae_jax.assembly import (
     assemble,
     check_schedules,
@@ -35,7 +34,10 @@ from tofae_jax.observers import Observers
 from tofae_jax.operating import judged_by
 from tofae_jax.outcome import finish
 from tofae_jax.parents import Parent, read_parent, start_from
-from tofae_jax.runs import RunError, RunPaths, RunRecord, Session
+from tofae_jax.runs import environment, folder
+from tofae_jax.runs import record as runs
+from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.record import RunRecord, Session
 from tofae_jax.steps.loss_scaling import FALLBACKS
 
 __all__ = ["TrainingError", "resume", "train"]
@@ -80,20 +82,20 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
     for name, number in automatic.items():
         say(f"{name}: {number:.6g}, from the training data")
     source = train_source(config, dataset, splits)
-    paths = runs.create_run_folder(config.runs.folder, config.runs.name)
+    paths = folder.create_run_folder(config.runs.folder, config.runs.name)
     record = RunRecord(
         run_id=paths.folder.name,
         parent_run_id=parent.run_id if parent is not None else None,
-        started=runs.now(),
+        started=folder.now(),
         command=command or [],
         config=to_tree(config),
         data=_data_record(dataset, splits) | ({"automatic_weights": automatic} if automatic else {}),
         seeds=seeds_of(config),
-        versions=runs.versions(),
-        system=runs.system_information(describe_devices()),
-        sessions=[Session(started=runs.now(), command=command or [])],
+        versions=environment.versions(),
+        system=environment.system_information(describe_devices()),
+        sessions=[Session(started=folder.now(), command=command or [])],
     )
-    with runs.locked(paths):
+    with folder.locked(paths):
         return _worked(Work(config, paths, record, dataset, splits, source), parent)
 
 
@@ -103,7 +105,7 @@ def resume(run: str, config: Config, *, command: list[str] | None = None) -> tup
     `config` is what `runs.settings_of` gave, changed in nothing that the run has computed with: ConfigError names what
     may not change. RunError where there is nothing left to do, or another process works on the run.
     """
-    with runs.locked(runs.read_record(run)[0]):
+    with folder.locked(runs.read_record(run)[0]):
         return _resumed(run, config, command or [])
 
 
@@ -119,7 +121,7 @@ def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, Ru
     if dataset.fingerprint != record.data.get("fingerprint"):
         raise RunError(f"{dataset.name}: not the dataset that run {record.run_id} was trained on")
     splits = splits_of(dataset, config.data)
-    session = Session(started=runs.now(), command=command)
+    session = Session(started=folder.now(), command=command)
     # a process that was killed could not say how it ended
     before = [
         msgspec.structs.replace(old, status="stopped", reason=old.reason or "killed") if not old.ended else old
@@ -206,7 +208,7 @@ def _worked(work: Work, parent: Parent | None) -> tuple[RunPaths, RunRecord]:
 
 
 def _ended(work: Work, status: runs.RunStatus, reason: str, results: dict[str, Any]) -> RunRecord:
-    record, now = work.record, runs.now()
+    record, now = work.record, folder.now()
     *before, session = record.sessions
     session = msgspec.structs.replace(session, ended=now, status=status, reason=reason)
     record = msgspec.structs.replace(

@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tofae_jax import runs
 from tofae_jax.assembly import describe_devices
+from tofae_jax.runs import environment
 
 from .comparison import Row, described
 from .figures import draw_comparison, draw_robustness
@@ -76,8 +76,8 @@ def write_json(path: Path, rows: Sequence[Row], options: Mapping[str, Any]) -> N
     result = {
         "rows": lines,
         "options": dict(options),
-        "versions": runs.versions(),
-        "system": runs.system_information(describe_devices()),
+        "versions": environment.versions(),
+        "system": environment.system_information(describe_devices()),
     }
     path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
 

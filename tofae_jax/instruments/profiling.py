@@ -15,8 +15,8 @@ from typing import Any
 
 import jax
 
-from tofae_jax.display import missing_display
-from tofae_jax.files import replacing, writable_folder
+from tofae_jax.runs.display import missing_display
+from tofae_jax.runs.files import replacing, writable_folder
 
 Say = Callable[[str], object]
 _TOP_FUNCTIONS = 15

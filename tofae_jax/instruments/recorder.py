@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tofae_jax.files import replacing, writable_folder
 from tofae_jax.models import Model, Variables
+from tofae_jax.runs.files import replacing, writable_folder
 
 Kind = Literal["activations", "weights", "biases"]
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -32,8 +32,8 @@ from tofae_jax.config import Config, MaskConfig, from_tree, to_tree
 from tofae_jax.core.precision import cast_variables, prepare
 from tofae_jax.data.events import DataError
 from tofae_jax.evaluation import Evaluator, LoadedRun, evaluation_key, warn
-from tofae_jax.files import writable_folder, write_text
 from tofae_jax.operating import chosen_point, point_record, save_scores, with_point
+from tofae_jax.runs.files import writable_folder, write_text
 
 FOLDER = Path(__file__).parent
 MODEL, WEIGHTS, SCORES = "model.json", "weights.npz", "scores.npz"

@@ -8,7 +8,6 @@ from tofae_jax.plots import style
 from tofae_jax.plots.bands import photon_bands
 from tofae_jax.plots.comparison import compare_curves, compare_outputs, radar
 from tofae_jax.plots.curves import Against, output_comparison, training_curves
-from tofae_jax.plots.delivery import deliver
 from tofae_jax.plots.difference import pixel_difference
 from tofae_jax.plots.distributions import dataset_distributions
 from tofae_jax.plots.events import stage_panels
@@ -21,6 +20,7 @@ from tofae_jax.plots.scores import score_quality
 from tofae_jax.plots.telemetry import threshold_telemetry
 from tofae_jax.plots.timeline import timer_timeline
 from tofae_jax.plots.views import EventView, check_view, hit_image, load_views, save_views
+from tofae_jax.runs.figure_output import deliver
 
 __all__ = [
     "Against",

@@ -12,8 +12,8 @@ import numpy as np
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
-from tofae_jax.files import replacing
 from tofae_jax.plots.frame import check_choice
+from tofae_jax.runs.files import replacing
 
 _VERSION = 1
 _HIT_LISTS = ("pattern", "sparse", "smeared", "hits")

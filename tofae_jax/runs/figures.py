@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from tofae_jax import plots
 from tofae_jax.config import PlotMode
-from tofae_jax.plots.delivery import display_obstacle, print_once
-from tofae_jax.saved import SavedRun
+from tofae_jax.runs.figure_output import display_obstacle, print_once
+from tofae_jax.runs.saved_run import SavedRun
 
 HIT_LOSSES = ("hit_bce", "hit_focal")
 Say = Callable[[str], object]

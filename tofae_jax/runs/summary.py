@@ -9,9 +9,10 @@ from typing import Any
 import jax
 
 from tofae_jax.config import leaves, only_chosen
-from tofae_jax.files import write_text
 from tofae_jax.progress import outputs_table
-from tofae_jax.runs import RunPaths, RunRecord
+from tofae_jax.runs.files import write_text
+from tofae_jax.runs.folder import RunPaths
+from tofae_jax.runs.record import RunRecord
 
 
 def _lines(tree: Mapping[str, Any]) -> Iterator[str]:

@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.tree import Tree
 
-from tofae_jax.runs import RunError, RunRecord, read_record
+from tofae_jax.runs.folder import RunError
+from tofae_jax.runs.record import RunRecord, read_record
 
 
 def run_folders(places: Sequence[str | Path]) -> list[Path]:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tofae_jax.config import leaves, only_chosen
-from tofae_jax.figures import Drawing, Say, comparison_drawings, drawn, run_drawings
-from tofae_jax.files import write_text
-from tofae_jax.lineage import duration, family_of, family_tree
 from tofae_jax.plots import style as look
 from tofae_jax.plots.interactive import event_viewer, plotly_script
 from tofae_jax.plots.names import QUALITIES
-from tofae_jax.saved import SavedRun
+from tofae_jax.runs.figures import Drawing, Say, comparison_drawings, drawn, run_drawings
+from tofae_jax.runs.files import write_text
+from tofae_jax.runs.lineage import duration, family_of, family_tree
+from tofae_jax.runs.saved_run import SavedRun
 
 CSS_PIXELS_PER_INCH = 96
 OUTPUTS = ("input", "direct", "masked")
@@ -252,7 +252,7 @@ def render(runs: Sequence[SavedRun], *, with_figures: bool = True, say: Say = la
     if several and with_figures:
         pictures = [picture(drawing, say) for drawing in comparison_drawings(runs)]
     family = family_of([run.paths.folder for run in runs])
-    template = resources.files("tofae_jax.reports").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    template = resources.files("tofae_jax.runs.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(
         runs=told,

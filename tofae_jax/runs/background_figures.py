@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tofae_jax.runs import RunPaths
+from tofae_jax.runs.folder import RunPaths
 
 PATIENCE_S = 120.0  # at the end of a run, for the figures under way
 _NICENESS = 10
-_MARK = "tofae_jax.drawing"  # libraries write to the same pipe
+_MARK = "tofae_jax.runs.background_figures"  # libraries write to the same pipe
 Say = Callable[[str], object]
 
 
@@ -111,7 +111,7 @@ class BackgroundPlots:
 
     def _started(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "tofae_jax.drawing", str(self._paths.folder)],
+            [sys.executable, "-m", "tofae_jax.runs.background_figures", str(self._paths.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -157,8 +157,8 @@ def draw_epoch(paths: RunPaths, epoch: int, *, say: Say, warn: Say) -> list[Path
 
     `say` is given what is being drawn, `warn` what cannot be drawn or read.
     """
-    from tofae_jax.figures import curve_drawings, deliver_all, event_drawings
-    from tofae_jax.saved import read_saved
+    from tofae_jax.runs.figures import curve_drawings, deliver_all, event_drawings
+    from tofae_jax.runs.saved_run import read_saved
 
     folder = paths.epoch_plots(epoch)
     run = read_saved(paths.folder, views=folder / paths.plot_data.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -11,12 +10,12 @@ import numpy as np
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
-from tofae_jax.files import replacing
 from tofae_jax.plots import EventView, load_views
-from tofae_jax.runs import RunPaths, RunRecord, read_record
+from tofae_jax.runs.arrays import _why, load_arrays, save_arrays
+from tofae_jax.runs.folder import RunPaths
+from tofae_jax.runs.record import RunRecord, read_record
 from tofae_jax.tracking import read_history
 
-_VERSION = 1
 NO_LABEL = ""
 
 _Limits = Annotated[list[float | None], msgspec.Meta(min_length=2, max_length=2)]
@@ -102,30 +101,6 @@ class SavedRun(NamedTuple):
     def test(self) -> dict[str, Any] | None:
         """Metrics of the test events, if it was evaluated."""
         return self.record.results.get("test")
-
-
-def _why(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
-
-
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Path:
-    """Write arrays to one `.npz`, completely or not at all; returns its path."""
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, version=np.asarray(_VERSION), **arrays)
-    return path
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What `save_arrays` wrote; DataError naming the file if it is no such."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        version = int(arrays.pop("version"))
-    except Exception as error:  # a damaged archive raises anything: zlib.error, NotImplementedError, MemoryError
-        raise DataError(f"{path}: cannot be read: {_why(error)}") from error
-    if version != _VERSION:
-        raise DataError(f"{path}: of version {version}, this program reads {_VERSION}")
-    return arrays
 
 
 def save_latents(path: Path, latents: Latents) -> Path:

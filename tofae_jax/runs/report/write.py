@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tofae_jax.config import PlotMode, leaves, only_chosen
-from tofae_jax.figures import Drawing, Say, comparison_drawings, deliver_all, run_drawings
-from tofae_jax.files import writable_folder
-from tofae_jax.lineage import run_folders
 from tofae_jax.plots.frame import check_choice
 from tofae_jax.progress import outputs_table
-from tofae_jax.reports.page import OUTPUTS, write_page
-from tofae_jax.reports.pdf import write_pdf
-from tofae_jax.reports.tables import RunNumbers, write_csv, write_history_csv, write_xlsx
-from tofae_jax.runs import RunError
-from tofae_jax.saved import SavedRun, read_saved
+from tofae_jax.runs.figures import Drawing, Say, comparison_drawings, deliver_all, run_drawings
+from tofae_jax.runs.files import writable_folder
+from tofae_jax.runs.folder import RunError
+from tofae_jax.runs.lineage import run_folders
+from tofae_jax.runs.report.html import OUTPUTS, write_page
+from tofae_jax.runs.report.pdf import write_pdf
+from tofae_jax.runs.report.tables import RunNumbers, write_csv, write_history_csv, write_xlsx
+from tofae_jax.runs.saved_run import SavedRun, read_saved
 
 ENDINGS = {"out": ".html", "pdf": ".pdf", "csv": ".csv", "history_csv": ".csv", "xlsx": ".xlsx"}
 COMPARISON = "comparison.html"

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from tofae_jax.figures import Drawing, Say, drawn
-from tofae_jax.files import replacing
 from tofae_jax.plots import style as look
+from tofae_jax.runs.figures import Drawing, Say, drawn
+from tofae_jax.runs.files import replacing
 
 A4_INCHES = (8.27, 11.69)
 _MARGIN = 0.07

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tofae_jax.files import replacing
 from tofae_jax.plots.names import QUALITIES
+from tofae_jax.runs.files import replacing
 
 Cell = str | int | float | bool | None
 

@@ -1,0 +1,37 @@
+"""Arrays of a run on disk, checked when read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tofae_jax.data.events import DataError
+from tofae_jax.runs.files import replacing
+
+_VERSION = 1
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write arrays to one `.npz`, completely or not at all; returns its path."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, version=np.asarray(_VERSION), **arrays)
+    return path
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What `save_arrays` wrote; DataError naming the file if it is no such."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        version = int(arrays.pop("version"))
+    except Exception as error:  # a damaged archive raises anything: zlib.error, NotImplementedError, MemoryError
+        raise DataError(f"{path}: cannot be read: {_why(error)}") from error
+    if version != _VERSION:
+        raise DataError(f"{path}: of version {version}, this program reads {_VERSION}")
+    return arrays

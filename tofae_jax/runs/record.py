@@ -1,0 +1,95 @@
+"""Run folders: the one place that knows their names, paths and states.
+
+```
+runs/ID/run.json         id, state, times, versions, system, resolved settings, data, results
+        metrics.jsonl    one line per epoch
+        checkpoints/     Orbax
+        tensorboard/     event files
+        plots/           figures, and the data they were made from
+        summary.txt      for people
+        scores.npz       hits of the validation events by score: what cuts are chosen by
+        recordings/      activations, weights and biases, if asked for
+        timeline.json    times of its parts, if asked for
+        profile/         traces, if asked for
+        STOP, PAUSE      made by you: ends the run in good order, or lets it wait
+```
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from tofae_jax.config import Config, from_tree
+from tofae_jax.runs.files import write_text
+from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.migrations import migrated_record
+
+RunStatus = Literal["running", "finished", "stopped", "failed"]
+SCHEMA_VERSION = 2
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One process that worked on a run."""
+
+    started: str
+    ended: str = ""
+    command: list[str] = []
+    status: RunStatus = "running"
+    reason: str = ""
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """All of `run.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    parent_run_id: str | None = None
+    status: RunStatus = "running"
+    reason: str = ""
+    """why it ended, if not by finishing"""
+    started: str = ""
+    ended: str = ""
+    command: list[str] = []
+    config: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    """dataset path, fingerprint, provenance, split sizes"""
+    versions: dict[str, str] = {}
+    system: dict[str, Any] = {}
+    seeds: dict[str, int] = {}
+    """every seed that the run draws from"""
+    sessions: list[Session] = []
+    """the processes that worked on it, in order; more than one if it was resumed"""
+    results: dict[str, Any] = {}
+
+
+def write_record(paths: RunPaths, record: RunRecord) -> Path:
+    """Write `run.json`; returns its path."""
+    return write_text(paths.record, msgspec.json.format(msgspec.json.encode(record), indent=1).decode())
+
+
+def read_record(folder: str | Path) -> tuple[RunPaths, RunRecord]:
+    """Paths and record of a run; RunError where there is none or it cannot be read."""
+    paths = RunPaths(folder)
+    if not paths.folder.is_dir():
+        raise RunError(f"{folder}: no such run")
+    if not paths.record.is_file():
+        raise RunError(f"{folder}: not a run folder: it has no {paths.record.name}")
+    try:
+        tree = msgspec.json.decode(paths.record.read_bytes())
+        version = tree.get("schema_version") if isinstance(tree, dict) else None
+        if not isinstance(version, int):
+            raise RunError(f"{paths.record}: damaged: it lacks its schema_version")
+        if version > SCHEMA_VERSION:
+            raise RunError(f"{paths.record}: schema version {version} is newer than this package's {SCHEMA_VERSION}")
+        return paths, msgspec.convert(migrated_record(tree), RunRecord)
+    except (msgspec.MsgspecError, OSError) as error:
+        raise RunError(f"{paths.record}: damaged: {error}") from None
+
+
+def settings_of(folder: str | Path) -> Config:
+    """The settings of a run, to be resumed or to start another one with."""
+    paths, record = read_record(folder)
+    return from_tree(record.config, Config, str(paths.record))
