@@ -13,8 +13,8 @@ from matplotlib.image import imread
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.plots import EventView, style
-from tofae_jax.plots import interactive as deep
-from tofae_jax.plots.interactive import event_traces, event_viewer
+from tofae_jax.plots import event_viewer as deep
+from tofae_jax.plots.event_viewer import event_traces, event_viewer
 
 DETECTOR = Detector()
 SMALL = Detector(n_x=9, n_y=7, n_t=40, width_mm=18.0, height_mm=3.5, window_ns=2.0)

@@ -13,7 +13,7 @@ from tofae_jax.metrics import metric_names
 from tofae_jax.plots import curves, style
 from tofae_jax.plots.comparison import compare_curves, compare_outputs, radar
 from tofae_jax.plots.curves import QUALITIES, output_comparison
-from tofae_jax.plots.grid import metrics_grid, training_details
+from tofae_jax.plots.metric_grid import metrics_grid, training_details
 
 png = partial(plotted.png, dpi=60)  # coarse is enough
 HOSTILE = ["$x_{1}$ \\frac{", "_hidden", "two\nlines\x00", "long " * 60, "", "日本", "\ud800", "\u202e$"]

@@ -25,7 +25,7 @@ from test_saved import change, make_run
 from tofae_jax import cli, outcome, training
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
-from tofae_jax.plots import interactive
+from tofae_jax.plots import event_viewer
 from tofae_jax.plots import style as look
 from tofae_jax.predecessor_run import predecessor_run
 from tofae_jax.runs import figures
@@ -451,7 +451,7 @@ def test_a_page_without_figures_has_none(tmp_path, capsys):
 def test_without_plotly_there_are_pictures_and_a_note(tmp_path, monkeypatch, sketched):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(ModuleNotFoundError):
-        interactive.plotly_script()
+        event_viewer.plotly_script()
     run = make_run(tmp_path / "a")
     assert report(run.folder) == 0
     text = run.report.read_text(encoding="utf-8")

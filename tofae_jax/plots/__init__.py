@@ -5,21 +5,22 @@ What a figure shows is `figure.get_label()`, e.g. for a progress line. `plots.st
 """
 
 from tofae_jax.plots import style
-from tofae_jax.plots.bands import photon_bands
 from tofae_jax.plots.comparison import compare_curves, compare_outputs, radar
 from tofae_jax.plots.curves import Against, output_comparison, training_curves
-from tofae_jax.plots.difference import pixel_difference
+from tofae_jax.plots.detector_axes import Units
 from tofae_jax.plots.distributions import dataset_distributions
-from tofae_jax.plots.events import stage_panels
-from tofae_jax.plots.frame import Units
-from tofae_jax.plots.grid import metrics_grid, training_details
+from tofae_jax.plots.event_3d import event_3d
+from tofae_jax.plots.event_view import EventView, check_view, hit_image
 from tofae_jax.plots.latents import latent_projection, latent_samples
+from tofae_jax.plots.metric_grid import metrics_grid, training_details
 from tofae_jax.plots.occlusion import occlusion_by_hits
-from tofae_jax.plots.projections import event_3d
-from tofae_jax.plots.scores import score_quality
-from tofae_jax.plots.telemetry import threshold_telemetry
+from tofae_jax.plots.photon_bands import photon_bands
+from tofae_jax.plots.pixel_difference import pixel_difference
+from tofae_jax.plots.score_quality import score_quality
+from tofae_jax.plots.stage_panels import stage_panels
+from tofae_jax.plots.threshold_telemetry import threshold_telemetry
 from tofae_jax.plots.timeline import timer_timeline
-from tofae_jax.plots.views import EventView, check_view, hit_image, load_views, save_views
+from tofae_jax.runs.event_views import load_views, save_views
 from tofae_jax.runs.figure_output import deliver
 
 __all__ = [

@@ -28,9 +28,9 @@ from tofae_jax.plots.curves import (
     value,
     values,
 )
-from tofae_jax.plots.frame import check_choice
-from tofae_jax.plots.grid import panel_grid, share_abscissa
-from tofae_jax.plots.names import LOSS, QUALITIES, Quantity, shown_name
+from tofae_jax.plots.detector_axes import check_choice
+from tofae_jax.plots.labels import LOSS, QUALITIES, Quantity, shown_name
+from tofae_jax.plots.metric_grid import panel_grid, share_abscissa
 
 _COLOURS = (look.BLUE, look.VERMILLION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY_BLUE, look.BLACK)
 _LINES = ("-", "--", ":", "-.")

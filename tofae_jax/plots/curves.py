@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from tofae_jax.plots import style as look
-from tofae_jax.plots.frame import check_choice, number
-from tofae_jax.plots.names import LOSS, QUALITIES, Quantity
+from tofae_jax.plots.detector_axes import check_choice, number
+from tofae_jax.plots.labels import LOSS, QUALITIES, Quantity
 
 Against = Literal["epoch", "time"]
 Output = Literal["input", "direct", "masked"]

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.distributions import Distributions
 from tofae_jax.plots import style as look
-from tofae_jax.plots.frame import Coordinate, Units, detector_frame
+from tofae_jax.plots.detector_axes import Coordinate, Units, detector_frame
 from tofae_jax.plots.occlusion import draw_occlusion, grouped
 
 _MOST_BINS = 130

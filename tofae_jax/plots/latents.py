@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style as look
 from tofae_jax.plots.curves import LARGEST, name_legend
-from tofae_jax.plots.frame import Frame, Units, detector_frame
-from tofae_jax.plots.grid import panel_grid
-from tofae_jax.plots.names import shown_name
+from tofae_jax.plots.detector_axes import Frame, Units, detector_frame
+from tofae_jax.plots.labels import shown_name
+from tofae_jax.plots.metric_grid import panel_grid
 
 _MOST_IMAGES = 36
 _MOST_COLUMNS = 6

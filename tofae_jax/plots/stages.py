@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style as look
-from tofae_jax.plots.frame import Frame
-from tofae_jax.plots.views import EventView, is_lit, target_image
+from tofae_jax.plots.detector_axes import Frame
+from tofae_jax.plots.event_view import EventView, is_lit, target_image
 
 _LEGEND_POINTS = 5.0
 _LETTER_POINTS = 5.0  # of a heading, on average

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from tofae_jax.plots import style as look
-from tofae_jax.plots.names import shown_name
+from tofae_jax.plots.labels import shown_name
 
 _COLOURS = (look.BLUE, look.ORANGE, look.GREEN, look.PURPLE, look.SKY_BLUE, look.VERMILLION)
 _MOST_ROWS = 30

@@ -12,7 +12,7 @@ from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 
 from tofae_jax.config import PlotMode
-from tofae_jax.plots.frame import check_choice
+from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.plots.style import style
 from tofae_jax.runs.display import missing_display
 from tofae_jax.runs.files import replacing

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tofae_jax.plots.names import QUALITIES
+from tofae_jax.plots.labels import QUALITIES
 from tofae_jax.runs.files import replacing
 
 Cell = str | int | float | bool | None

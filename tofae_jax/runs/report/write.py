@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tofae_jax.config import PlotMode, leaves, only_chosen
-from tofae_jax.plots.frame import check_choice
+from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.progress import outputs_table
 from tofae_jax.runs.figures import Drawing, Say, comparison_drawings, deliver_all, run_drawings
 from tofae_jax.runs.files import writable_folder

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from tofae_jax.plots import style as look
 from tofae_jax.plots.curves import Against, History, abscissas, draw_curve, finish_panel, name_legend, values
-from tofae_jax.plots.names import LOSS, QUALITIES, Quantity, shown_name
+from tofae_jax.plots.labels import LOSS, QUALITIES, Quantity, shown_name
 
 _METRIC_COLUMNS = 6
 _DETAIL_COLUMNS = 3

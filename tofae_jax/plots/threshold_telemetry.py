@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tofae_jax.plots import style as look
-from tofae_jax.plots.frame import number
+from tofae_jax.plots.detector_axes import number
 
 _COUNTS = {
     "pattern_hits": ("pattern", look.BLACK, "-"),

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style as look
-from tofae_jax.plots.frame import Frame, Units, detector_frame
+from tofae_jax.plots.detector_axes import Frame, Units, detector_frame
+from tofae_jax.plots.event_view import EventView, check_view
 from tofae_jax.plots.stages import HITS, Stage, draw_hits, draw_legend, event_stages, marker_points
-from tofae_jax.plots.views import EventView, check_view
 
 _PROJECTIONS = (("x", "y"), ("x", "t"), ("y", "t"))
 _TICKS, _TICKS_3D = 5, 4

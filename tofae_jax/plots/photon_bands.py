@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style as look
-from tofae_jax.plots.frame import Units, detector_frame
+from tofae_jax.plots.detector_axes import Units, detector_frame
 
 _KINDS = (("direct", False, look.BLUE), ("reflected by the mirror", True, look.VERMILLION))
 _MARKER = 1.6

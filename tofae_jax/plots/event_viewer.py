@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.plots.frame import Coordinate, Frame, Units, detector_frame
+from tofae_jax.plots.detector_axes import Coordinate, Frame, Units, detector_frame
+from tofae_jax.plots.event_view import EventView, check_view
 from tofae_jax.plots.stages import Group, event_stages
-from tofae_jax.plots.views import EventView, check_view
 
 _FIRST_STAGE = "noised"
 _MARKER_PIXELS = 4.5

@@ -11,9 +11,9 @@ from matplotlib.image import AxesImage
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style as look
-from tofae_jax.plots.frame import Frame, Units, detector_frame
+from tofae_jax.plots.detector_axes import Frame, Units, detector_frame
+from tofae_jax.plots.event_view import EventView, check_view, is_lit
 from tofae_jax.plots.stages import HITS, draw_hits, draw_legend, event_stages, marker_points
-from tofae_jax.plots.views import EventView, check_view, is_lit
 
 
 def _draw_times(axes: Axes, direct: np.ndarray, frame: Frame) -> AxesImage:

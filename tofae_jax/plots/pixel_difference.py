@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style as look
-from tofae_jax.plots.frame import Frame, Units, detector_frame
+from tofae_jax.plots.detector_axes import Frame, Units, detector_frame
+from tofae_jax.plots.event_view import EventView, check_view, hit_image, is_lit, target_image
 from tofae_jax.plots.stages import OUTCOMES, Stage, draw_hits, draw_legend, marker_points, pixel_stage
-from tofae_jax.plots.views import EventView, check_view, hit_image, is_lit, target_image
 
 # Told apart by colour-blind readers: orange against purple, from ColorBrewer (Brewer, Harrower 2003)
 _COLOURS = colormaps["PuOr_r"]
