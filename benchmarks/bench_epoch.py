@@ -26,17 +26,17 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from tofae_jax.assembly import Assembly, assemble, describe_devices, step_settings
 from tofae_jax.config import Config, read_toml
 from tofae_jax.core.degradation import degrade
 from tofae_jax.data.batches import EvaluationSource, TrainSource, batches
 from tofae_jax.data.dataset import Dataset
-from tofae_jax.evaluation import Evaluator, evaluation_key
-from tofae_jax.inference import Denoiser
-from tofae_jax.loop import compiled_train_step
+from tofae_jax.engine.build import Assembly, assemble, describe_devices, step_settings
+from tofae_jax.engine.denoise import Denoiser
+from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.events import write_simulation
+from tofae_jax.engine.training.loop import compiled_train_step
 from tofae_jax.models import MODELS
 from tofae_jax.runs import environment
-from tofae_jax.simulated import write_simulation
 from tofae_jax.steps import Batch, StepSettings, eval_step
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 import tyro
 
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
-from tofae_jax.tracking import read_history
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

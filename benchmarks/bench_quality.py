@@ -30,7 +30,7 @@ from quality.runs import Run
 from quality.sources import DATA, MODULES
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.process import prepare_process
+from tofae_jax.engine.process import prepare_process
 
 HARD_NOISE = (0, 50, 100, 200, 400, 700, 1000)
 HARD_SIGNAL = (10, 20, 30, 50, 100)

@@ -21,10 +21,10 @@ import msgspec
 import numpy as np
 import tyro
 
-from tofae_jax.assembly import describe_devices
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
 from tofae_jax.data.simulated.mixtures import simulate_patterns
+from tofae_jax.engine.build import describe_devices
 from tofae_jax.lhcb_torch.simulation import ModuleSettings, choose_slots, simulate_batch
 from tofae_jax.runs import environment
 

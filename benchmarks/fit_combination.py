@@ -18,10 +18,13 @@ import jax
 import msgspec
 import numpy as np
 
-from tofae_jax import process
-from tofae_jax.assembly import assemble, evaluation_source, open_events, splits_of, step_settings
 from tofae_jax.config import Config, read_toml
-from tofae_jax.evaluation import LoadedRun, evaluation_key, load_run, with_degradation
+from tofae_jax.engine import process
+from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.evaluate import with_degradation
+from tofae_jax.engine.evaluator import evaluation_key
+from tofae_jax.engine.events import evaluation_source, open_events, splits_of
+from tofae_jax.engine.load import LoadedRun, load_run
 from tofae_jax.models.interface import HitInput
 from tofae_jax.models.lhcb_torch_blind import Evidence, LhcbTorch, bounded
 from tofae_jax.steps.inputs import degraded_views

@@ -24,10 +24,10 @@ from typing import Any
 import msgspec
 import tyro
 
-from tofae_jax.checkpoints import Checkpoints
+from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.runs.folder import RunPaths
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
-from tofae_jax.tracking import read_history
 
 SETTINGS = """
 [detector]

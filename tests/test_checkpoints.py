@@ -4,9 +4,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from tofae_jax.assembly import assemble
-from tofae_jax.checkpoints import SCHEMA_VERSION, CheckpointError, CheckpointMeta, Checkpoints, checksums
 from tofae_jax.config import Config, from_tree, to_tree
+from tofae_jax.engine.build import assemble
+from tofae_jax.engine.checkpoints import SCHEMA_VERSION, CheckpointError, CheckpointMeta, Checkpoints, checksums
 
 SMALL = from_tree(
     {"detector": {"n_x": 5, "n_y": 4, "n_t": 9}, "model": {"autoencoder": {"latent": 2, "fc": 4}}}, Config, "test"

@@ -26,18 +26,20 @@ from test_resume import (  # noqa: F401 (fixtures)
     whole,
 )
 
-from tofae_jax import cli, control, loop, training
-from tofae_jax.assembly import Assembly
-from tofae_jax.checkpoints import SaveError
+from tofae_jax import cli
 from tofae_jax.config import Config, parse_duration, read_toml
-from tofae_jax.control import Control
 from tofae_jax.data import batches
-from tofae_jax.evaluation import load_run
-from tofae_jax.instruments import Recorder, StepProfiler, read_recording
-from tofae_jax.observers import Observers
+from tofae_jax.engine.build import Assembly
+from tofae_jax.engine.checkpoints import SaveError
+from tofae_jax.engine.load import load_run
+from tofae_jax.engine.monitoring import Recorder, StepProfiler, read_recording
+from tofae_jax.engine.monitoring.callbacks import Observers
+from tofae_jax.engine.monitoring.tracker import Tracker
+from tofae_jax.engine.training import control, loop, train
+from tofae_jax.engine.training.control import Control
 from tofae_jax.runs.folder import RunPaths, locked
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
-from tofae_jax.tracking import Tracker, read_history
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -132,7 +134,7 @@ def test_a_bad_time_limit_is_the_user_s_mistake(text, capsys):
 
 
 def test_a_run_stops_at_its_time_limit_and_goes_on(whole):  # noqa: F811
-    paths, record = training.train(config(train={"time_limit": "0.001s"}))
+    paths, record = train.train(config(train={"time_limit": "0.001s"}))
     assert (record.status, record.reason, record.results["steps"]) == ("stopped", "time limit of 0.001 s", 1)
     assert resumed(paths, train={"time_limit": ""}).status == "finished"
     assert_same(paths, whole("plain"))
@@ -160,7 +162,7 @@ def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, caps
 
     monkeypatch.setattr(Observers, "epoch", reported)
     monkeypatch.setattr(Control, "wait_while_paused", waited)
-    paths, record = training.train(config())
+    paths, record = train.train(config())
     assert spans[1] - spans[0] > 0.6
     assert f"remove {paths.folder / 'PAUSE'} to go on" in capsys.readouterr().err
     assert (record.status, record.reason, record.results["epochs"]) == ("stopped", "STOP file", 2)
@@ -292,7 +294,7 @@ def test_an_interrupt_before_the_first_step_is_recorded_with_a_reason(monkeypatc
 
     monkeypatch.setattr(Assembly, "fresh_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        training.train(config(runs={"name": "early"}))
+        train.train(config(runs={"name": "early"}))
     [run] = Path("runs").glob("early-*")
     record = read_record(run)[1]
     assert record.status == "stopped"
@@ -310,7 +312,7 @@ def test_stop_and_signals_while_a_run_prepares_are_not_lost(monkeypatch):
 
     monkeypatch.setattr(Assembly, "fresh_state", stop)
     monkeypatch.setattr(control, "POLL_S", 0.0)
-    _, record = training.train(config(runs={"name": "preparing"}))
+    _, record = train.train(config(runs={"name": "preparing"}))
     assert (record.status, record.reason) == ("stopped", "STOP file")
 
 
@@ -340,7 +342,7 @@ def test_whatever_fails_everything_is_closed_and_the_reason_kept(monkeypatch, wh
     else:
         monkeypatch.setattr(Recorder, "flush", broken)
     with pytest.raises(RuntimeError, match="the cat sat on the keyboard"):
-        training.train(c)
+        train.train(c)
     [run] = Path("runs").glob(f"broken-{where}-*")
     paths, record = read_record(run)
     assert record.status == record.sessions[-1].status == "failed"
@@ -374,7 +376,7 @@ def test_a_checkpoint_that_cannot_be_written_fails_the_run_in_one_line(monkeypat
     said = r"full-.*checkpoints: a checkpoint could not be written: .*No space left"
     with monkeypatch.context() as patch, pytest.raises(SaveError, match=said):
         patch.setattr(ocp.CheckpointManager, "save", full)
-        training.train(config(runs={"name": "full"}))
+        train.train(config(runs={"name": "full"}))
     [run] = Path("runs").glob("full-*")
     assert read_record(run)[1].status == "failed"
     assert load_run(run).epoch == 1

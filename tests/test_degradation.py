@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import hit_lists
 
-from tofae_jax.assembly import step_settings
 from tofae_jax.config import Config, ConfigError, NoiseConfig, from_tree
 from tofae_jax.core import degradation as d
 from tofae_jax.core import noise as noise_module
+from tofae_jax.engine.build import step_settings
 
 SHAPE = (88, 128, 1000)
 SIGMAS = 5.0  # of the counting error, with fixed seeds: a true law fails once in a million

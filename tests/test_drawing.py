@@ -21,12 +21,12 @@ from test_resume import (  # noqa: F401 (fixtures)
 )
 from test_saved import make_run, small_views
 
-from tofae_jax import training
+from tofae_jax.engine.training import train as training
 from tofae_jax.plots import save_views
 from tofae_jax.runs import background_figures, figures
 from tofae_jax.runs.background_figures import BackgroundPlots, draw_epoch
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
-from tofae_jax.tracking import read_history
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 OF_AN_EPOCH = {"curves.png", "curves_time.png", "threshold.png"}
@@ -295,7 +295,9 @@ def drawn_run(**train):
 @pytest.fixture
 def few_figures(monkeypatch):
     """At the end of a run no figure but one: here it is about those before."""
-    monkeypatch.setattr("tofae_jax.outcome.run_drawings", lambda run: list(figures.curve_drawings(run))[:1])
+    monkeypatch.setattr(
+        "tofae_jax.engine.training.finish.run_drawings", lambda run: list(figures.curve_drawings(run))[:1]
+    )
 
 
 def shares(paths):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tofae_jax import simulated
 from tofae_jax.config import Config, from_tree
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import TrainSource, pad_events
@@ -12,6 +11,7 @@ from tofae_jax.data.events import DataError, Events, concatenate
 from tofae_jax.data.inspection import inspect_dataset
 from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
 from tofae_jax.data.simulated.mixtures import simulate_patterns
+from tofae_jax.engine import events as simulated
 
 SMALL = {"n_x": 12, "n_y": 16, "n_t": 50}
 MODULE = {"photons": "detected", "module": {"window_jitter_ns": 0.5}, "background": {"n_other_tracks": 2.0}}
@@ -63,7 +63,7 @@ def test_epochs_beyond_the_simulation_are_refused():
 
 
 def test_a_schedule_may_bring_the_background_in():
-    from tofae_jax.assembly import max_background
+    from tofae_jax.engine.events import max_background
 
     schedule = {"kind": "linear", "start": 0.0, "end": 0.8, "last_epoch": 3}
     assert max_background(config(schedules={"degradation.noise.data": schedule}, train={"epochs": 3})) == 512
@@ -150,7 +150,7 @@ def test_signal_and_background_are_padded_apart():
 
 
 def test_background_that_is_not_there_is_named():
-    from tofae_jax.assembly import open_events
+    from tofae_jax.engine.events import open_events
 
     with pytest.raises(DataError, match=r"simulated .*: degradation\.noise\.data asks for its background"):
         open_events(config(degradation={"noise": {"data": 1.0}}), print)
@@ -194,10 +194,10 @@ def test_defaults_are_those_of_the_simulation():
 
 
 def test_a_run_without_a_dataset_goes_on_and_is_evaluated(tmp_path, monkeypatch):
-    from tofae_jax import training
-    from tofae_jax.evaluation import evaluate_run
+    from tofae_jax.engine.evaluate import evaluate_run
+    from tofae_jax.engine.training import train as training
+    from tofae_jax.runs.history import read_history
     from tofae_jax.runs.record import settings_of
-    from tofae_jax.tracking import read_history
 
     monkeypatch.chdir(tmp_path)
     tiny = {"name": "autoencoder", "autoencoder": {"latent": 2, "fc": 8}}

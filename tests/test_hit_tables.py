@@ -504,15 +504,15 @@ class FakeDenoiser:
 
 @pytest.fixture
 def fake_run(monkeypatch):
-    from tofae_jax import inference
+    from tofae_jax.engine import denoise
 
     run = mock.MagicMock(epoch=1)
     used = run.assembly._replace.return_value
     used.model.takes_tracks, used.config = False, Config(detector=SMALL)
-    monkeypatch.setattr(inference, "load_run", lambda *_, **__: run)
-    monkeypatch.setattr(inference, "Denoiser", FakeDenoiser)
-    monkeypatch.setattr(inference, "with_cut", lambda *_, **__: None)
-    monkeypatch.setattr(inference.DenoiseReport, "_asdict", lambda self: {"hits_outside": self.hits_outside})
+    monkeypatch.setattr(denoise, "load_run", lambda *_, **__: run)
+    monkeypatch.setattr(denoise, "Denoiser", FakeDenoiser)
+    monkeypatch.setattr(denoise, "with_cut", lambda *_, **__: None)
+    monkeypatch.setattr(denoise.DenoiseReport, "_asdict", lambda self: {"hits_outside": self.hits_outside})
 
 
 @pytest.mark.parametrize("kind", [*WRITTEN, ".npz", ".csv"])

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from tofae_jax import plots
-from tofae_jax.instruments import (
+from tofae_jax.engine.monitoring import (
     Recorder,
     Span,
     StepProfiler,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from tiny import settings_from
 
-from tofae_jax.assembly import assemble, step_settings
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import EvaluationSource
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.evaluation import Evaluator, evaluation_key
+from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.metrics import Confusion, EventCounts, ImageSums, Metrics, OutputMetrics, bootstrap, compute
 
 HITS = 30

@@ -11,9 +11,11 @@ import pytest
 from test_control import RECIPE
 from test_resume import ROOT, config, folder, inside, programs  # noqa: F401 (fixtures)
 
-from tofae_jax import cli, loop, training
-from tofae_jax.checkpoints import Checkpoints, checksums
-from tofae_jax.evaluation import load_run, stored_shapes
+from tofae_jax import cli
+from tofae_jax.engine.checkpoints import Checkpoints, checksums
+from tofae_jax.engine.load import load_run, stored_shapes
+from tofae_jax.engine.training import loop
+from tofae_jax.engine.training import train as training
 from tofae_jax.runs.folder import RunError, RunPaths
 from tofae_jax.runs.lineage import family_tree, read_family
 from tofae_jax.runs.record import RunRecord, read_record, write_record

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 from tiny import settings_from
 
-from tofae_jax import cli, training
+from tofae_jax import cli
 from tofae_jax.config import Config, ConfigError, from_tree
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.evaluation import load_run
-from tofae_jax.loss_choice import check_losses, check_mask
+from tofae_jax.engine.checks import check_losses, check_mask
+from tofae_jax.engine.load import load_run
+from tofae_jax.engine.operating_point import Cut, judged_by, with_cut
+from tofae_jax.engine.training import train
 from tofae_jax.metrics import ScoreSums, choose_operating_point, kept_counts
 from tofae_jax.models import MODELS
-from tofae_jax.operating import Cut, judged_by, with_cut
 from tofae_jax.runs.arrays import load_arrays
 from tofae_jax.runs.folder import RunError
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
-from tofae_jax.tracking import read_history
 
 SIZES = {"width": 16, "hidden": 24, "layers": 2, "queries": 8, "value_width": 8, "event_width": 32, "frequencies": 12}
 TREE = {
@@ -42,7 +43,7 @@ def runs(tmp_path_factory):
         simulated_dataset(folder / "d", detector=config.detector, weights={"v": 1}, n_events=400, seed=1)
         found = {}
         for name, sections in {"hits": OF_HITS, "image": {"model": {"autoencoder": {"latent": 8, "fc": 32}}}}.items():
-            paths, _ = training.train(settings_from(TREE | sections, mask={"choose": "f1"}))
+            paths, _ = train.train(settings_from(TREE | sections, mask={"choose": "f1"}))
             found[name] = paths.folder
         yield found
 
@@ -159,7 +160,7 @@ def test_a_cut_cannot_be_chosen_without_validation_events(runs, command, monkeyp
     before = set(runs["hits"].parent.iterdir())
     shares = {"validation_share": 0.0, "train_share": 0.7, "test_share": 0.15}
     with pytest.raises(ConfigError, match="'f1' chooses on validation events, and there are none"):
-        training.train(settings_from(TREE | OF_HITS | {"data": TREE["data"] | shares}, mask={"choose": "f1"}))
+        train.train(settings_from(TREE | OF_HITS | {"data": TREE["data"] | shares}, mask={"choose": "f1"}))
     assert set(runs["hits"].parent.iterdir()) == before
 
 

@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 from test_training import DETECTOR, config
 
-from tofae_jax import cli, loop, training
-from tofae_jax.assembly import assemble, step_settings
-from tofae_jax.checkpoints import checksums
+from tofae_jax import cli
 from tofae_jax.config import PrecisionName
 from tofae_jax.core import precision
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import TrainSource
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.evaluation import load_run
+from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.checkpoints import checksums
+from tofae_jax.engine.load import load_run
+from tofae_jax.engine.training import loop, train
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
 from tofae_jax.steps import loss_scaling
-from tofae_jax.tracking import read_history
 
 NARROW = [name for name, policy in precision.POLICIES.items() if not policy.needs_64_bit]
 
@@ -195,7 +196,7 @@ def test_float16_that_fails_for_good_falls_back_and_says_so(folder, monkeypatch,
         loss={"acb_mse": {"zero_weight": 1e11}},
         train={"plots": "none", "epochs": 2},
     )
-    paths, record = training.train(settings)
+    paths, record = train.train(settings)
     assert record.status == "finished"
     assert f"goes on in {gets}" in capsys.readouterr().err
     assert f"goes on in {gets}" in record.results["fallback"]
@@ -220,7 +221,7 @@ def test_shuffled_empty_events_in_float16_train_with_finite_falling_losses(folde
     settings = config(
         precision={"policy": "float16"}, degradation={"n_signal": [0, 8]}, train={"plots": "none", "epochs": 3}
     )
-    paths, record = training.train(settings)
+    paths, record = train.train(settings)
     history = read_history(paths.metrics)
     losses = [epoch["train"]["loss"] for epoch in history]
     assert all(type(loss) is float and np.isfinite(loss) for loss in losses)
@@ -264,7 +265,7 @@ def test_an_unknown_policy_is_named_by_the_command_line(capsys):
 
 def test_weights_may_be_used_in_another_precision(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    paths, _ = training.train(config(precision={"policy": "mixed_bfloat16"}, train={"plots": "none", "epochs": 1}))
+    paths, _ = train.train(config(precision={"policy": "mixed_bfloat16"}, train={"plots": "none", "epochs": 1}))
     capsys.readouterr()
     results = {}
     for name in (None, "float32", "float16", "bfloat16"):
@@ -291,7 +292,7 @@ def test_weights_may_be_used_in_another_precision(folder, monkeypatch, capsys):
 
 def test_only_the_precision_in_use_must_run_on_the_device(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    paths, _ = training.train(config(precision={"policy": "bfloat16"}, train={"plots": "none", "epochs": 1}))
+    paths, _ = train.train(config(precision={"policy": "bfloat16"}, train={"plots": "none", "epochs": 1}))
     real = precision._runs
     monkeypatch.setattr(precision, "_runs", lambda policy: "bfloat16" not in policy and real(policy))
     assert load_run(paths.folder, precision="float32").assembly.policy.name == "float32"
@@ -299,7 +300,7 @@ def test_only_the_precision_in_use_must_run_on_the_device(folder, monkeypatch):
         load_run(paths.folder)
     runs = sorted(folder.glob("runs/*"))
     with pytest.raises(ValueError, match="precision bfloat16 does not run"):  # what float16 would fall back to
-        training.train(config(precision={"policy": "float16"}))
+        train.train(config(precision={"policy": "float16"}))
     assert sorted(folder.glob("runs/*")) == runs
 
 

@@ -26,15 +26,15 @@ from predecessor_files import (
 )
 
 from tofae_jax import cli
-from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.dataset import file_checksum, write_dataset
 from tofae_jax.data.events import Events
 from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.evaluation import load_run
+from tofae_jax.engine.checkpoints import Checkpoints
+from tofae_jax.engine.import_predecessor import predecessor_run
+from tofae_jax.engine.load import load_run
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
-from tofae_jax.predecessor_run import predecessor_run
 from tofae_jax.runs import environment as environment_module
 from tofae_jax.runs import folder as folder_module
 from tofae_jax.runs import record as runs

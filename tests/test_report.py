@@ -22,16 +22,18 @@ from test_resume import (  # noqa: F401 (fixtures)
 )
 from test_saved import change, make_run
 
-from tofae_jax import cli, outcome, training
+from tofae_jax import cli
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
+from tofae_jax.engine.import_predecessor import predecessor_run
+from tofae_jax.engine.training import finish
+from tofae_jax.engine.training import train as training
 from tofae_jax.plots import event_viewer
 from tofae_jax.plots import style as look
-from tofae_jax.predecessor_run import predecessor_run
 from tofae_jax.runs import figures
 from tofae_jax.runs.figures import EVENT_FIGURES
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.report import html
-from tofae_jax.tracking import read_history
 
 MIB = 2**20
 HOSTILE = "<script>alert(1)</script>{{ 7*7 }}$x_1$'\"\n]]>&amp;\u202e日本" + "y" * 300
@@ -53,7 +55,7 @@ def refused(capsys, *words, code=2):
 
 def coarse(patch):
     """Few and coarse figures, which take a third of the time."""
-    patch.setattr(outcome, "N_VIEWS", 2)
+    patch.setattr(finish, "N_VIEWS", 2)
     patch.setitem(look._SETTINGS, "figure.dpi", 60)
 
 

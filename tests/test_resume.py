@@ -15,18 +15,19 @@ import msgspec
 import pytest
 from tiny import settings_from
 
-from tofae_jax import cli, loop, training
-from tofae_jax.checkpoints import CheckpointError, Checkpoints
+from tofae_jax import cli
 from tofae_jax.config import ConfigError
-from tofae_jax.control import Control
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.evaluation import load_run
+from tofae_jax.engine.checkpoints import CheckpointError, Checkpoints
+from tofae_jax.engine.load import load_run
+from tofae_jax.engine.training import loop, train
+from tofae_jax.engine.training.control import Control
 from tofae_jax.runs import folder as folder_module
 from tofae_jax.runs import record as runs
 from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record, settings_of
-from tofae_jax.tracking import read_history
 
 ROOT = Path(__file__).resolve().parent.parent
 DETECTOR = {"n_x": 12, "n_y": 16, "n_t": 40}
@@ -110,7 +111,7 @@ def whole(folder):
 
     def get(variant):
         if variant not in known:
-            known[variant] = training.train(config(runs={"name": variant}, **VARIANTS[variant]))[0]
+            known[variant] = train.train(config(runs={"name": variant}, **VARIANTS[variant]))[0]
         return known[variant]
 
     return get
@@ -144,7 +145,7 @@ def stopped(c, steps):
     """A new run that was asked to stop after so many steps."""
     with pytest.MonkeyPatch.context() as patch:
         stopping_after(steps, patch)
-        paths, record = training.train(c)
+        paths, record = train.train(c)
     assert (record.status, record.reason, record.results["steps"]) == ("stopped", "test", steps)
     return paths
 
@@ -153,7 +154,7 @@ def resumed(paths, **sections):
     c = settings_of(paths.folder)
     for name, changes in sections.items():
         c = msgspec.structs.replace(c, **{name: msgspec.structs.replace(getattr(c, name), **changes)})
-    return training.resume(str(paths.folder), c)[1]
+    return train.resume(str(paths.folder), c)[1]
 
 
 def newest(paths):
@@ -215,7 +216,7 @@ def test_a_run_may_be_stopped_anywhere_and_often(whole):
 def test_other_runs_differ(whole, original):
     """The negative control."""
     with pytest.raises(AssertionError):
-        assert_same(training.train(config(seed=1))[0], whole("plain"))
+        assert_same(train.train(config(seed=1))[0], whole("plain"))
     with pytest.raises(AssertionError):
         assert_same(original, whole("plain"))
 
@@ -223,13 +224,13 @@ def test_other_runs_differ(whole, original):
 @pytest.mark.parametrize("variant", ["plain", "fallback"])
 def test_saving_within_epochs_changes_nothing(whole, variant):
     c = config(checkpoints={"every_minutes": 1e-9}, runs={"name": "saves"}, **VARIANTS[variant])
-    assert_same(training.train(c)[0], whole(variant))
+    assert_same(train.train(c)[0], whole(variant))
 
 
 def test_a_run_asked_to_stop_in_its_last_epoch_s_last_step_is_finished():
     with pytest.MonkeyPatch.context() as patch:
         stopping_after(STEPS, patch)
-        _, record = training.train(config(train={"epochs": 1}))
+        _, record = train.train(config(train={"epochs": 1}))
     assert (record.status, record.results["epochs"]) == ("finished", 1)
 
 
@@ -309,7 +310,7 @@ def test_a_resumed_run_keeps_its_settings(halted, words, said, capsys):
 @pytest.mark.parametrize("option", ["--resume=", "--from="])
 def test_an_empty_run_is_no_demo(option, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("a new run was started"))
+    monkeypatch.setattr(train, "train", lambda *_, **__: pytest.fail("a new run was started"))
     assert cli.main(["train", option]) == 2
     assert f"{option[:-1]} needs a value" in capsys.readouterr().err
 
@@ -362,7 +363,7 @@ def test_a_run_that_another_process_works_on_is_refused(halted):
 
 
 def test_more_epochs_go_on_where_the_learning_rate_is_constant(whole, halted):
-    paths, _ = training.train(config(train={"epochs": 1}))
+    paths, _ = train.train(config(train={"epochs": 1}))
     record = resumed(paths, train={"epochs": 3})
     assert record.results["epochs"] == 3
     assert_same(paths, whole("plain"))

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from test_resume import DETECTOR, config
 
-from tofae_jax import cli, loop, training
-from tofae_jax.assembly import check_schedules, learning_rate_at, step_options, step_settings
+from tofae_jax import cli
 from tofae_jax.config import Config, ConfigError, ScheduleConfig, at_epoch, from_tree, in_force, read_toml, to_tree
 from tofae_jax.config.schedules import value_at
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.evaluation import Evaluator
+from tofae_jax.engine.build import learning_rate_at, step_options, step_settings
+from tofae_jax.engine.checks import check_schedules
+from tofae_jax.engine.evaluator import Evaluator
+from tofae_jax.engine.training import loop, train
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record, settings_of
-from tofae_jax.tracking import read_history
 
 NOISE, RATE = "degradation.n_noise", "optimiser.learning_rate"
 
@@ -241,7 +243,7 @@ def trained(tmp_path_factory):
         patch.setattr(loop, "compiled_train_step", spied)
         patch.setattr(Evaluator, "sums", spied_sums)
         patch.setattr(Evaluator, "details", spied_details)
-        paths, _ = training.train(c)
+        paths, _ = train.train(c)
     return c, paths, seen
 
 
@@ -300,6 +302,6 @@ def test_a_bad_schedule_makes_no_run_and_no_data(tmp_path, monkeypatch, capsys):
 def test_options_leave_the_schedules_as_they_are(tmp_path, words, monkeypatch):
     (tmp_path / "a.toml").write_text(RECIPE)
     seen = []
-    monkeypatch.setattr(training, "train", lambda c, **_: seen.append(c) or read_record(tmp_path / "none"))
+    monkeypatch.setattr(train, "train", lambda c, **_: seen.append(c) or read_record(tmp_path / "none"))
     assert cli.main(["train", "--config", str(tmp_path / "a.toml"), *words]) == 2
     assert seen[0].schedules == read_toml(tmp_path / "a.toml", Config).schedules

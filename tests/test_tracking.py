@@ -21,9 +21,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tofae_jax import dashboard, tracking
-from tofae_jax.dashboard import headless_reason, start_dashboard
-from tofae_jax.tracking import Tracker, flatten, read_history, stage_image
+from tofae_jax.engine.monitoring import dashboard
+from tofae_jax.engine.monitoring import tracker as tracking
+from tofae_jax.engine.monitoring.dashboard import headless_reason, start_dashboard
+from tofae_jax.engine.monitoring.tracker import Tracker, flatten, stage_image
+from tofae_jax.runs.history import read_history
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITER = """

@@ -10,8 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tofae_jax import cli, packaged, simulated
-from tofae_jax.assembly import assemble, evaluation_source, open_events, step_settings, train_source
+from tofae_jax import cli
 from tofae_jax.config import Config, SimulateConfig, from_tree
 from tofae_jax.config.commands import DenoiseCommand
 from tofae_jax.core.detector import Detector
@@ -23,8 +22,13 @@ from tofae_jax.data.files.track_files import read_tracks
 from tofae_jax.data.files.write import open_hit_file
 from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.data.tracks import GIVEN, LIMITS, Tracks, track_table, tracks_of
-from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
-from tofae_jax.inference import denoise_run
+from tofae_jax.engine import events as simulated
+from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.denoise import denoise_run
+from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.events import evaluation_source, open_events, train_source
+from tofae_jax.engine.load import load_run
+from tofae_jax.engine.pretrained import load, pack
 from tofae_jax.lhcb_torch.module import RANGE_LIMITS
 from tofae_jax.lhcb_torch.optics import MASSES_GEV
 from tofae_jax.models import TRACK_COLUMNS, TRUTH_COLUMNS
@@ -334,7 +338,7 @@ def test_mistakes_of_denoise_with_models(tmp_path, measured, capsys):
         assert cli.main(["denoise", *words]) == 2
         assert message in capsys.readouterr().err
     with pytest.raises(ValueError, match="does not come with the package; known: "):
-        packaged.load_packaged("nothing")
+        load.load_packaged("nothing")
     with pytest.raises(ValueError, match="either a run or a packaged model"):
         denoise_run(None, measured.path, out)
 
@@ -355,7 +359,7 @@ def test_a_dataset_of_another_module_is_refused(tmp_path):
 @pytest.fixture(scope="module")
 def blind_run(tmp_path_factory):
     """A tiny run of the blind model."""
-    from tofae_jax.training import train
+    from tofae_jax.engine.training.train import train
 
     sizes = {"width": 16, "hidden": 16, "layers": 1, "queries": 4, "value_width": 4, "event_width": 32}
     search = {"samples": 16, "improved": 4, "refined": 2}
@@ -373,10 +377,10 @@ def blind_run(tmp_path_factory):
 
 def test_a_run_becomes_a_packaged_model(tmp_path, measured, blind_run, monkeypatch):
     monkeypatch.setattr(packaged, "FOLDER", tmp_path)
-    packaged.pack_run(blind_run, "lhcb_torch", parent=tmp_path)
-    model = packaged.load_packaged("lhcb_torch")
+    pack.pack_run(blind_run, "lhcb_torch", parent=tmp_path)
+    model = load.load_packaged("lhcb_torch")
     for old, new in zip(*(jax.tree.leaves(v["params"]) for v in (blind_run.variables, model.variables)), strict=True):
-        step = np.abs(old).max() / packaged.MOST
+        step = np.abs(old).max() / pack.MOST
         assert np.abs(np.asarray(old) - np.asarray(new)).max() <= 0.51 * step + 1e-7
     assert str(blind_run.paths.folder.parent) not in (tmp_path / "lhcb_torch/model.json").read_text()
     scores = [tmp_path / f"{name}.npz" for name in ("run", "model")]
@@ -390,11 +394,11 @@ def test_a_run_becomes_a_packaged_model(tmp_path, measured, blind_run, monkeypat
     weights = tmp_path / "lhcb_torch/weights.npz"
     weights.write_bytes(weights.read_bytes()[:2000])
     with pytest.raises(DataError, match=r"weights.npz: missing or damaged"):
-        packaged.load_packaged("lhcb_torch")
+        load.load_packaged("lhcb_torch")
 
 
 def test_packing_by_command_measures_with_the_counts_that_are_asked_for(tmp_path, blind_run, monkeypatch, capsys):
-    from tofae_jax.packaged import __main__ as command
+    from tofae_jax.engine.pretrained.pack import __main__ as command
 
     (tmp_path / "made").touch()
     given = []
@@ -420,14 +424,14 @@ def test_a_packaged_model_stays_as_it_was_until_a_new_one_is_measured(tmp_path, 
     (tmp_path / "mine/weights.npz").write_bytes(b"old")
     monkeypatch.setattr(packaged, "_measured", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        packaged.pack_run(blind_run, "mine", parent=tmp_path)
+        pack.pack_run(blind_run, "mine", parent=tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["weights.npz"]
     assert (tmp_path / "mine/weights.npz").read_bytes() == b"old"
 
 
 def test_the_blind_model_that_comes_along_finds_tracks():
     """Far above what its network has alone, 0.71, from few guesses already."""
-    model = packaged.load_packaged("lhcb_torch")
+    model = load.load_packaged("lhcb_torch")
     settings = model.assembly.config
     quick = msgspec.structs.replace(settings.model.lhcb_torch, samples=512, improved=64, refined=16)
     config = msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, lhcb_torch=quick))
@@ -441,11 +445,11 @@ def test_the_blind_model_that_comes_along_finds_tracks():
 def test_the_models_that_come_along():
     """Each loads, the command line offers it, and all of it is small."""
     offered = get_args(get_type_hints(DenoiseCommand)["model"])[0]
-    assert set(get_args(offered)) == set(packaged.packaged_names())
-    for name in packaged.packaged_names():
-        model = packaged.load_packaged(name)
+    assert set(get_args(offered)) == set(load.packaged_names())
+    for name in load.packaged_names():
+        model = load.load_packaged(name)
         assert model.assembly.model.name == name
-    sizes = [path.stat().st_size for path in packaged.FOLDER.rglob("*") if path.suffix != ".pyc"]
+    sizes = [path.stat().st_size for path in load.FOLDER.rglob("*") if path.suffix != ".pyc"]
     assert sum(sizes) < 2_000_000
 
 

@@ -16,9 +16,7 @@ import numpy as np
 import pytest
 from tiny import settings_from
 
-from tofae_jax import cli, loop, training
-from tofae_jax.assembly import assemble, splits_of, step_settings
-from tofae_jax.checkpoints import checksums
+from tofae_jax import cli
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import EvaluationSource, TrainSource
@@ -26,10 +24,15 @@ from tofae_jax.data.dataset import Dataset, write_dataset
 from tofae_jax.data.events import Events
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.evaluation import Evaluator, evaluation_key, load_run
-from tofae_jax.loss_choice import resolved_losses
+from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.checkpoints import checksums
+from tofae_jax.engine.class_weights import resolved_losses
+from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.events import splits_of
+from tofae_jax.engine.load import load_run
+from tofae_jax.engine.training import loop, train
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
-from tofae_jax.tracking import read_history
 
 ROOT = Path(__file__).resolve().parent.parent
 DETECTOR = {"n_x": 12, "n_y": 16, "n_t": 40}
@@ -59,7 +62,7 @@ def trained(folder):
     """A run folder that a real training left behind."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        paths, record = training.train(config(), command=["test"])
+        paths, record = train.train(config(), command=["test"])
     return paths, record
 
 
@@ -98,7 +101,7 @@ def test_a_whole_run_repeats_itself():
     histories = []
     for threads in (1, 0):
         c = config(data={"threads": threads}, train={"epochs": 2, "plots": "none"})
-        paths, _ = training.train(c)
+        paths, _ = train.train(c)
         history = read_history(paths.metrics)
         histories.append([{k: v for k, v in epoch.items() if k != "time"} for epoch in history])
     assert histories[0] == histories[1]
@@ -223,7 +226,7 @@ def test_a_run_leaves_what_it_says(trained):
 
 @pytest.mark.backlog("B04", "B62")
 def test_the_summary_records_the_chosen_loss_alone(folder):
-    paths, _ = training.train(config(loss={"name": "bce"}, train={"epochs": 1, "plots": "none"}))
+    paths, _ = train.train(config(loss={"name": "bce"}, train={"epochs": 1, "plots": "none"}))
     summary = paths.summary.read_text()
     assert "loss.name = bce" in summary
     assert "loss.bce.epsilon = 1e-06" in summary
@@ -239,7 +242,7 @@ def test_the_summary_records_split_with_its_components_and_the_evaluation_loss()
         evaluation_loss={"name": "ff_acb_mse", "ff_acb_mse": {"full_weight": 1.5}},
         train={"epochs": 1, "plots": "none"},
     )
-    paths, _ = training.train(c)
+    paths, _ = train.train(c)
     lines = [line.strip() for line in paths.summary.read_text().splitlines()]
     assert sorted(line for line in lines if line.startswith(("loss.", "evaluation_loss."))) == [
         "evaluation_loss.ff_acb_mse.full_weight = 1.5",
@@ -275,7 +278,7 @@ def test_automatic_weights_are_the_class_ratio_of_the_training_data():
     c = config(loss={"acb_mse": {"hit_weight": "auto"}}, train={"epochs": 1, "plots": "none"})
     with pytest.raises(ValueError, match=r"acb_mse\.hit_weight is auto"):
         step_settings(c)
-    paths, record = training.train(c)
+    paths, record = train.train(c)
     dataset = Dataset("d")
     events = splits_of(dataset, c.data).train
     lit = sum(
@@ -328,7 +331,7 @@ def test_automatic_weights_follow_the_target_and_the_class():
 def test_a_loss_that_does_not_fit_makes_no_run(sections, message):
     before = set(Path("runs").iterdir()) if Path("runs").exists() else set()
     with pytest.raises(ValueError, match=message):
-        training.train(config(**sections))
+        train.train(config(**sections))
     assert (set(Path("runs").iterdir()) if Path("runs").exists() else set()) == before
 
 
@@ -480,8 +483,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_naming_the_step(monkeypatch):
         return run
 
     monkeypatch.setattr(loop, "compiled_train_step", spoilt)
-    with pytest.raises(training.TrainingError, match=r"epoch 1, step 6 \(step 6 of the run\): loss nan"):
-        training.train(config(runs={"name": "spoilt"}))
+    with pytest.raises(train.TrainingError, match=r"epoch 1, step 6 \(step 6 of the run\): loss nan"):
+        train.train(config(runs={"name": "spoilt"}))
     (folder,) = Path("runs").glob("spoilt-*")
     record = read_record(folder)[1]
     assert record.status == "failed"
@@ -491,7 +494,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_naming_the_step(monkeypatch):
 def test_an_unfit_dataset_makes_no_run():
     before = set(Path("runs").iterdir()) if Path("runs").exists() else set()
     with pytest.raises(ValueError, match="do not fill a batch"):
-        training.train(config(train={"batch": 5000}))
+        train.train(config(train={"batch": 5000}))
     assert (set(Path("runs").iterdir()) if Path("runs").exists() else set()) == before
 
 
@@ -504,8 +507,8 @@ def test_compilation_can_be_switched_off(monkeypatch, jit):
         seen.append(jax.config.jax_disable_jit)
         return {"test": None}
 
-    monkeypatch.setattr(training, "_run", look)
-    training.train(config(train={"jit": jit}))
+    monkeypatch.setattr(train, "_run", look)
+    train.train(config(train={"jit": jit}))
     assert seen == [not jit]
     assert not jax.config.jax_disable_jit
 
@@ -521,7 +524,7 @@ def test_settings_in_mm_and_ns_become_pixels_and_bins():
 
 @pytest.mark.backlog("B06")
 def test_a_run_says_what_it_computes_on(trained, capfd):
-    training.train(config(train={"epochs": 1, "plots": "none"}))
+    train.train(config(train={"epochs": 1, "plots": "none"}))
     assert re.search(r"device: .*\(cpu\)", capfd.readouterr().err)
 
 

@@ -73,8 +73,12 @@ _HOMES = {
     ),
     "tofae_jax.data.files.read": ("read_events",),
     "tofae_jax.data.simulated.mixtures": ("simulate_patterns",),
-    "tofae_jax.evaluation": ("evaluate_run", "load_run"),
-    "tofae_jax.inference": ("Denoiser", "denoise_run"),
+    "tofae_jax.engine.evaluate": ("evaluate_run",),
+    "tofae_jax.engine.load": ("load_run",),
+    "tofae_jax.engine.denoise": (
+        "Denoiser",
+        "denoise_run",
+    ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

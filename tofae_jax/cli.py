@@ -94,11 +94,11 @@ def train(argv: list[str]) -> int:
         optimiser = default.start.optimiser if recipe else False  # the parent's own start is not inherited
         default = msgspec.structs.replace(default, start=type(default.start)(run=parent, optimiser=optimiser))
     config = parse(Config, rest, command="train", default=default, about=about)
-    from tofae_jax import process
+    from tofae_jax.engine import process
 
     process.prepare_process()
-    from tofae_jax import training
-    from tofae_jax.progress import outputs_table
+    from tofae_jax.engine.training import train as training
+    from tofae_jax.runs.summary import outputs_table
 
     command = [PROGRAM, "train", *argv]
     paths, record = (
@@ -133,7 +133,7 @@ def simulate(argv: list[str]) -> None:
     """simulate labelled patterns into a new dataset"""
     settings = parse(c.SimulateCommand, argv, command="simulate")
     from tofae_jax.config import SimulateConfig
-    from tofae_jax.simulated import write_simulation
+    from tofae_jax.engine.events import write_simulation
 
     names = ("pattern", "events", "tracks", "seed", "lhcb_torch")
     dataset = write_simulation(
@@ -183,10 +183,10 @@ def _convert_checkpoint(settings: c.ConvertCommand, checkpoint: PredecessorCheck
         raise ConfigError(f"convert: --array {settings.array}: {settings.src} is a checkpoint and has no named arrays")
     if _reading_options(settings) != _reading_options(c.ConvertCommand(src="", out="")):
         raise ConfigError(f"convert: {settings.src} is a checkpoint, for which no tree, columns or units can be chosen")
-    from tofae_jax import process
+    from tofae_jax.engine import process
 
     process.prepare_process()
-    from tofae_jax.predecessor_run import predecessor_run
+    from tofae_jax.engine.import_predecessor import predecessor_run
 
     _, record = predecessor_run(
         checkpoint, settings.out, detector=settings.detector, overwrite=settings.overwrite, command=command
@@ -226,11 +226,11 @@ def inspect(argv: list[str]) -> int:
 def evaluate(argv: list[str]) -> None:
     """evaluate a run on events that it has not seen, and print the result as JSON"""
     settings = parse(c.EvaluateCommand, argv, command="evaluate")
-    from tofae_jax import process
+    from tofae_jax.engine import process
 
     process.prepare_process()
-    from tofae_jax.evaluation import evaluate_run
-    from tofae_jax.operating import Cut
+    from tofae_jax.engine.evaluate import evaluate_run
+    from tofae_jax.engine.operating_point import Cut
 
     result = evaluate_run(
         settings.run,
@@ -251,13 +251,13 @@ def evaluate(argv: list[str]) -> None:
 def denoise(argv: list[str]) -> None:
     """denoise measured events into a file of hits with columns event, x, y, t, those of the input, and score"""
     settings = parse(c.DenoiseCommand, argv, command="denoise")
-    from tofae_jax import process
+    from tofae_jax.engine import process
 
     process.prepare_process()
     from tofae_jax.data.files.units import Tally
-    from tofae_jax.evaluation import warn
-    from tofae_jax.inference import denoise_run
-    from tofae_jax.operating import Cut
+    from tofae_jax.engine.denoise import denoise_run
+    from tofae_jax.engine.operating_point import Cut
+    from tofae_jax.runs.messages import warn
 
     *run, source, output = settings.places
     report = denoise_run(

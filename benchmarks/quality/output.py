@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tofae_jax.assembly import describe_devices
+from tofae_jax.engine.build import describe_devices
 from tofae_jax.runs import environment
 
 from .comparison import Row, described

@@ -8,15 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from tofae_jax.assembly import GEOMETRY
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.normalisation import normalisation_by_name
-from tofae_jax.evaluation import LoadedRun, load_run
-from tofae_jax.inference import Denoiser
+from tofae_jax.engine.build import module_settings
+from tofae_jax.engine.denoise import Denoiser
+from tofae_jax.engine.events import GEOMETRY
+from tofae_jax.engine.load import LoadedRun, load_run
+from tofae_jax.engine.pretrained.load import PackagedModel, load_packaged
 from tofae_jax.lhcb_torch.simulation import ModuleSettings
 from tofae_jax.models import MODELS
-from tofae_jax.packaged import PackagedModel, load_packaged
-from tofae_jax.simulated import module_settings
 
 from .events import EventSet, embedded, padded
 from .methods import DECIDED, HitScorer, ImageOutput, Method

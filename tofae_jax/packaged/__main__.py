@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from tofae_jax import process
 from tofae_jax.config import Config, read_toml
-from tofae_jax.evaluation import load_run, with_degradation
-from tofae_jax.packaged import pack_run
+from tofae_jax.engine import process
+from tofae_jax.engine.evaluate import with_degradation
+from tofae_jax.engine.load import load_run
+from tofae_jax.engine.pretrained.pack import pack_run
 
 
 def main() -> None:

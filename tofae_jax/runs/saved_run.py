@@ -13,8 +13,8 @@ from tofae_jax.data.events import DataError
 from tofae_jax.plots import EventView, load_views
 from tofae_jax.runs.arrays import _why, load_arrays, save_arrays
 from tofae_jax.runs.folder import RunPaths
+from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import RunRecord, read_record
-from tofae_jax.tracking import read_history
 
 NO_LABEL = ""
 
@@ -132,7 +132,7 @@ def load_events(path: Path) -> dict[str, np.ndarray]:
 
 
 def _spans(path: Path) -> list[Any]:
-    from tofae_jax.instruments import read_timeline  # here: the other instruments load jax
+    from tofae_jax.engine.monitoring import read_timeline  # here: the other instruments load jax
 
     return list(read_timeline(path).spans)
 

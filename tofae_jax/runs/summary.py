@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from tofae_jax.config import leaves, only_chosen
-from tofae_jax.progress import outputs_table
 from tofae_jax.runs.files import write_text
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.record import RunRecord
@@ -67,3 +70,28 @@ def write_summary(
     text += _section("versions", _lines(record.versions))
     text += _section("system", _lines(record.system))
     return write_text(paths.summary, "\n".join(text) + "\n")
+
+
+def outputs_table(result: dict[str, Any]) -> str:
+    """Input, direct and masked output side by side, as text."""
+    table = Table(box=box.MARKDOWN)  # plain signs on every terminal, and ready to be pasted
+    table.add_column("output")
+    columns = {
+        "efficiency": "efficiency",
+        "purity": "purity",
+        "f1": "F1",
+        "noise_rejection": "noise rej.",
+        "false_positives_per_event": "FP/event",
+        "false_negatives_per_event": "FN/event",
+        "mse": "MSE",
+        "ssim": "SSIM",
+    }
+    for heading in columns.values():
+        table.add_column(heading, justify="right")
+    for name in ("input", "direct", "masked"):
+        values = [result[name].get(key) for key in columns]
+        table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
+    console = Console(width=120, color_system=None, file=io.StringIO(), record=True)
+    console.print(table)
+    rows = [row.rstrip() for row in console.export_text().splitlines() if row.strip()]
+    return "\n".join([f"{result['events']} events", *rows])

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from tofae_jax.config import PlotMode, leaves, only_chosen
 from tofae_jax.plots.detector_axes import check_choice
-from tofae_jax.progress import outputs_table
 from tofae_jax.runs.figures import Drawing, Say, comparison_drawings, deliver_all, run_drawings
 from tofae_jax.runs.files import writable_folder
 from tofae_jax.runs.folder import RunError
@@ -19,6 +18,7 @@ from tofae_jax.runs.report.html import OUTPUTS, write_page
 from tofae_jax.runs.report.pdf import write_pdf
 from tofae_jax.runs.report.tables import RunNumbers, write_csv, write_history_csv, write_xlsx
 from tofae_jax.runs.saved_run import SavedRun, read_saved
+from tofae_jax.runs.summary import outputs_table
 
 ENDINGS = {"out": ".html", "pdf": ".pdf", "csv": ".csv", "history_csv": ".csv", "xlsx": ".xlsx"}
 COMPARISON = "comparison.html"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,25 +11,20 @@ import jax
 import msgspec
 import numpy as np
 
-from tofae_jax.assembly import (
-    Assembly,
-    assemble,
-    evaluation_source,
-    learning_rate_at,
-    step_settings,
-    with_precision,
-)
-from tofae_jax.checkpoints import CheckpointMeta, Checkpoints, EpochSums
 from tofae_jax.config import Config, at_epoch, in_force, parse_duration
-from tofae_jax.control import Control
 from tofae_jax.core.precision import policy_by_name, prepare
 from tofae_jax.data.batches import EvaluationSource, Splits, TrainSource, batches
 from tofae_jax.data.event_store import EventStore
-from tofae_jax.evaluation import Evaluator, evaluation_key
-from tofae_jax.observers import Observers
-from tofae_jax.operating import judged_by
-from tofae_jax.progress import Progress
+from tofae_jax.engine.build import Assembly, assemble, learning_rate_at, step_settings, with_precision
+from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints, EpochSums
+from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.events import evaluation_source
+from tofae_jax.engine.monitoring.callbacks import Observers
+from tofae_jax.engine.monitoring.progress import Progress
+from tofae_jax.engine.operating_point import judged_by
+from tofae_jax.engine.training.control import Control
 from tofae_jax.runs.folder import RunPaths
+from tofae_jax.runs.messages import say
 from tofae_jax.runs.record import RunRecord
 from tofae_jax.steps import Batch, StepSettings, TrainMetrics, train_step
 from tofae_jax.steps.loss_scaling import FALLBACKS, initial_scale, recast
@@ -52,11 +46,6 @@ class Work(NamedTuple):
     dataset: EventStore
     splits: Splits
     source: TrainSource
-
-
-def say(message: str) -> None:
-    """A line for the user, on stderr."""
-    print(message, file=sys.stderr)
 
 
 def compiled_train_step(assembly: Assembly) -> Callable[..., tuple[TrainState, TrainMetrics]]:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from tofae_jax.core.detector import NO_HIT
+from tofae_jax.runs.history import read_history
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)  # TensorBoard keeps scalars as float32
 _SMALLEST_EDGE, _N_EDGES = 1e-12, 1222  # of histograms: each bin 10 % wider than the last, as in TensorFlow's
@@ -40,24 +41,6 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def read_history(metrics_file: Path) -> list[dict[str, Any]]:
-    """All complete lines of `metrics.jsonl`; a torn last line is left out. ValueError naming a line that is damaged."""
-    if not metrics_file.is_file():
-        return []
-    history: list[dict[str, Any]] = []
-    for number, line in enumerate(metrics_file.read_bytes().split(b"\n")[:-1], start=1):
-        if not line:
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:  # also what is not UTF-8
-            raise ValueError(f"{metrics_file}: line {number} is damaged: {error}") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{metrics_file}: line {number} is damaged: not an object")
-        history.append(record)
-    return history
 
 
 def stage_image(image: np.ndarray, n_t: int) -> np.ndarray:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
-from rich.table import Table
 
 
 class Progress:
@@ -59,28 +56,3 @@ class Progress:
                 f"purity {masked['purity']:.3f}, F1 {masked['f1']:.3f}"
             )
         self._console.print(f"{line} ({record['time']['epoch_s']:.1f} s)", soft_wrap=True)
-
-
-def outputs_table(result: dict[str, Any]) -> str:
-    """Input, direct and masked output side by side, as text."""
-    table = Table(box=box.MARKDOWN)  # plain signs on every terminal, and ready to be pasted
-    table.add_column("output")
-    columns = {
-        "efficiency": "efficiency",
-        "purity": "purity",
-        "f1": "F1",
-        "noise_rejection": "noise rej.",
-        "false_positives_per_event": "FP/event",
-        "false_negatives_per_event": "FN/event",
-        "mse": "MSE",
-        "ssim": "SSIM",
-    }
-    for heading in columns.values():
-        table.add_column(heading, justify="right")
-    for name in ("input", "direct", "masked"):
-        values = [result[name].get(key) for key in columns]
-        table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
-    console = Console(width=120, color_system=None, file=io.StringIO(), record=True)
-    console.print(table)
-    rows = [row.rstrip() for row in console.export_text().splitlines() if row.strip()]
-    return "\n".join([f"{result['events']} events", *rows])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,35 +12,28 @@ import optax
 
 from tofae_jax import losses
 from tofae_jax.config import (
+    AUTO,
     Config,
-    ConfigError,
-    DataConfig,
     DegradationConfig,
+    EvaluationLossConfig,
+    LhcbTorchConfig,
+    LossConfig,
     OptimiserConfig,
+    SimulateConfig,
     as_range,
     at_epoch,
     chosen,
-    to_tree,
 )
 from tofae_jax.core.degradation import DegradationSettings
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.noise import NOISE_PROFILES, NoiseSettings
 from tofae_jax.core.normalisation import NORMALISATIONS
 from tofae_jax.core.precision import Policy, policy_by_name
-from tofae_jax.data.batches import NO_TRACKS, EvaluationSource, Splits, TrackSlots, TrainSource, split_events
-from tofae_jax.data.dataset import Dataset
-from tofae_jax.data.event_store import EventStore
-from tofae_jax.data.events import DataError
-from tofae_jax.data.simulated import PATTERN_GENERATOR
-from tofae_jax.data.tracks import track_table
-from tofae_jax.loss_choice import SAME, loss_choices, loss_weights, target_of_run
+from tofae_jax.lhcb_torch.simulation import ModuleSettings, check_settings
 from tofae_jax.models import MODELS, Model, build_model
-from tofae_jax.simulated import module_settings, simulated_events, write_simulation
-from tofae_jax.steps import StepOptions, StepSettings
+from tofae_jax.steps import StepOptions, StepSettings, Target
 from tofae_jax.steps.state import TrainState, build_optimiser, create_train_state
 
-GEOMETRY = ("width_mm", "height_mm", "thickness_mm", "theta_z_rad", "flight_path_mm", "energy_knots_ev")
-"""settings of a module that models of it cannot do without"""
 EVEN_CHANCE = 0.5  # of a hit to be signal
 
 
@@ -173,15 +164,6 @@ def every_epoch(config: Config) -> list[Config]:
     return [at_epoch(config, epoch) for epoch in range(1, config.train.epochs + 1)] if config.schedules else [config]
 
 
-def check_schedules(config: Config) -> None:
-    """ConfigError where a schedule leads to what is not allowed, or would change what is compiled: a choice."""
-    every_epoch(config)
-    choices = losses.loss_by_name(config.loss.name).choices
-    for key in config.schedules:
-        if key.startswith("loss.") and key.rpartition(".")[2] in choices:
-            raise ConfigError(f"schedules: {key!r} is a choice, not a number: it cannot change from epoch to epoch")
-
-
 def seeds_of(config: Config) -> dict[str, int]:
     """Every seed that a run draws from, by setting."""
     return {
@@ -209,126 +191,47 @@ def learning_rate_at(optimiser: OptimiserConfig, step: int, n_steps: int) -> flo
     return rate
 
 
-def open_events(config: Config, say: Callable[[str], None], *, places: Sequence[str] = ()) -> EventStore:
-    """The events of a run, of its dataset or simulated as they are asked for; a missing dataset is simulated first.
-
-    `places` are where the dataset may lie too. DataError where its detector is another one, or where background is
-    asked for and the events have none.
-    """
-    if config.data.source == "simulate":
-        store: EventStore = simulated_events(config)
-    else:
-        path = next((place for place in (config.data.path, *places) if place and Path(place).exists()), None)
-        store = Dataset(path) if path is not None else _simulated_dataset(config, say)
-        check_detector(store, config.detector)
-        check_module(store, config)
-    if max_background(config) and not store.has_origins:
-        raise DataError(f"{store.name}: degradation.noise.data asks for its background, but its hits have no origin")
-    return store
-
-
-def is_gone(data: DataConfig, then: str) -> bool:
-    """Whether a run's dataset is neither where its settings say nor where it was then."""
-    return data.source == "dataset" and not any(place and Path(place).exists() for place in (data.path, then))
-
-
-def _simulated_dataset(config: Config, say: Callable[[str], None]) -> Dataset:
-    simulate, path = config.data.simulate, config.data.path
-    say(f"simulating {simulate.events} events of {simulate.pattern} into {path}")
-    return write_simulation(path, simulate, detector=config.detector)
-
-
-def max_background(config: Config) -> int:
-    """Slots for background hits: none where nothing asks for them."""
-    asks = any(now.degradation.noise.data for now in [config, *every_epoch(config)])
-    return config.data.max_background if asks else 0
-
-
-def train_source(config: Config, store: EventStore, splits: Splits) -> TrainSource:
-    """Batches to train on."""
-    return TrainSource(
-        store,
-        splits.train,
-        batch=config.train.batch,
-        max_hits=config.data.max_hits,
-        max_background=max_background(config),
-        tracks=track_slots(config, training=True),
-        seed=config.seed,
-        repeat_every=config.train.repeat_every,
-    )
-
-
-def evaluation_source(config: Config, store: EventStore, events: np.ndarray) -> EvaluationSource:
-    """Batches of events to evaluate."""
-    return EvaluationSource(
-        store,
-        events,
-        batch=config.train.batch,
-        max_hits=config.data.max_hits,
-        max_background=max_background(config),
-        tracks=track_slots(config, training=False),
-    )
-
-
-def track_slots(config: Config, *, training: bool) -> TrackSlots:
-    """What batches need of tracks."""
-    kind = MODELS[config.model.name]
-    learns = kind.learns_tracks and training
-    is_needed = kind.takes == "hits and tracks" or learns
-    return TrackSlots(config.data.max_tracks, with_truth=learns) if is_needed else NO_TRACKS
-
-
-def check_tracks(config: Config, store: EventStore, events: np.ndarray) -> None:
-    """DataError where a training needs tracks that the first of these events has not."""
-    wanted = track_slots(config, training=True)
-    if wanted.slots:
-        known = store.tracks_of_each(events[:1])
-        track_table(known, slots=wanted.slots, with_truth=wanted.with_truth, where=store.name)
-
-
-def check_detector(dataset: EventStore, detector: Detector) -> None:
-    """DataError where the dataset's detector has another shape than `detector`."""
-    if dataset.detector.shape != detector.shape:
-        raise DataError(
-            f"{dataset.name}: its detector has n_x, n_y, n_t = {dataset.detector.shape}, "
-            f"the settings say {detector.shape}; give --detector.n-x and so on in training, or another dataset"
-        )
-
-
-def check_module(dataset: EventStore, config: Config) -> None:
-    """DataError where the model is built for another LHCb TORCH module than the one that made the dataset, or for one
-    at all while the dataset has toy patterns.
-    """
-    if not MODELS[config.model.name].of_module:
-        return
-    if dataset.provenance.get("generator") == PATTERN_GENERATOR:
-        raise DataError(f"{dataset.name}: has toy patterns, which are no light of the LHCb TORCH module of this model")
-    bin_ns, ours_ns = dataset.detector.bin_ns, config.detector.bin_ns
-    if not math.isclose(bin_ns, ours_ns, rel_tol=1e-6):
-        raise DataError(f"{dataset.name}: its time bins are {bin_ns:g} ns long, those of the model {ours_ns:g} ns")
-    provenance = dataset.provenance.get("module")
-    known = provenance if isinstance(provenance, dict) else {}
-    ours = to_tree(config.data.simulate.lhcb_torch.module)
-    for name in GEOMETRY:
-        if name in known and known[name] != ours[name]:
-            raise DataError(
-                f"{dataset.name}: its module has {name} = {known[name]}, the model was made for {ours[name]}"
-                f" (a training's: --data.simulate.lhcb-torch.module.{name.replace('_', '-')})"
-            )
-
-
-def splits_of(dataset: EventStore, data: DataConfig) -> Splits:
-    """Disjoint training, validation and test events."""
-    return split_events(
-        len(dataset),
-        train=data.train_share,
-        validation=data.validation_share,
-        test=data.test_share,
-        seed=data.split_seed,
-    )
-
-
 def describe_devices() -> dict[str, Any]:
     """What JAX computes on."""
     devices = jax.devices()
     return {"backend": jax.default_backend(), "devices": [device.device_kind for device in devices]}
+
+
+SAME = "same"  # an evaluation loss that is the training loss
+
+
+def loss_choices(section: LossConfig | EvaluationLossConfig) -> tuple[tuple[str, Any], ...]:
+    """Static settings of the chosen loss."""
+    names, settings = losses.loss_by_name(section.name).choices, chosen(section)
+    return tuple((name, settings[name]) for name in names)
+
+
+def loss_weights(section: LossConfig | EvaluationLossConfig) -> dict[str, float]:
+    """Numbers of the chosen loss; ValueError where one is `auto` still."""
+    names, settings = losses.loss_by_name(section.name).weights, chosen(section)
+    for name in names:
+        if settings[name] == AUTO:
+            raise ValueError(f"{section.name}.{name} is {AUTO}: it must be resolved by the data first")
+    return {name: settings[name] for name in names}
+
+
+def target_of_run(config: Config) -> Target:
+    """What images are compared with: of a run that scores hits it is the signal, whatever `train.target` says."""
+    return "signal" if losses.loss_by_name(config.loss.name).takes == "hits" else config.train.target
+
+
+def _chosen_losses(config: Config) -> dict[str, LossConfig | EvaluationLossConfig]:
+    """Sections of the losses in use, by key."""
+    sections = {"loss": config.loss, "evaluation_loss": config.evaluation_loss}
+    return {key: section for key, section in sections.items() if section.name != SAME}
+
+
+def _module_settings(config: LhcbTorchConfig, tracks: tuple[int, int]) -> ModuleSettings:
+    return ModuleSettings(**msgspec.structs.asdict(config.module), n_tracks=tracks)
+
+
+def module_settings(simulate: SimulateConfig) -> ModuleSettings:
+    """Settings of the module, as the models of LHCb TORCH know it; ValueError naming one that is not allowed."""
+    settings = _module_settings(simulate.lhcb_torch, as_range(simulate.tracks))
+    check_settings(settings)
+    return settings

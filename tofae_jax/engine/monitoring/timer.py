@@ -10,44 +10,9 @@ from pathlib import Path
 import msgspec
 
 from tofae_jax.runs.files import write_text
+from tofae_jax.runs.timeline import Span, Timeline, Total
 
-SCHEMA_VERSION = 1
 _MOST_SPANS = 100_000  # some 15 MB of memory, and as much as JSON
-
-
-class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of time under a name."""
-
-    name: str
-    start_s: float
-    """seconds since the timer was made"""
-    stop_s: float | None
-    """likewise; None while it is open"""
-    depth: int
-    """how many spans of the same thread were open when it began"""
-    thread: str
-    closed_at_exit: bool = False
-    """True if nothing but the timer's exit ended it"""
-
-
-class Total(msgspec.Struct, frozen=True):
-    """All closed spans of one name; what is nested in a span of its own name counts for itself too."""
-
-    count: int
-    seconds: float
-
-
-class Timeline(msgspec.Struct, frozen=True, kw_only=True):
-    """All of a saved timer."""
-
-    schema_version: int = SCHEMA_VERSION
-    totals: dict[str, Total]
-    problems: dict[str, int]
-    """stops without a start, by name"""
-    n_not_kept: int
-    """closed spans that are in the totals only"""
-    spans: list[Span]
-    """by start"""
 
 
 class _Nothing:
@@ -191,16 +156,3 @@ class Timer:
                 spans=self.spans,
             )
         return write_text(Path(path), msgspec.json.encode(timeline).decode())
-
-
-def read_timeline(path: Path) -> Timeline:
-    """What `Timer.save` wrote; ValueError naming the file if it is missing, damaged or of a newer version."""
-    try:
-        timeline = msgspec.json.decode(Path(path).read_bytes(), type=Timeline)
-    except (msgspec.DecodeError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as a timeline: {error}") from None
-    if timeline.schema_version > SCHEMA_VERSION:
-        raise ValueError(
-            f"{path}: schema version {timeline.schema_version} is newer than this package's {SCHEMA_VERSION}"
-        )
-    return timeline

@@ -9,20 +9,22 @@ import msgspec
 import numpy as np
 
 from tofae_jax import plots
-from tofae_jax.assembly import step_settings
-from tofae_jax.checkpoints import Checkpoints
 from tofae_jax.config import to_tree
 from tofae_jax.core.precision import policy_by_name
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.simulated import PATTERN_GENERATOR
 from tofae_jax.data.simulated.patterns import PATTERNS
-from tofae_jax.evaluation import Details, stored_shapes
-from tofae_jax.latents import LatentCollector
-from tofae_jax.loop import Loop, say
-from tofae_jax.observers import Observers
-from tofae_jax.operating import chosen_point, not_reached, point_record, save_scores, with_point
+from tofae_jax.engine.build import step_settings
+from tofae_jax.engine.checkpoints import Checkpoints
+from tofae_jax.engine.evaluator import Details
+from tofae_jax.engine.latents import LatentCollector
+from tofae_jax.engine.load import stored_shapes
+from tofae_jax.engine.monitoring.callbacks import Observers
+from tofae_jax.engine.operating_point import chosen_point, not_reached, point_record, save_scores, with_point
+from tofae_jax.engine.training.loop import Loop
 from tofae_jax.runs.arrays import save_arrays
 from tofae_jax.runs.figures import deliver_all, run_drawings
+from tofae_jax.runs.messages import say
 from tofae_jax.runs.saved_run import NO_LABEL, read_saved, save_latents
 from tofae_jax.runs.summary import write_summary
 from tofae_jax.steps.state import TrainState

@@ -15,15 +15,15 @@ import numpy as np
 from tofae_jax import plots
 from tofae_jax.config import Config
 from tofae_jax.core.detector import Detector
-from tofae_jax.dashboard import start_dashboard
+from tofae_jax.engine.monitoring.dashboard import start_dashboard
+from tofae_jax.engine.monitoring.tracker import Tracker, stage_image
 from tofae_jax.instruments import Recorder, StepProfiler, Timer, activations_of, python_profile, split_parameters
 from tofae_jax.runs.background_figures import BackgroundPlots
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.steps.state import TrainState
-from tofae_jax.tracking import Tracker, stage_image
 
 if TYPE_CHECKING:
-    from tofae_jax.loop import Loop
+    from tofae_jax.engine.training.loop import Loop
 
 MIB = 2**20
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from tofae_jax.assembly import Assembly
 from tofae_jax.core.normalisation import NORMALISATIONS
+from tofae_jax.engine.build import Assembly
 from tofae_jax.runs.saved_run import Latents
 from tofae_jax.steps import Batch, Evaluated, StepSettings, normalised
 

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from tofae_jax.assembly import Assembly
 from tofae_jax.config import Config, ConfigError, MaskConfig
 from tofae_jax.core.normalisation import NORMALISATIONS
-from tofae_jax.loss_choice import NO_TIMES
+from tofae_jax.engine.build import Assembly
 from tofae_jax.metrics import Aim, OperatingPoint, ScoreSums, choose_operating_point
 from tofae_jax.runs.arrays import load_arrays, save_arrays
 from tofae_jax.runs.folder import RunError
@@ -119,3 +118,6 @@ def _chosen_anew(assembly: Assembly, file: Path, cut: Cut, warn: Callable[[str],
     if not point.reached:
         warn(not_reached(config.mask))
     return with_point(config, point_record(config, point))
+
+
+NO_TIMES = "compares times with the direct output's, and this model gives none: its scores judge hits by time already"

@@ -3,8 +3,8 @@
 Each is a context manager that ends properly on every way out, an exception included.
 """
 
-from tofae_jax.instruments.profiling import StepProfiler, python_profile
-from tofae_jax.instruments.recorder import (
+from tofae_jax.engine.monitoring.profiler import StepProfiler, python_profile
+from tofae_jax.engine.monitoring.recorder import (
     KINDS,
     Kind,
     Recorder,
@@ -13,7 +13,8 @@ from tofae_jax.instruments.recorder import (
     read_recording,
     split_parameters,
 )
-from tofae_jax.instruments.timer import Span, Timeline, Timer, Total, read_timeline
+from tofae_jax.engine.monitoring.timer import Timer
+from tofae_jax.runs.timeline import Span, Timeline, Total, read_timeline
 
 __all__ = [
     "KINDS",

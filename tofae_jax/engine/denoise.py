@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tofae_jax.assembly import Assembly, check_detector, check_module, score_threshold, step_settings
 from tofae_jax.config import Config
 from tofae_jax.data.convert import check_no_reading_options, no_events, numbered_events
 from tofae_jax.data.dataset import Dataset
@@ -20,9 +19,12 @@ from tofae_jax.data.files.track_files import TrackFile, read_tracks
 from tofae_jax.data.files.units import Tally
 from tofae_jax.data.files.write import HitFileWriter, open_hit_file
 from tofae_jax.data.tracks import track_table, tracks_of
-from tofae_jax.evaluation import load_run, warn
-from tofae_jax.operating import AS_CHOSEN, Cut, with_cut
-from tofae_jax.packaged import PackagedModel, load_packaged
+from tofae_jax.engine.build import Assembly, score_threshold, step_settings
+from tofae_jax.engine.events import check_detector, check_module
+from tofae_jax.engine.load import load_run
+from tofae_jax.engine.operating_point import AS_CHOSEN, Cut, with_cut
+from tofae_jax.engine.pretrained.load import PackagedModel, load_packaged
+from tofae_jax.runs.messages import warn
 from tofae_jax.steps import Denoised, denoise_step
 
 TAKEN = ("score", "kept", "visible")

@@ -9,52 +9,29 @@ from typing import Any
 import jax
 import msgspec
 
-from tofae_jax.assembly import (
-    assemble,
-    check_schedules,
-    check_tracks,
-    describe_devices,
-    is_gone,
-    open_events,
-    seeds_of,
-    splits_of,
-    train_source,
-)
-from tofae_jax.checkpoints import CheckpointError, Checkpoints
 from tofae_jax.config import Config, ConfigError, to_tree
-from tofae_jax.control import Control
 from tofae_jax.core.precision import POLICIES, check_device, prepare
 from tofae_jax.data.batches import Splits
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
-from tofae_jax.loop import Loop, TrainingError, Work, control_of, say
-from tofae_jax.loss_choice import check_losses, check_mask, resolved_losses
-from tofae_jax.metrics import metric_names
-from tofae_jax.observers import Observers
-from tofae_jax.operating import judged_by
-from tofae_jax.outcome import finish
-from tofae_jax.parents import Parent, read_parent, start_from
+from tofae_jax.engine.build import assemble, describe_devices, seeds_of
+from tofae_jax.engine.checkpoints import CheckpointError, Checkpoints
+from tofae_jax.engine.checks import _check_metric, check_losses, check_mask, check_resumable, check_schedules
+from tofae_jax.engine.class_weights import resolved_losses
+from tofae_jax.engine.events import check_tracks, is_gone, open_events, splits_of, train_source
+from tofae_jax.engine.monitoring.callbacks import Observers
+from tofae_jax.engine.training.control import Control
+from tofae_jax.engine.training.finish import finish
+from tofae_jax.engine.training.loop import Loop, TrainingError, Work, control_of
+from tofae_jax.engine.training.warm_start import Parent, read_parent, start_from
 from tofae_jax.runs import environment, folder
 from tofae_jax.runs import record as runs
 from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.messages import say
 from tofae_jax.runs.record import RunRecord, Session
 from tofae_jax.steps.loss_scaling import FALLBACKS
 
 __all__ = ["TrainingError", "resume", "train"]
-
-# may differ when a run is resumed: they do not change what it computes
-MAY_CHANGE = (
-    "train.epochs",
-    "train.time_limit",
-    "train.plots",
-    "checkpoints.every_",
-    "checkpoints.keep",
-    "tracking.",
-    "instruments.",
-    "data.path",
-    "data.threads",
-    "data.prefetch_batches",
-)
 
 
 def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths, RunRecord]:
@@ -133,47 +110,11 @@ def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, Ru
     return _worked(Work(config, paths, record, dataset, splits, train_source(config, dataset, splits)), None)
 
 
-def _check_metric(config: Config) -> None:
-    """ConfigError unless `checkpoints.metric` is a number that a validation gives."""
-    known = metric_names()
-    if judged_by(config) not in known:
-        raise ConfigError(
-            f"checkpoints.metric = {config.checkpoints.metric!r}: not a number of the validation; "
-            f"known: {', '.join(known)}"
-        )
-
-
 def _prepare(config: Config) -> None:
     """Make the process ready for the precision, and see that the one to fall back to would run too."""
     policy = prepare(config.precision.policy)
     if policy.scales_loss:
         check_device(POLICIES[FALLBACKS[policy.name, config.precision.fallback]])
-
-
-def check_resumable(old: Config, new: Config, record: RunRecord) -> None:
-    """ConfigError where a setting differs that may not, RunError where no epoch is left to train."""
-    before, after = (_flat(to_tree(config)) for config in (old, new))
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key) and not key.startswith(MAY_CHANGE):
-            raise ConfigError(
-                f"{key} = {after.get(key)!r}: a resumed run keeps its own, {before.get(key)!r}; "
-                "start another run from it with --from"
-            )
-    if old.train.epochs != new.train.epochs and (old.optimiser.schedule != "constant" or old.schedules):
-        raise ConfigError(
-            f"train.epochs = {new.train.epochs}: optimiser.schedule and schedules run over all epochs, so another "
-            f"number than {old.train.epochs} would have changed the epochs done; start another run with --from"
-        )
-    done = record.results.get("epochs", 0)
-    if new.train.epochs < done or (record.status == "finished" and new.train.epochs == done):
-        raise RunError(f"{record.run_id}: {record.status} after {done} epochs; a larger --train.epochs goes on")
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _data_record(dataset: EventStore, splits: Splits) -> dict[str, Any]:

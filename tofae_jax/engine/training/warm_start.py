@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tofae_jax.assembly import Assembly
-from tofae_jax.checkpoints import Checkpoints, misfit
 from tofae_jax.config import Config, from_tree
 from tofae_jax.core.precision import policy_by_name, wide_dtype
-from tofae_jax.evaluation import stored_shapes, warn
+from tofae_jax.engine.build import Assembly
+from tofae_jax.engine.checkpoints import Checkpoints, misfit
+from tofae_jax.engine.load import stored_shapes
 from tofae_jax.runs.folder import RunError
+from tofae_jax.runs.messages import warn
 from tofae_jax.runs.record import read_record
 from tofae_jax.steps.state import TrainState
 

@@ -1,0 +1,1 @@
+"""JAX meets files: build, train, evaluate and denoise from a `Config`."""

@@ -1,0 +1,137 @@
+"""Evaluation: metrics over a set of events, in training and by command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import msgspec
+import numpy as np
+
+from tofae_jax.config import Config
+from tofae_jax.data.batches import EvaluationSource
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.event_store import EventStore
+from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.files.write import open_hit_file
+from tofae_jax.engine.build import assemble, score_threshold, step_settings
+from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.events import evaluation_source, is_gone, open_events, splits_of
+from tofae_jax.engine.load import LoadedRun, load_run
+from tofae_jax.engine.operating_point import AS_CHOSEN, Cut, with_cut
+from tofae_jax.runs.messages import warn
+from tofae_jax.steps import Batch, Evaluated
+
+
+def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = None, smear_t_ns: Any = None) -> Config:
+    """The same settings with other counts of signal and noise hits, or times smeared otherwise; None keeps each."""
+    given = {"n_signal": n_signal, "n_noise": n_noise, "smear_t_ns": smear_t_ns}
+    changes = {name: value for name, value in given.items() if value is not None}
+    degradation = msgspec.structs.replace(config.degradation, **changes)
+    return msgspec.structs.replace(config, degradation=degradation)
+
+
+def _events_of(run: LoadedRun, config: Config, data: str | None) -> EventStore:
+    """The dataset that is named, or the run's own events; its dataset is where it was given, or where it was then."""
+    if data is not None:
+        Dataset(data)  # says what is wrong with it; what is missing is not simulated here
+        section = msgspec.structs.replace(config.data, source="dataset", path=data)
+        return open_events(msgspec.structs.replace(config, data=section), warn)
+    then = str(run.record.data.get("path", ""))
+    if is_gone(config.data, then):
+        raise DataError(f"{then or config.data.path}: the run's dataset is not there any more; name one with --data")
+    return open_events(config, warn, places=[then])
+
+
+def _evaluation_source(run: LoadedRun, config: Config, data: str | None, split: str) -> tuple[EvaluationSource, str]:
+    store = _events_of(run, config, data)
+    own = store.fingerprint == run.record.data.get("fingerprint")
+    if split == "auto":
+        split = "test" if own else "all"
+    events = np.arange(len(store)) if split == "all" else getattr(splits_of(store, config.data), split)
+    if split == "train":
+        events = store.anew(events, 0)
+    if not len(events):
+        raise DataError(f"{store.name}: its {split} split is empty; choose another with --split")
+    return evaluation_source(config, store, events), split
+
+
+def evaluate_run(
+    folder: str | Path,
+    *,
+    data: str | None = None,
+    split: str = "auto",
+    n_signal: Any = None,
+    n_noise: Any = None,
+    smear_t_ns: Any = None,
+    seed: int = 0,
+    save_hits: str | None = None,
+    overwrite: bool = False,
+    precision: str | None = None,
+    cut: Cut = AS_CHOSEN,
+) -> dict[str, Any]:
+    """Evaluate a run on a dataset of patterns, degraded as in training unless told otherwise.
+
+    Returns what `metrics.compute` gives, with 95 % confidence intervals over the events (`metrics.intervals`) and with
+    what was evaluated.
+
+    Args:
+        folder: the run.
+        data: dataset of patterns; None: the one it was trained on.
+        split: `train`, `validation`, `test`, `all`, or `auto`: the test events of the run's own dataset, all of others.
+        n_signal: signal hits per event, a number or a range; None: as in training.
+        n_noise: noise hits per event, likewise.
+        smear_t_ns: smearing of signal times, likewise.
+        seed: of the degradation's draws.
+        save_hits: write all degraded hits with `is_signal`, `score` and `kept` to this file.
+        overwrite: replace that file if it is there.
+        precision: policy; None: as in training.
+        cut: which hits are kept, in place of the run's own choice.
+    """
+    run = load_run(folder, precision=precision)
+    config = with_cut(run.assembly, run.paths.scores, cut, warn=warn)
+    config = with_degradation(config, n_signal=n_signal, n_noise=n_noise, smear_t_ns=smear_t_ns)
+    assembly = assemble(config)
+    source, split = _evaluation_source(run, config, data, split)
+    evaluator = Evaluator(assembly)
+    inputs = (run.variables, source, evaluation_key(seed), step_settings(config))
+    if save_hits is None:
+        details = evaluator.details(*inputs)
+    else:
+        columns = {"is_signal": np.dtype(bool), "score": np.dtype(np.float32), "kept": np.dtype(bool)}
+        with open_hit_file(Path(save_hits), overwrite=overwrite, columns=columns) as file:
+            details = evaluator.details(*inputs, each=lambda batch, known: file.append(_evaluated_hits(batch, known)))
+    about = {
+        "run": run.record.run_id,
+        "epoch": run.epoch,
+        "data": source.dataset.name,
+        "split": split,
+        "seed": seed,
+        "precision": config.precision.policy,
+        "n_signal": config.degradation.n_signal,
+        "n_noise": config.degradation.n_noise,
+        "smear_t_ns": config.degradation.smear_t_ns,
+        "score_threshold": score_threshold(config),
+        "tof_tolerance_ns": config.mask.tof_tolerance_ns,
+    }
+    return about | details.result
+
+
+def _evaluated_hits(batch: Batch, evaluated: Evaluated) -> Events:
+    degraded = evaluated.views.degraded
+    hits, is_signal, score, kept = jax.device_get((degraded.hits, degraded.is_signal, evaluated.score, evaluated.kept))
+    return compact_hits(hits, batch.is_event, {"is_signal": is_signal, "score": score, "kept": kept}, event=batch.event)
+
+
+def compact_hits(
+    hits: np.ndarray, is_event: np.ndarray, columns: dict[str, np.ndarray], *, event: Iterable[int] | np.ndarray
+) -> Events:
+    """Padded hit lists and per-hit columns `[batch, k]` as events, without empty slots and filling events."""
+    hits = hits[is_event]
+    filled = hits[..., 2] > 0
+    offsets = np.concatenate([[0], np.cumsum(filled.sum(axis=1))]).astype(np.int64)
+    numbers = np.asarray(event, np.int64)[is_event]
+    kept = {name: column[is_event][filled] for name, column in columns.items()}
+    return Events(hits[filled].astype(np.int16), offsets, kept, {"event": numbers})

@@ -1,0 +1,169 @@
+"""Run a compiled evaluation over any number of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tofae_jax import metrics
+from tofae_jax.core.normalisation import NORMALISATIONS
+from tofae_jax.data.batches import EvaluationSource, evaluation_batches
+from tofae_jax.engine.build import Assembly
+from tofae_jax.plots import EventView
+from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step, model_input
+
+BATCHES_ON_DEVICE = 16  # most partial sums merged there before they move to the host's wider numbers
+MOST_PIXELS_ON_DEVICE = 2**30  # counts there are int32
+EVALUATION_STREAM = 2**32 - 1  # in the place of an epoch, and none has this number: draws apart from training's
+
+
+def pixels_per_event(assembly: Assembly) -> int:
+    """Pixels of an event's image."""
+    return assembly.config.detector.n_x * assembly.config.detector.n_y
+
+
+def evaluation_key(seed: int) -> jax.Array:
+    """Root key of an evaluation's draws."""
+    return jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM)
+
+
+class Details(NamedTuple):
+    """All that an evaluation gives."""
+
+    result: dict[str, Any]
+    """as `metrics.compute` gives it, with `intervals`"""
+    of_each: metrics.Metrics
+    """of single events, NumPy arrays `[n, …]`, in the order of the source"""
+    views: list[EventView]
+
+
+class Evaluator:
+    """Compiles an evaluation once and runs it over any number of event sets."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        """Nothing is compiled before the first batch."""
+        self._assembly = assembly
+
+        def step(variables: Any, batch: Batch, key: jax.Array, settings: StepSettings) -> Evaluated:
+            return eval_step(variables, batch, key, settings, model=assembly.model, options=assembly.options)
+
+        self._sums = jax.jit(lambda *inputs: step(*inputs).metrics)
+        self._all = jax.jit(step)
+
+    def sums(self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings) -> metrics.Metrics:
+        """Merged metrics of all events."""
+        return self._merged(source, lambda batch: self._sums(variables, jax.device_put(batch), key, settings))
+
+    def _merged(self, source: EvaluationSource, step: Callable[[Batch], metrics.Metrics]) -> metrics.Metrics:
+        data = self._assembly.config.data
+        n_pixels = source.batch * pixels_per_event(self._assembly)
+        merged = max(1, min(BATCHES_ON_DEVICE, MOST_PIXELS_ON_DEVICE // n_pixels))
+        on_device: metrics.Metrics | None = None
+        on_host: metrics.Metrics | None = None
+        for i, batch in enumerate(
+            evaluation_batches(source, threads=data.threads, prefetch=data.prefetch_batches), start=1
+        ):
+            part = step(batch)
+            on_device = part if on_device is None else metrics.merge(on_device, part)
+            if i % merged == 0 or i == len(source):
+                moved = metrics.to_host(jax.device_get(on_device))
+                on_host = moved if on_host is None else metrics.merge(on_host, moved)
+                on_device = None
+        assert on_host is not None  # a source always has a batch
+        return on_host
+
+    def result(
+        self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings
+    ) -> dict[str, Any]:
+        """Numbers for people of all events."""
+        return metrics.compute(self.sums(variables, source, key, settings), **self._reading(settings))
+
+    def _reading(self, settings: StepSettings) -> dict[str, Any]:
+        normalisation = NORMALISATIONS[self._assembly.options.normalisation]
+        reads_hits = self._assembly.options.reads == "hits"
+        threshold = settings.score_threshold if reads_hits else normalisation.lit_above(settings.threshold)
+        return {"threshold": float(threshold), "direct_has_time": normalisation.has_time}
+
+    def details(
+        self,
+        variables: Any,
+        source: EvaluationSource,
+        key: jax.Array,
+        settings: StepSettings,
+        *,
+        n_views: int = 0,
+        each: Callable[[Batch, Evaluated], None] | None = None,
+    ) -> Details:
+        """Numbers of all events together, with confidence intervals, and of each.
+
+        Args:
+            variables: of the model.
+            source: events.
+            key: of their draws.
+            settings: of the step.
+            n_views: so many of the first events of the first batch are kept at every stage, for plots.
+            each: is given every batch with all that is known of it, still on the device.
+        """
+        parts: list[metrics.Metrics] = []
+        views: list[EventView] = []
+
+        def step(batch: Batch) -> metrics.Metrics:
+            evaluated = self._all(variables, jax.device_put(batch), key, settings)
+            if not parts and n_views:
+                views.extend(self._views(batch, evaluated, n_views))
+            of_each = jax.device_get(evaluated.of_each)
+            parts.append(jax.tree.map(lambda leaf: leaf[batch.is_event], of_each))
+            if each is not None:
+                each(batch, evaluated)
+            return evaluated.metrics
+
+        sums = self._merged(source, step)
+        of_each = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        reading = self._reading(settings)
+        result = metrics.compute(sums, **reading) | {"intervals": metrics.intervals(of_each, **reading)}
+        return Details(result, of_each, views)
+
+    def views(
+        self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings, *, n_events: int
+    ) -> list[EventView]:
+        """The first events of a source at every stage, for plots."""
+        batch = source[0]
+        return self._views(batch, self._all(variables, jax.device_put(batch), key, settings), n_events)
+
+    def _views(self, batch: Batch, evaluated: Evaluated, n_events: int) -> list[EventView]:
+        n = min(n_events, int(batch.is_event.sum()))
+        shown = evaluated._replace(metrics=None, of_each=None)
+        shown = jax.device_get(jax.tree.map(lambda leaf: leaf[:n], shown))
+        return [self._view(batch.hits[i], jax.tree.map(lambda leaf: leaf[i], shown)) for i in range(n)]  # noqa: B023
+
+    def inputs(self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings) -> Any:
+        """What the model is given for the first batch of a source, without filling."""
+        batch = source[0]
+        views = self._all(variables, jax.device_put(batch), key, settings).views
+        model, options = self._assembly.model, self._assembly.options
+        given = model_input(model, views.input, views.degraded.hits, batch.tracks, settings, options)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[batch.is_event], given)
+
+    def _view(self, pattern: np.ndarray, event: Evaluated) -> EventView:
+        degraded = event.views.degraded
+        hits = np.asarray(degraded.hits)
+        filled = hits[:, 2] > 0
+
+        def compact(padded: Any) -> np.ndarray:
+            array = np.asarray(padded)
+            return array[array[:, 2] > 0]
+
+        return EventView(
+            pattern=compact(pattern),
+            sparse=compact(degraded.sparse),
+            smeared=compact(degraded.smeared),
+            hits=hits[filled],
+            is_signal=np.asarray(degraded.is_signal)[filled],
+            direct=np.asarray(event.direct),
+            kept=np.asarray(event.kept)[filled],
+            has_time=NORMALISATIONS[self._assembly.options.normalisation].has_time,
+            target=self._assembly.options.target,
+        )

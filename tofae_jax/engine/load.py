@@ -1,0 +1,65 @@
+"""Load a trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from tofae_jax.config import Config, from_tree
+from tofae_jax.core.precision import allow_64_bit, cast_variables, policy_by_name, prepare
+from tofae_jax.engine.build import Assembly, assemble, with_precision
+from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
+from tofae_jax.engine.operating_point import with_point
+from tofae_jax.runs.folder import RunPaths
+from tofae_jax.runs.messages import warn
+from tofae_jax.runs.record import RunRecord, read_record
+
+
+class LoadedRun(NamedTuple):
+    """A trained run, ready for use."""
+
+    paths: RunPaths
+    record: RunRecord
+    assembly: Assembly
+    variables: Any
+    epoch: int
+
+
+def load_run(folder: str | Path, *, best: bool = True, precision: str | None = None) -> LoadedRun:
+    """The settings and weights of a run, from its best (or newest) good checkpoint.
+
+    Args:
+        folder: the run.
+        best: its best checkpoint by validation F1, else its newest.
+        precision: use the weights in this precision policy; None: in the checkpoint's own. A run in float64, or its
+            use in float64, switches 64-bit numbers on for the whole process.
+    """
+    paths, record = read_record(folder)
+    config = from_tree(record.config, Config, str(paths.record))
+    if precision is not None:
+        prepare(precision)
+    allow_64_bit(policy_by_name(config.precision.policy))  # to read; a run in float64 never falls back
+    with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
+        state, meta = checkpoints.restore(stored_shapes(config), best=best, warn=warn)
+    if precision is None:
+        prepare(meta.precision)
+    config = with_point(config, record.results.get("operating_point"))
+    assembly = assemble(with_precision(config, precision or meta.precision))
+    return LoadedRun(paths, record, assembly, cast_variables(state.variables, assembly.policy), meta.epoch)
+
+
+def stored_shapes(config: Config) -> Callable[[CheckpointMeta], Any]:
+    """What a checkpoint holds, without making it: to read, not to compute, so the device need not run its precision.
+
+    64-bit numbers must be allowed where it holds such.
+    """
+
+    def shapes(meta: CheckpointMeta) -> Any:
+        place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        fresh = jax.eval_shape(assemble(with_precision(config, meta.precision)).fresh_state)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), fresh)
+
+    return shapes
