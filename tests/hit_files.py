@@ -105,8 +105,8 @@ def kill_while_writing(path: Path) -> None:
         import os, signal
         from pathlib import Path
         import numpy as np
-        from tofae_jax.datasets.events import Events
-        from tofae_jax.datasets.writers import open_hit_file
+        from tofae_jax.data.events import Events
+        from tofae_jax.data.files.write import open_hit_file
         many = Events(np.ones((250_000, 3), np.int16), np.arange(0, 250_001, 250))
         with open_hit_file(Path({str(path)!r})) as writer:
             writer.append(many)

@@ -189,8 +189,8 @@ if "--slow-end" in sys.argv:
     def end(*_):
         (Path.cwd() / "ending").touch()
         time.sleep(60)
-    import tofae_jax.training
-    tofae_jax.training.finish = end
+    import tofae_jax.engine.training.train
+    tofae_jax.engine.training.train.finish = end
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -232,7 +232,7 @@ def test_figures_under_way_are_finished_after_another_error(paths, fake):
 
 OF_A_KILLED_RUN = """
 import sys, time
-from tofae_jax.drawing import BackgroundPlots
+from tofae_jax.runs.background_figures import BackgroundPlots
 from tofae_jax.runs import RunPaths
 plots = BackgroundPlots(RunPaths(sys.argv[1]), say=print)
 plots.request(1)

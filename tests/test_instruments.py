@@ -531,7 +531,7 @@ def test_a_timer_that_is_off_costs_next_to_nothing():
     """In a process of its own, since here every call is checked for its types."""
     code = """
 import timeit
-from tofae_jax.instruments import Timer
+from tofae_jax.engine.monitoring.timer import Timer
 for enabled in (False, True):
     timer = Timer(enabled=enabled, most_spans=0)
     def measure():
@@ -834,7 +834,7 @@ def test_a_profile_over_a_folder_is_refused(tmp_path):
 @pytest.fixture
 def no_viewer(monkeypatch):
     """Neither snakeviz nor a display."""
-    monkeypatch.setattr("tofae_jax.instruments.profiling.find_spec", lambda _: None)
+    monkeypatch.setattr("tofae_jax.engine.monitoring.profiler.find_spec", lambda _: None)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")

@@ -16,8 +16,10 @@ from tofae_jax import plots
 from tofae_jax.config import Config
 from tofae_jax.core.detector import Detector
 from tofae_jax.engine.monitoring.dashboard import start_dashboard
+from tofae_jax.engine.monitoring.profiler import StepProfiler, python_profile
+from tofae_jax.engine.monitoring.recorder import Recorder, activations_of, split_parameters
+from tofae_jax.engine.monitoring.timer import Timer
 from tofae_jax.engine.monitoring.tracker import Tracker, stage_image
-from tofae_jax.instruments import Recorder, StepProfiler, Timer, activations_of, python_profile, split_parameters
 from tofae_jax.runs.background_figures import BackgroundPlots
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.steps.state import TrainState
