@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tofae_jax import cli
+from tofae_jax.cli import app, options, train
 from tofae_jax.config import Config, ConfigError, read_toml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def run(capsys, *words):
     """Exit code, stdout, stderr of a command in this process."""
     try:
-        code = cli.main(list(words))
+        code = app.main(list(words))
     except SystemExit as error:
         code = error.code
     said = capsys.readouterr()
@@ -105,7 +105,7 @@ def test_bad_recipes(capsys, text, parts):
 @pytest.mark.backlog("B30")
 def test_good_options_are_typed():
     words = ["--degradation.n-noise", "3", "7", "--degradation.n_signal", "5", "--mask.tof-tolerance-ns", "1.5"]
-    config = cli.parse(Config, [*words, "--train.no-jit"], command="train", default=Config())
+    config = options.parse(Config, [*words, "--train.no-jit"], command="train", default=Config())
     assert config.degradation.n_noise == (3, 7)
     assert config.degradation.n_signal == 5
     assert config.mask.tof_tolerance_ns == 1.5
@@ -116,11 +116,11 @@ def test_options_override_the_recipe():
     Path("r.toml").write_text("seed = 4\n[train]\nepochs = 3\nbatch = 7")
     for given in (["--config=r.toml"], ["--config", "r.toml"]):
         rest = ["--train.batch", "8", *given]
-        recipe = cli._take(rest, "--config")
+        recipe = train._take(rest, "--config")
         assert recipe == "r.toml"
-        config = cli.parse(Config, rest, command="train", default=read_toml(recipe, Config))
+        config = options.parse(Config, rest, command="train", default=read_toml(recipe, Config))
         assert (config.seed, config.train.epochs, config.train.batch) == (4, 3, 8)
-    assert cli._take(["--train.batch", "8"], "--config") is None
+    assert train._take(["--train.batch", "8"], "--config") is None
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_unknown_commands_and_help(capsys):
     assert "perhaps you meant train" in fails(capsys, "trian")
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for command in cli.COMMANDS:
+    for command in app.COMMANDS:
         assert command in out
         code, out_of_command, _ = run(capsys, command, "--help")
         assert code == 0
@@ -229,10 +229,10 @@ def fails_last_line(capsys, *words):
 
 def test_an_error_box_becomes_one_line():
     plain = " Bad \n ------ \n  one \n  two. \n  ------\n  Perhaps you meant:\n   --x INT\n"
-    assert cli.one_line(plain) == "one two.; perhaps you meant --x"
+    assert options.one_line(plain) == "one two.; perhaps you meant --x"
     box = "╭─ Bad ──╮\n│ one       │\n│ two.      │\n│ ──────────│\n│ Perhaps you meant:│\n│   --x INT │\n╰──╯"
-    assert cli.one_line(box) == "one two.; perhaps you meant --x"
-    assert cli.one_line("╭─ x ─╮\n│ Error parsing TrainCommand: too few │\n╰──╯") == "too few"
+    assert options.one_line(box) == "one two.; perhaps you meant --x"
+    assert options.one_line("╭─ x ─╮\n│ Error parsing TrainCommand: too few │\n╰──╯") == "too few"
 
 
 def test_a_setting_that_is_not_there_raises_for_code_too():

@@ -26,7 +26,7 @@ from test_resume import (  # noqa: F401 (fixtures)
     whole,
 )
 
-from tofae_jax import cli
+from tofae_jax.cli import app
 from tofae_jax.config import Config, parse_duration, read_toml
 from tofae_jax.data import batches
 from tofae_jax.engine.build import Assembly
@@ -127,7 +127,7 @@ def test_durations(text, seconds):
 
 @pytest.mark.parametrize("text", ["30", "m", "30 m", "1h30", "-1h", "1d", "1h-30m", "1e3s", ".h", "nan", "30M"])
 def test_a_bad_time_limit_is_the_user_s_mistake(text, capsys):
-    assert cli.main(["train", f"--train.time-limit={text}"]) == 2
+    assert app.main(["train", f"--train.time-limit={text}"]) == 2
     said = capsys.readouterr().err
     assert "time_limit must look like 30m" in said
     assert repr(text) in said
@@ -415,7 +415,7 @@ def test_a_metric_that_does_not_exist_is_refused_before_training(capsys, monkeyp
     monkeypatch.setattr(loop.Loop, "_look", lambda *_: pytest.fail("steps were trained"))
     words = [f"--detector.{k.replace('_', '-')}={v}" for k, v in DETECTOR.items()]
     for metric in ("masked.f2", "masked", "unmasked.f1"):
-        assert cli.main(["train", *words, "--data.path=d", "--train.batch=16", f"--checkpoints.metric={metric}"]) == 2
+        assert app.main(["train", *words, "--data.path=d", "--train.batch=16", f"--checkpoints.metric={metric}"]) == 2
         said = capsys.readouterr().err
         assert "checkpoints.metric" in said
         assert repr(metric) in said

@@ -28,7 +28,7 @@ from hit_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tofae_jax import cli
+from tofae_jax.cli import app
 from tofae_jax.config import Config
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.dataset import Dataset, write_dataset
@@ -424,7 +424,7 @@ def test_memory_is_bounded(tmp_path, kind):
 
 
 def run(capsys, *words):
-    code = cli.main([str(word) for word in words])
+    code = app.main([str(word) for word in words])
     answer = capsys.readouterr()
     return code, answer.out, answer.err
 

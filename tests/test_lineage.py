@@ -11,7 +11,7 @@ import pytest
 from test_control import RECIPE
 from test_resume import ROOT, config, folder, inside, programs  # noqa: F401 (fixtures)
 
-from tofae_jax import cli
+from tofae_jax.cli import app
 from tofae_jax.engine.checkpoints import Checkpoints, checksums
 from tofae_jax.engine.load import load_run, stored_shapes
 from tofae_jax.engine.training import loop
@@ -114,11 +114,11 @@ def test_no_runs_and_damaged_ones_are_named(tmp_path):
 def test_the_command_prints_the_tree(tmp_path, monkeypatch, capsys):
     written(tmp_path / "runs", FAMILY)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["lineage"]) == 0
+    assert app.main(["lineage"]) == 0
     assert capsys.readouterr().out == family_tree(FAMILY) + "\n"
-    assert cli.main(["lineage", "runs/old", "runs/child", "--metric", "loss"]) == 0
+    assert app.main(["lineage", "runs/old", "runs/child", "--metric", "loss"]) == 0
     assert capsys.readouterr().out == family_tree(FAMILY[:2], metric="loss") + "\n"
-    assert cli.main(["lineage", "none"]) == 2
+    assert app.main(["lineage", "none"]) == 2
     assert capsys.readouterr().err == "tofae_jax: none: no such folder\n"
 
 
@@ -139,7 +139,7 @@ def begun(monkeypatch, *words):
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Loop, "run", run)
-        assert cli.main(["train", "--train.epochs=1", "--train.plots=none", *words]) == 0
+        assert app.main(["train", "--train.epochs=1", "--train.plots=none", *words]) == 0
     return seen[0]
 
 
@@ -170,7 +170,7 @@ def test_a_child_begins_with_its_parent_s_best_weights(parent, monkeypatch, caps
     assert f"parent {parent.folder.name}" in (run / "summary.txt").read_text()
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.read_meta(checkpoints.numbers()[-1]).parent_run_id == parent.folder.name
-    assert cli.main(["lineage", str(parent.folder), str(run)]) == 0
+    assert app.main(["lineage", str(parent.folder), str(run)]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{parent.folder.name}: finished")
     assert second.startswith(f"└── {run.name}: finished")
@@ -196,7 +196,7 @@ def test_a_child_may_have_another_precision_and_rate(parent, monkeypatch):
 def test_what_does_not_fit_is_named_and_makes_no_run(parent, capsys, words, said):
     before = set(Path("runs").iterdir())
     source = [] if "--from" in words else ["--from", str(parent.folder)]
-    assert cli.main(["train", *source, *words]) == 2
+    assert app.main(["train", *source, *words]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert all(part in line for part in said), line
     assert set(Path("runs").iterdir()) == before

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import settings_from
 
-from tofae_jax import cli
+from tofae_jax.cli import app
 from tofae_jax.config import Config, ConfigError, from_tree
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.dataset import simulated_dataset
@@ -51,7 +51,7 @@ def runs(tmp_path_factory):
 @pytest.fixture
 def command(capsys):
     def run(*words, code=0):
-        assert cli.main(list(map(str, words))) == code
+        assert app.main(list(map(str, words))) == code
         said = capsys.readouterr()
         return said.out if code == 0 else said.err
 
@@ -181,7 +181,7 @@ def test_a_wish_that_no_cut_reaches_is_said(runs, capsys, tmp_path):
     """Signal that other hits occlude is lost whatever the cut."""
     data = runs["image"].parent.parent / "d"
     for words in (("evaluate", runs["image"]), ("denoise", runs["image"], data, tmp_path / "x.npz")):
-        assert cli.main([*map(str, words), "--keep", "efficiency", "--wanted", "1"]) == 0
+        assert app.main([*map(str, words), "--keep", "efficiency", "--wanted", "1"]) == 0
         said = capsys.readouterr()
         assert "no cut reaches the wanted efficiency of 1.0: the nearest is taken" in said.err
         assert 0 <= json.loads(said.out)["score_threshold"] < 0.6

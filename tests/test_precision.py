@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_training import DETECTOR, config
 
-from tofae_jax import cli
+from tofae_jax.cli import app
 from tofae_jax.config import PrecisionName
 from tofae_jax.core import precision
 from tofae_jax.core.detector import Detector
@@ -241,7 +241,7 @@ def test_a_policy_that_the_device_cannot_run_is_refused_before_anything_is_made(
     real = precision._runs
     monkeypatch.setattr(precision, "_runs", lambda policy: "float16" not in policy and real(policy))
     words = [f"--detector.{k.replace('_', '-')}={v}" for k, v in DETECTOR.items()]
-    assert cli.main(["train", "--data.path", "d", "--precision.policy", "mixed_float16", *words]) == 2
+    assert app.main(["train", "--data.path", "d", "--precision.policy", "mixed_float16", *words]) == 2
     said = capsys.readouterr().err
     assert "mixed_float16 does not run on this device" in said
     assert "it can run: float32, bfloat16, mixed_bfloat16" in said
@@ -259,7 +259,7 @@ def test_a_device_that_raises_or_miscalculates_cannot_run_a_policy(monkeypatch):
 
 
 def test_an_unknown_policy_is_named_by_the_command_line(capsys):
-    assert cli.main(["train", "--precision.policy", "half"]) == 2
+    assert app.main(["train", "--precision.policy", "half"]) == 2
     assert "mixed_bfloat16" in capsys.readouterr().err
 
 
@@ -269,7 +269,7 @@ def test_weights_may_be_used_in_another_precision(folder, monkeypatch, capsys):
     capsys.readouterr()
     results = {}
     for name in (None, "float32", "float16", "bfloat16"):
-        assert cli.main(["evaluate", str(paths.folder), *(["--precision", name] if name else [])]) == 0
+        assert app.main(["evaluate", str(paths.folder), *(["--precision", name] if name else [])]) == 0
         results[name] = json.loads(capsys.readouterr().out)
     assert [r["precision"] for r in results.values()] == ["mixed_bfloat16", "float32", "float16", "bfloat16"]
     assert results[None]["loss"] != results["float32"]["loss"]
@@ -279,7 +279,7 @@ def test_weights_may_be_used_in_another_precision(folder, monkeypatch, capsys):
     scores = {}
     for name in ("float32", "bfloat16"):
         words = ["denoise", str(paths.folder), "d", f"{name}.npz", "--all-hits", "--precision", name]
-        assert cli.main(words) == 0
+        assert app.main(words) == 0
         assert json.loads(capsys.readouterr().out)["precision"] == name
         with np.load(f"{name}.npz") as file:
             scores[name] = file["score"]
@@ -287,7 +287,7 @@ def test_weights_may_be_used_in_another_precision(folder, monkeypatch, capsys):
     np.testing.assert_array_equal(scores["bfloat16"], rounded)
     assert not np.array_equal(scores["float32"], rounded)
     np.testing.assert_allclose(scores["float32"], rounded, atol=0.02)
-    assert cli.main(["evaluate", str(paths.folder), "--precision", "half"]) == 2
+    assert app.main(["evaluate", str(paths.folder), "--precision", "half"]) == 2
 
 
 def test_only_the_precision_in_use_must_run_on_the_device(folder, monkeypatch):

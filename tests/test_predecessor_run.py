@@ -25,7 +25,7 @@ from predecessor_files import (
     write_pth,
 )
 
-from tofae_jax import cli
+from tofae_jax.cli import app
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.dataset import file_checksum, write_dataset
 from tofae_jax.data.events import Events
@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
     simulated_dataset(path / "d", detector=SMALL, weights={"v": 1}, n_events=40, seed=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        assert cli.main(["convert", "small_epoch_3.pth", "small", *ON_SMALL]) == 0
+        assert app.main(["convert", "small_epoch_3.pth", "small", *ON_SMALL]) == 0
     return path
 
 
@@ -65,7 +65,7 @@ def inside(folder, monkeypatch):
 def refused(capsys, *words):
     """The one line that a bad command gives; nothing is left behind."""
     before = sorted(Path().rglob("*"))
-    assert cli.main(["convert", *words]) == 2
+    assert app.main(["convert", *words]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert sorted(Path().rglob("*")) == before
@@ -136,7 +136,7 @@ def test_denoise_gives_the_predecessors_output_at_every_hit(reference_run, tmp_p
     hits, outputs = zip(*reference_hits(data), strict=True)
     write_dataset(tmp_path / "d", [as_events(hits)], detector=Detector(), provenance={})
     words = [str(run.paths.folder), str(tmp_path / "d"), str(tmp_path / "out.npz")]
-    assert cli.main(["denoise", *words, "--all-hits"]) == 0
+    assert app.main(["denoise", *words, "--all-hits"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["run"], report["epoch"], report["events"]) == ("run", 0, 6)
     found = np.load(tmp_path / "out.npz")
@@ -150,7 +150,7 @@ def test_evaluate_gives_the_predecessors_output_at_every_hit(reference_run, tmp_
     hits, outputs = zip(*[pair for pair in reference_hits(data) if len(pair[0]) <= 512], strict=True)
     write_dataset(tmp_path / "d", [as_events(hits)], detector=Detector(), provenance={})
     words = ["--data", str(tmp_path / "d"), "--signal", "512", "--noise", "0", "--save-hits", str(tmp_path / "h.npz")]
-    assert cli.main(["evaluate", str(run.paths.folder), *words]) == 0
+    assert app.main(["evaluate", str(run.paths.folder), *words]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["run"], result["epoch"], result["split"]) == ("run", 0, "all")
     assert np.isfinite(result["loss"])
@@ -208,7 +208,7 @@ def test_a_file_that_asks_to_run_something_is_refused(capsys, monkeypatch, tmp_p
 
 
 def test_evaluate_asks_for_data_as_the_run_has_none(capsys):
-    assert cli.main(["evaluate", "small"]) == 2
+    assert app.main(["evaluate", "small"]) == 2
     assert "name one with --data" in capsys.readouterr().err
 
 
@@ -218,19 +218,19 @@ def test_another_run_starts_from_it_and_lineage_shows_both(capsys, tmp_path):
     words += ["--degradation.n-signal", "3", "--degradation.n-noise", "4", "--data.max-hits", "16"]
     words += ["--optimiser.learning-rate", "1e-9", "--tracking.no-tensorboard", "--runs.folder", str(tmp_path)]
     words += ["--data.validation-share", "0", "--data.test-share", "0"]
-    assert cli.main(["train", "--from", "small", *words]) == 0
+    assert app.main(["train", "--from", "small", *words]) == 0
     child = capsys.readouterr().out.strip().splitlines()[-1]
     assert read_record(child)[1].parent_run_id == "small"
     for name, array in load_run("small").variables["params"]["latent"].items():
         np.testing.assert_allclose(load_run(child).variables["params"]["latent"][name], array, atol=1e-6)
-    assert cli.main(["lineage", "small", child]) == 0
+    assert app.main(["lineage", "small", child]) == 0
     first, second = capsys.readouterr().out.strip().splitlines()
     assert first.startswith("small: finished; 3 epochs, best 3; 0 s")
     assert second.strip(" └─").startswith(Path(child).name)
 
 
 def test_training_it_on_without_its_data_is_refused(capsys):
-    assert cli.main(["train", "--resume", "small", "--data.path", "d", "--train.epochs", "20"]) == 2
+    assert app.main(["train", "--resume", "small", "--data.path", "d", "--train.epochs", "20"]) == 2
     assert "not the dataset that run small was trained on" in capsys.readouterr().err
 
 
@@ -342,7 +342,7 @@ def test_a_pth_file_has_to_be_a_checkpoint(capsys, tmp_path, monkeypatch):
 
 def test_a_bundle_still_becomes_a_dataset(capsys, tmp_path):
     shutil.copy(DATA / "small_bundle.pt", tmp_path / "bundle.pt")
-    assert cli.main(["convert", str(tmp_path / "bundle.pt"), str(tmp_path / "out")]) == 0
+    assert app.main(["convert", str(tmp_path / "bundle.pt"), str(tmp_path / "out")]) == 0
     assert " events, " in capsys.readouterr().out
     assert (tmp_path / "out" / "dataset.json").is_file()
 
@@ -351,7 +351,7 @@ def test_only_a_run_is_replaced_and_only_by_a_complete_one(capsys, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     write_pth(Path("first_epoch_1.pth"), small_tree())
     write_pth(Path("second_epoch_2.pth"), small_tree())
-    assert cli.main(["convert", "first_epoch_1.pth", "run", *ON_SMALL]) == 0
+    assert app.main(["convert", "first_epoch_1.pth", "run", *ON_SMALL]) == 0
     capsys.readouterr()
     assert "run: exists already; give another name, or --overwrite" in refused(
         capsys, "second_epoch_2.pth", "run", *ON_SMALL
@@ -380,13 +380,13 @@ def test_only_a_run_is_replaced_and_only_by_a_complete_one(capsys, monkeypatch, 
     assert load_run("run").epoch == 1
     with folder_module.locked(RunPaths("run")), pytest.raises(RunError, match="another process works on this run"):
         predecessor_run(checkpoint, "run", detector=SMALL, overwrite=True)
-    assert cli.main(["convert", "second_epoch_2.pth", "run", "--overwrite", *ON_SMALL]) == 0
+    assert app.main(["convert", "second_epoch_2.pth", "run", "--overwrite", *ON_SMALL]) == 0
     assert load_run("run").epoch == 2
     assert {path.name for path in Path().iterdir()} == {"first_epoch_1.pth", "second_epoch_2.pth", "mine", "run"}
 
 
 def test_help_says_what_comes_out(capsys):
     with pytest.raises(SystemExit):
-        cli.main(["convert", "--help"])
+        app.main(["convert", "--help"])
     words = " ".join(capsys.readouterr().out.replace("│", "").split())
     assert "of a checkpoint: run folder" in words

@@ -22,7 +22,7 @@ from test_resume import (  # noqa: F401 (fixtures)
 )
 from test_saved import change, make_run
 
-from tofae_jax import cli
+from tofae_jax.cli import app
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
 from tofae_jax.engine.import_predecessor import predecessor_run
@@ -40,7 +40,7 @@ HOSTILE = "<script>alert(1)</script>{{ 7*7 }}$x_1$'\"\n]]>&amp;\u202e日本" + "
 
 
 def report(*words):
-    return cli.main(["report", *map(str, words)])
+    return app.main(["report", *map(str, words)])
 
 
 def refused(capsys, *words, code=2):

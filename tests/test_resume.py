@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from tiny import settings_from
 
-from tofae_jax import cli
+from tofae_jax.cli import app
 from tofae_jax.config import ConfigError
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.dataset import simulated_dataset
@@ -282,7 +282,7 @@ def test_a_checkpoint_of_a_newer_package_is_not_deleted(halted):
 @pytest.mark.parametrize("words", [[], ["--train.epochs", "2"]])
 def test_a_finished_run_has_nothing_left_to_do(whole, capsys, words):
     run, before = str(whole("plain").folder), whole("plain").record.read_text()
-    assert cli.main(["train", "--resume", run, *words]) == 2
+    assert app.main(["train", "--resume", run, *words]) == 2
     assert "finished after 3 epochs; a larger --train.epochs goes on" in capsys.readouterr().err
     assert whole("plain").record.read_text() == before
 
@@ -300,7 +300,7 @@ def test_a_finished_run_has_nothing_left_to_do(whole, capsys, words):
 def test_a_resumed_run_keeps_its_settings(halted, words, said, capsys):
     """Also how its epochs are compared: scores of two metrics have no common order."""
     before = halted.record.read_text()
-    assert cli.main(["train", "--resume", str(halted.folder), *words]) == 2
+    assert app.main(["train", "--resume", str(halted.folder), *words]) == 2
     line = capsys.readouterr().err
     assert all(part in line for part in said), line
     assert line.count("\n") == 1
@@ -311,7 +311,7 @@ def test_a_resumed_run_keeps_its_settings(halted, words, said, capsys):
 def test_an_empty_run_is_no_demo(option, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "train", lambda *_, **__: pytest.fail("a new run was started"))
-    assert cli.main(["train", option]) == 2
+    assert app.main(["train", option]) == 2
     assert f"{option[:-1]} needs a value" in capsys.readouterr().err
 
 
@@ -330,7 +330,7 @@ def test_data_that_are_gone_are_named_and_none_are_made(halted, tmp_path, monkey
     record = json.loads(halted.record.read_text())
     record["data"]["path"] = str(tmp_path / "d")
     halted.record.write_text(json.dumps(record))
-    assert cli.main(["train", "--resume", str(halted.folder)]) == 2
+    assert app.main(["train", "--resume", str(halted.folder)]) == 2
     assert "--data.path" in capsys.readouterr().err
     assert not (tmp_path / "d").exists()
 
@@ -398,5 +398,5 @@ def test_a_run_of_the_first_version_can_be_used_and_resumed(whole, halted):
 
 def test_a_run_of_a_newer_version_is_refused_by_name(halted, capsys):
     halted.record.write_text(json.dumps(json.loads(halted.record.read_text()) | {"schema_version": 9}))
-    assert cli.main(["train", "--resume", str(halted.folder)]) == 2
+    assert app.main(["train", "--resume", str(halted.folder)]) == 2
     assert "schema version 9 is newer than this package's" in capsys.readouterr().err

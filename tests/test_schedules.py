@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_resume import DETECTOR, config
 
-from tofae_jax import cli
+from tofae_jax.cli import app
 from tofae_jax.config import Config, ConfigError, ScheduleConfig, at_epoch, from_tree, in_force, read_toml, to_tree
 from tofae_jax.config.schedules import value_at
 from tofae_jax.core.detector import Detector
@@ -151,7 +151,7 @@ def test_a_bad_schedule_is_one_line_that_names_the_setting(tmp_path, capsys, fie
 
 def test_a_schedule_without_quotes_is_explained(tmp_path, capsys):
     (tmp_path / "a.toml").write_text('[schedules.degradation.n_noise]\nkind = "constant"\nvalue = 3\n')
-    assert cli.main(["train", "--config", str(tmp_path / "a.toml")]) == 2
+    assert app.main(["train", "--config", str(tmp_path / "a.toml")]) == 2
     said = capsys.readouterr().err
     assert "n_noise" in said
     assert said.count("\n") == 1
@@ -293,7 +293,7 @@ def test_a_run_knows_its_schedules(trained):
 def test_a_bad_schedule_makes_no_run_and_no_data(tmp_path, monkeypatch, capsys):
     (tmp_path / "a.toml").write_text('[schedules."degradation.selection"]\nkind = "constant"\nvalue = 3\n')
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "--config", "a.toml", "--data.simulate.events", "50"]) == 2
+    assert app.main(["train", "--config", "a.toml", "--data.simulate.events", "50"]) == 2
     assert "'degradation.selection' is not a number" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
 
@@ -303,5 +303,5 @@ def test_options_leave_the_schedules_as_they_are(tmp_path, words, monkeypatch):
     (tmp_path / "a.toml").write_text(RECIPE)
     seen = []
     monkeypatch.setattr(train, "train", lambda c, **_: seen.append(c) or read_record(tmp_path / "none"))
-    assert cli.main(["train", "--config", str(tmp_path / "a.toml"), *words]) == 2
+    assert app.main(["train", "--config", str(tmp_path / "a.toml"), *words]) == 2
     assert seen[0].schedules == read_toml(tmp_path / "a.toml", Config).schedules

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from tofae_jax import cli
+from tofae_jax.cli import app
+from tofae_jax.cli.denoise import DenoiseCommand
 from tofae_jax.config import Config, SimulateConfig, from_tree
-from tofae_jax.config.commands import DenoiseCommand
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import split_events
 from tofae_jax.data.dataset import write_dataset
@@ -271,7 +271,7 @@ def test_denoise_given_tracks_by_a_model_that_comes_along(tmp_path, measured, ca
     """From the dataset's own tracks, and from a file of tracks beside a file of hits."""
     out = tmp_path / "a.npz"
     words = ["denoise", "--model", "lhcb_torch_tracks", str(measured.path), str(out), "--all-hits"]
-    assert cli.main(words) == 0
+    assert app.main(words) == 0
     events, kept = kept_of(out)
     is_signal = events_of(measured).hit_columns["origin"] == 0
     true = np.sum(kept & is_signal)
@@ -287,10 +287,10 @@ def test_denoise_given_tracks_by_a_model_that_comes_along(tmp_path, measured, ca
     with open_hit_file(hits) as file:
         file.append(bare)
     words = ["denoise", "--model", "lhcb_torch_tracks", str(hits), str(tmp_path / "b.npz"), "--all-hits"]
-    assert cli.main(words) == 2
+    assert app.main(words) == 2
     assert "the input, without --tracks: no tracks are known" in capsys.readouterr().err
     tracks = write_tracks(tmp_path / "tracks.csv", track_rows(measured))
-    assert cli.main([*words, "--tracks", str(tracks), "--overwrite"]) == 0
+    assert app.main([*words, "--tracks", str(tracks), "--overwrite"]) == 0
     assert "warning" not in capsys.readouterr().err
     again, kept_again = kept_of(tmp_path / "b.npz")
     np.testing.assert_allclose(again.hit_columns["score"], events.hit_columns["score"], atol=1e-3)
@@ -300,7 +300,7 @@ def test_denoise_given_tracks_by_a_model_that_comes_along(tmp_path, measured, ca
     fewer = {name: values[columns["event"] != 5] for name, values in columns.items()}
     fewer["event"] = np.where(fewer["event"] == 11, 99, fewer["event"])
     tracks = write_tracks(tmp_path / "fewer.csv", fewer)
-    assert cli.main([*words, "--tracks", str(tracks), "--overwrite"]) == 0
+    assert app.main([*words, "--tracks", str(tracks), "--overwrite"]) == 0
     n_unused = np.sum(fewer["event"] == 99)
     errors = capsys.readouterr().err
     assert f"{n_unused} tracks have no event" in errors and "2 events no track" in errors
@@ -310,17 +310,17 @@ def test_denoise_given_tracks_by_a_model_that_comes_along(tmp_path, measured, ca
     assert not kept[alone].any() and np.all(found.hit_columns["track"][alone] == -1) and kept.any()
 
     elsewhere = write_tracks(tmp_path / "elsewhere.csv", columns | {"x_mm": columns["x_mm"] + 2000})
-    assert cli.main([*words, "--tracks", str(elsewhere), "--overwrite"]) == 0
+    assert app.main([*words, "--tracks", str(elsewhere), "--overwrite"]) == 0
     said = capsys.readouterr()
     assert "no hit was kept of 12 of 12 events; do they belong to" in said.err and "elsewhere.csv" in said.err
     assert json.loads(said.out)["events_emptied"] == 12
 
-    assert cli.main([*words[:3], str(hits), str(elsewhere), "--tracks", str(elsewhere), "--overwrite"]) == 2
+    assert app.main([*words[:3], str(hits), str(elsewhere), "--tracks", str(elsewhere), "--overwrite"]) == 2
     assert "is the input too" in capsys.readouterr().err
 
-    assert cli.main([*words, "--tracks", str(tracks), "--overwrite"]) == 0
+    assert app.main([*words, "--tracks", str(tracks), "--overwrite"]) == 0
     tracks = write_tracks(tmp_path / "none.csv", fewer | {"event": fewer["event"] + 1000})
-    assert cli.main([*words, "--tracks", str(tracks), "--overwrite"]) == 2
+    assert app.main([*words, "--tracks", str(tracks), "--overwrite"]) == 2
     assert "none of its tracks is of an event of" in capsys.readouterr().err
     assert kept_of(tmp_path / "b.npz")[1].any()  # nothing is lost
 
@@ -335,7 +335,7 @@ def test_mistakes_of_denoise_with_models(tmp_path, measured, capsys):
         ],
     }  # fmt: skip
     for message, words in cases.items():
-        assert cli.main(["denoise", *words]) == 2
+        assert app.main(["denoise", *words]) == 2
         assert message in capsys.readouterr().err
     with pytest.raises(ValueError, match="does not come with the package; known: "):
         load.load_packaged("nothing")
@@ -456,6 +456,6 @@ def test_the_models_that_come_along():
 def test_a_training_without_the_tracks_it_needs_makes_no_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--model.name=lhcb_torch", "--loss.name=hit_bce", "--data.source=simulate", "--data.simulate.pattern=v"]
-    assert cli.main(["train", *words]) == 2
+    assert app.main(["train", *words]) == 2
     assert "no tracks are known of its events, and the model needs them" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

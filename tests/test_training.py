@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from tiny import settings_from
 
-from tofae_jax import cli
+from tofae_jax.cli import app
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import EvaluationSource, TrainSource
@@ -336,7 +336,7 @@ def test_a_loss_that_does_not_fit_makes_no_run(sections, message):
 
 
 def evaluate(capsys, *words):
-    assert cli.main(["evaluate", *words]) == 0
+    assert app.main(["evaluate", *words]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -391,7 +391,7 @@ def test_a_run_can_be_evaluated_from_elsewhere(trained, capsys, tmp_path, monkey
     copy = tmp_path / "run"
     shutil.copytree(trained[0].folder, copy)
     (copy / "run.json").write_text(json.dumps(gone))
-    assert cli.main(["evaluate", str(copy)]) == 2
+    assert app.main(["evaluate", str(copy)]) == 2
     assert "name one with --data" in capsys.readouterr().err
 
 
@@ -407,7 +407,7 @@ def test_a_user_sees_one_line_and_no_warnings(trained, tmp_path):
 
 
 def denoise(capsys, *words):
-    assert cli.main(["denoise", *words]) == 0
+    assert app.main(["denoise", *words]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -448,7 +448,7 @@ def test_denoise_takes_datasets_and_events_of_any_size(trained, capsys, tmp_path
     assert report["hits_occluded"] > 0
     report = denoise(capsys, run, "d", str(tmp_path / "all.npz"))
     assert report["events"] == 400
-    code = cli.main(["denoise", run, "d", str(tmp_path / "all.npz")])
+    code = app.main(["denoise", run, "d", str(tmp_path / "all.npz")])
     assert code == 2
     assert "all.npz" in capsys.readouterr().err
 
@@ -464,7 +464,7 @@ def test_a_tolerance_keeps_fewer_hits(trained, capsys, tmp_path):
 
 def test_a_bad_input_to_denoise_leaves_nothing(trained, capsys, tmp_path):
     (tmp_path / "bad.csv").write_text("event,x,y,t\n0,1,1,1\n0,99,1,1\n")
-    assert cli.main(["denoise", str(trained[0].folder), str(tmp_path / "bad.csv"), str(tmp_path / "out.csv")]) == 2
+    assert app.main(["denoise", str(trained[0].folder), str(tmp_path / "bad.csv"), str(tmp_path / "out.csv")]) == 2
     assert "x=99" in capsys.readouterr().err.replace("x = 99", "x=99").replace("x 99", "x=99")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
 

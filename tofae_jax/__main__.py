@@ -7,7 +7,7 @@ import sys
 
 def main() -> int:
     """Entry point; the guard below matters, as worker processes import this module again."""
-    from tofae_jax.cli import main as run
+    from tofae_jax.cli.app import main as run
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,0 +1,60 @@
+"""The command `report`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tofae_jax.cli import report as c
+
+if TYPE_CHECKING:
+    pass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from tofae_jax.cli.options import parse
+from tofae_jax.config.types import (
+    PlotMode,
+    Section,
+)
+
+
+def report(argv: list[str]) -> None:
+    """tell about a run, or compare several, in one HTML file that opens offline; also PDF, PNG, CSV, XLSX"""
+    settings = parse(c.ReportCommand, argv, command="report")
+    from tofae_jax.runs.report.write import Wanted, write_report
+
+    places = {name: Path(path) for name in Wanted._fields if (path := getattr(settings, name)) is not None}
+    for path in write_report(
+        settings.runs,
+        Wanted(**places),
+        mode=settings.plots,
+        overwrite=settings.overwrite,
+        say=lambda message: print(message, file=sys.stderr),
+    ):
+        print(path)
+
+
+class ReportCommand(Section, frozen=True):
+    """tell about a run, or compare several, in one HTML file that opens offline; no dataset is needed"""
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN")]
+    """run folders, or folders of runs"""
+    out: str | None = None
+    """HTML file; None: RUN/report.html, or comparison.html beside several runs"""
+    pdf: str | None = None
+    """also write the figures and settings to this PDF file"""
+    png: str | None = None
+    """also write every figure to this folder"""
+    csv: str | None = None
+    """also write the metrics to this CSV file, a row per run"""
+    history_csv: str | None = None
+    """also write the numbers of all epochs to this CSV file, a row per epoch"""
+    xlsx: str | None = None
+    """also write both to this spreadsheet, with coloured scales"""
+    plots: PlotMode = "save"
+    """save: figures in the files; show: in windows, and no files but tables; both; none: text and tables only"""
+    overwrite: bool = False
+    """replace files that are there (RUN/report.html and comparison.html always are)"""

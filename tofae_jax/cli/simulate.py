@@ -1,0 +1,71 @@
+"""The command `simulate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tofae_jax.cli import simulate as c
+
+if TYPE_CHECKING:
+    pass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from tofae_jax.cli.options import parse
+from tofae_jax.config.lhcb_torch import LhcbTorchConfig
+from tofae_jax.config.types import (
+    MOST_TRACKS,
+    CountOrRange,
+    PositiveCount,
+    Section,
+    Seed,
+    check_range,
+)
+from tofae_jax.core.detector import Detector
+
+
+def simulate(argv: list[str]) -> None:
+    """simulate labelled patterns into a new dataset"""
+    settings = parse(c.SimulateCommand, argv, command="simulate")
+    from tofae_jax.config import SimulateConfig
+    from tofae_jax.engine.events import write_simulation
+
+    names = ("pattern", "events", "tracks", "seed", "lhcb_torch")
+    dataset = write_simulation(
+        settings.out,
+        SimulateConfig(**{name: getattr(settings, name) for name in names}),
+        detector=settings.detector,
+        origin=(settings.origin_x, settings.origin_y, settings.origin_t),
+        overwrite=settings.overwrite,
+    )
+    print(f"{len(dataset)} events, {dataset.description.n_hits} hits: {dataset.path}")
+
+
+class SimulateCommand(Section, frozen=True):
+    """simulate labelled patterns into a new dataset"""
+
+    out: Annotated[Positional[str], arg(metavar="OUT")]
+    """dataset folder to make"""
+    pattern: str = "v"
+    """pattern name (v, parabola, cross, line, hemisphere, blank, lhcb_torch), or a mixture such as v=2,parabola=1"""
+    events: PositiveCount = 10_000
+    """number of events"""
+    seed: Seed = 0
+    """seed; the same seed gives the same events"""
+    tracks: CountOrRange = 1
+    """tracks per event, a number or a range"""
+    origin_x: float | None = None
+    """pixel column of every origin; None: random"""
+    origin_y: float | None = None
+    """pixel row of every origin; None: random"""
+    origin_t: float | None = None
+    """time bin of every origin; None: random"""
+    overwrite: bool = False
+    """replace a dataset that is there"""
+    detector: Detector = Detector()
+    lhcb_torch: LhcbTorchConfig = LhcbTorchConfig()
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        check_range("tracks", self.tracks, least=1, most=MOST_TRACKS)
