@@ -32,8 +32,9 @@ from tofae_jax.data import batches
 from tofae_jax.engine.build import Assembly
 from tofae_jax.engine.checkpoints import SaveError
 from tofae_jax.engine.load import load_run
-from tofae_jax.engine.monitoring import Recorder, StepProfiler, read_recording
 from tofae_jax.engine.monitoring.callbacks import Observers
+from tofae_jax.engine.monitoring.profiler import StepProfiler
+from tofae_jax.engine.monitoring.recorder import Recorder, read_recording
 from tofae_jax.engine.monitoring.tracker import Tracker
 from tofae_jax.engine.training import control, loop, train
 from tofae_jax.engine.training.control import Control

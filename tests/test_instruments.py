@@ -23,18 +23,11 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from tofae_jax import plots
-from tofae_jax.engine.monitoring import (
-    Recorder,
-    Span,
-    StepProfiler,
-    Timer,
-    activations_of,
-    python_profile,
-    read_recording,
-    read_timeline,
-    split_parameters,
-)
+from tofae_jax.engine.monitoring.profiler import StepProfiler, python_profile
+from tofae_jax.engine.monitoring.recorder import Recorder, activations_of, read_recording, split_parameters
+from tofae_jax.engine.monitoring.timer import Timer
 from tofae_jax.models import build_model
+from tofae_jax.runs.timeline import Span, read_timeline
 
 ROOT = Path(__file__).resolve().parent.parent
 BIG = 1 << 30

@@ -12,7 +12,7 @@ from plotted import SMALL, v_shape
 from tofae_jax.config import Config, to_tree
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
-from tofae_jax.engine.monitoring import Timer
+from tofae_jax.engine.monitoring.timer import Timer
 from tofae_jax.metrics import metric_names
 from tofae_jax.plots import EventView, save_views
 from tofae_jax.runs.arrays import load_arrays, save_arrays

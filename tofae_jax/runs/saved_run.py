@@ -132,7 +132,7 @@ def load_events(path: Path) -> dict[str, np.ndarray]:
 
 
 def _spans(path: Path) -> list[Any]:
-    from tofae_jax.engine.monitoring import read_timeline  # here: the other instruments load jax
+    from tofae_jax.runs.timeline import read_timeline
 
     return list(read_timeline(path).spans)
 
