@@ -30,7 +30,7 @@ from tofae_jax.config import Config, read_toml
 from tofae_jax.core.degradation import degrade
 from tofae_jax.data.batches import EvaluationSource, TrainSource, batches
 from tofae_jax.data.dataset import Dataset
-from tofae_jax.engine.build import Assembly, assemble, describe_devices, step_settings
+from tofae_jax.engine.build import RunSetup, build_run, describe_devices, step_settings
 from tofae_jax.engine.denoise import Denoiser
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.engine.events import write_simulation
@@ -61,30 +61,30 @@ INPUT_BATCHES = 40  # reading is quick: a turn of it takes more batches
 class Parts:
     """Each method does a turn of its part and returns how many events it went through."""
 
-    def __init__(self, assembly: Assembly, dataset: Dataset, n_batches: int) -> None:
-        self.assembly, self.n = assembly, n_batches
-        self.settings = step_settings(assembly.config)
-        batch, slots = assembly.config.train.batch, assembly.config.data.max_hits
+    def __init__(self, setup: RunSetup, dataset: Dataset, n_batches: int) -> None:
+        self.setup, self.n = setup, n_batches
+        self.settings = step_settings(setup.config)
+        batch, slots = setup.config.train.batch, setup.config.data.max_hits
         events = np.arange(len(dataset))
         self.source = TrainSource(dataset, events, batch=batch, max_hits=slots, seed=0)
         self.batches = [jax.device_put(self.source[i]) for i in range(n_batches)]
         self.evaluation = EvaluationSource(dataset, events[: n_batches * batch], batch=batch, max_hits=slots)
-        self.state = assembly.fresh_state()
-        self.step = compiled_train_step(assembly)
-        self.evaluator = Evaluator(assembly)
+        self.state = setup.fresh_state()
+        self.step = compiled_train_step(setup)
+        self.evaluator = Evaluator(setup)
         self.degrade = jax.jit(self._degrade)
         self.loss_alone = jax.jit(self._loss_alone)
         self.measured = list(dataset.events(0, n_batches * batch))
         trained = jax.tree.map(jnp.copy, self.state.variables)  # training steps reuse the state's memory
-        self.denoiser = Denoiser(assembly, trained)
+        self.denoiser = Denoiser(setup, trained)
         self.iterator = batches(self.source, threads=0, prefetch=1)  # nothing read before the clock starts
 
     def _loss_alone(self, variables: Any, key: jax.Array, settings: StepSettings, batch: Batch) -> jax.Array:
-        evaluated = eval_step(variables, batch, key, settings, model=self.assembly.model, options=self.assembly.options)
+        evaluated = eval_step(variables, batch, key, settings, model=self.setup.model, options=self.setup.options)
         return evaluated.metrics.loss
 
     def _degrade(self, key: jax.Array, batch: Any) -> jax.Array:
-        options = self.assembly.options
+        options = self.setup.options
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch.event)
 
         def one(key: jax.Array, hits: jax.Array) -> jax.Array:
@@ -143,7 +143,7 @@ def measure(options: Options, folder: Path) -> dict[str, Any]:
     simulate = msgspec.structs.replace(config.data.simulate, events=max(4000, 4 * train.batch))
     dataset = write_simulation(str(folder / "events"), simulate, detector=config.detector)
     began = time.perf_counter()
-    parts = Parts(assemble(config), dataset, options.batches)
+    parts = Parts(build_run(config), dataset, options.batches)
     compile_s = {"initial state": time.perf_counter() - began}
     names = ("input", "degradation", "training", "evaluation_with_metrics", "evaluation_with_loss_alone", "denoising")
     for name in names:

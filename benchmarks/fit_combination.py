@@ -20,14 +20,14 @@ import numpy as np
 
 from tofae_jax.config import Config, read_toml
 from tofae_jax.engine import process
-from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.build import build_run, step_settings
 from tofae_jax.engine.evaluate import with_degradation
 from tofae_jax.engine.evaluator import evaluation_key
 from tofae_jax.engine.events import evaluation_source, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun, load_run
 from tofae_jax.models.interface import HitInput
 from tofae_jax.models.lhcb_torch_blind import Evidence, LhcbTorch, bounded
-from tofae_jax.steps.inputs import degraded_views
+from tofae_jax.steps.inputs import degrade_batch
 
 SEED = 901  # no recipe and no benchmark simulates with it
 USUAL = 30, 200
@@ -35,16 +35,16 @@ USUAL = 30, 200
 
 def evidence_of(run: LoadedRun, config: Config, n_events: int) -> tuple[np.ndarray, np.ndarray]:
     """Bounded evidence `[n, 2]` of all hits of fresh events, and which of them are signal `[n]`."""
-    assembly, store = assemble(config), open_events(config, print)
+    setup, store = build_run(config), open_events(config, print)
     settings = step_settings(config)
     source = evaluation_source(config, store, splits_of(store, config.data).test[:n_events])
 
     @jax.jit
     def step(variables: Any, batch: Any) -> tuple[Evidence, Any, Any]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(evaluation_key(config.seed), batch.event)
-        degraded = degraded_views(keys, batch, settings, assembly.options).degraded
+        degraded = degrade_batch(keys, batch, settings, setup.options).degraded
         is_hit = (degraded.hits[..., 2] > 0) & batch.is_event[:, None]
-        evidence: Any = assembly.model.module.apply(variables, HitInput(degraded.hits), method=LhcbTorch.evidence)
+        evidence: Any = setup.model.module.apply(variables, HitInput(degraded.hits), method=LhcbTorch.evidence)
         return bounded(evidence, is_hit), degraded.is_signal, is_hit
 
     found, truth = [], []
@@ -73,7 +73,7 @@ def main() -> None:
 
     process.prepare_process()
     run = load_run(arguments.run, best=False)
-    own = read_toml(arguments.config, Config) if arguments.config else run.assembly.config
+    own = read_toml(arguments.config, Config) if arguments.config else run.setup.config
     if own.model.name != "lhcb_torch" or not own.model.lhcb_torch.samples:
         raise ValueError("there is no search to be weighed: give a recipe of model lhcb_torch with samples by --config")
     data = msgspec.structs.replace(

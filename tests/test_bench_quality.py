@@ -490,7 +490,7 @@ def test_a_run_s_columns_stand_at_their_hits_and_its_own_seed_is_refused():
     assert run._columns(again) is not run._columns(event)
     config = SimpleNamespace(data=SimpleNamespace(simulate=SimpleNamespace(seed=0)))
     record = SimpleNamespace(data={"provenance": {"seed": sources.HELD_OUT_SEED + 4}})
-    run.run = SimpleNamespace(assembly=SimpleNamespace(config=config), record=record)
+    run.run = SimpleNamespace(setup=SimpleNamespace(config=config), record=record)
     run.check_held_out(3)
     with pytest.raises(ValueError, match="fake was trained on events of seed"):
         run.check_held_out(4)
@@ -504,7 +504,7 @@ def image_run(images, *, has_time):
     run._model_images = lambda variables, filled: images[: len(filled)]
     config = SimpleNamespace(train=SimpleNamespace(batch=64))
     options = SimpleNamespace(reads="image", target="signal")
-    run.run = SimpleNamespace(assembly=SimpleNamespace(config=config, options=options), variables={})
+    run.run = SimpleNamespace(setup=SimpleNamespace(config=config, options=options), variables={})
     return run
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tofae_jax.config import Config, from_tree, to_tree
-from tofae_jax.engine.build import assemble
+from tofae_jax.engine.build import build_run
 from tofae_jax.engine.checkpoints import SCHEMA_VERSION, CheckpointError, CheckpointMeta, Checkpoints, checksums
 
 SMALL = from_tree(
@@ -15,7 +15,7 @@ SMALL = from_tree(
 
 @pytest.fixture(scope="module")
 def state():
-    return assemble(SMALL).fresh_state()
+    return build_run(SMALL).fresh_state()
 
 
 def meta(epoch, **changes):
@@ -157,7 +157,7 @@ def test_another_model_does_not_fit(tmp_path, state):
         CheckpointError,
         match=r"checkpoint 10: \['model'\]\['params'\].* is float32\[2, 4\], the settings need float32\[3, 4\]",
     ):
-        restore(tmp_path / "c", assemble(larger).fresh_state())
+        restore(tmp_path / "c", build_run(larger).fresh_state())
 
 
 def test_a_checksum_knows_dtype_and_shape():

@@ -29,10 +29,10 @@ from test_resume import (  # noqa: F401 (fixtures)
 from tofae_jax.cli import app
 from tofae_jax.config import Config, parse_duration, read_toml
 from tofae_jax.data import batches
-from tofae_jax.engine.build import Assembly
+from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.checkpoints import SaveError
 from tofae_jax.engine.load import load_run
-from tofae_jax.engine.monitoring.callbacks import Observers
+from tofae_jax.engine.monitoring.callbacks import Callbacks
 from tofae_jax.engine.monitoring.profiler import StepProfiler
 from tofae_jax.engine.monitoring.recorder import Recorder, read_recording
 from tofae_jax.engine.monitoring.tracker import Tracker
@@ -145,7 +145,7 @@ def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, caps
     """As a user would, from outside; here from where an epoch is reported."""
     alone = whole("plain")  # trained before anything is changed
     monkeypatch.setattr(control, "POLL_S", 0.0)
-    real, waits, spans = Observers.epoch, Control.wait_while_paused, []
+    real, waits, spans = Callbacks.epoch, Control.wait_while_paused, []
 
     def waited(self):  # the user sees that it waits; removed sooner, the file might not have been noticed
         threading.Timer(0.6, (self._folder / "PAUSE").unlink).start()
@@ -161,7 +161,7 @@ def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, caps
             spans.append(time.monotonic())
             (run / "STOP").touch()
 
-    monkeypatch.setattr(Observers, "epoch", reported)
+    monkeypatch.setattr(Callbacks, "epoch", reported)
     monkeypatch.setattr(Control, "wait_while_paused", waited)
     paths, record = train.train(config())
     assert spans[1] - spans[0] > 0.6
@@ -293,7 +293,7 @@ def test_an_interrupt_before_the_first_step_is_recorded_with_a_reason(monkeypatc
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Assembly, "fresh_state", interrupted)
+    monkeypatch.setattr(RunSetup, "fresh_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train.train(config(runs={"name": "early"}))
     [run] = Path("runs").glob("early-*")
@@ -304,14 +304,14 @@ def test_an_interrupt_before_the_first_step_is_recorded_with_a_reason(monkeypatc
 
 def test_stop_and_signals_while_a_run_prepares_are_not_lost(monkeypatch):
     """Making the state takes seconds: a STOP file of that time is for this run."""
-    fresh = Assembly.fresh_state
+    fresh = RunSetup.fresh_state
 
     def stop(self):
         (run,) = Path("runs").glob("preparing-*")
         (run / "STOP").touch()
         return fresh(self)
 
-    monkeypatch.setattr(Assembly, "fresh_state", stop)
+    monkeypatch.setattr(RunSetup, "fresh_state", stop)
     monkeypatch.setattr(control, "POLL_S", 0.0)
     _, record = train.train(config(runs={"name": "preparing"}))
     assert (record.status, record.reason) == ("stopped", "STOP file")

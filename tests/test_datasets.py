@@ -52,7 +52,7 @@ def test_any_shards_give_the_same_events(tmp_path_factory, counts, shard_events,
     np.testing.assert_array_equal(back.event_columns["event"], events.event_columns["event"])
     for i in range(len(counts)):
         np.testing.assert_array_equal(
-            next(dataset.hits_of_each(np.array([i])))[0], events.hits[events.offsets[i] : events.offsets[i + 1]]
+            next(dataset.per_event_hits(np.array([i])))[0], events.hits[events.offsets[i] : events.offsets[i + 1]]
         )
     middle = concatenate(dataset.events(1, len(counts)))
     assert middle.n_events == len(counts) - 1

@@ -33,7 +33,7 @@ def test_patterns_by_number_are_those_of_the_list(pattern):
     weights = {"v": 1.0} if pattern == "v" else {"v": 2.0, "line": 1.0}
     whole = concatenate(simulate_patterns(4, 2500, detector=Detector(**SMALL), weights=weights))
     chosen = np.array([2400, 3, 1999, 3])
-    for number, (hits, origin) in zip(chosen, store.hits_of_each(chosen), strict=True):
+    for number, (hits, origin) in zip(chosen, store.per_event_hits(chosen), strict=True):
         np.testing.assert_array_equal(hits, whole.hits[whole.offsets[number] : whole.offsets[number + 1]])
         assert origin is None
     np.testing.assert_array_equal(store.event_column("pattern", chosen), whole.event_columns["pattern"][chosen])
@@ -55,9 +55,9 @@ def test_every_epoch_trains_on_new_events():
 
 def test_epochs_beyond_the_simulation_are_refused():
     store = simulated.simulated_events(config(events=2**30))
-    assert store.anew(np.array([2**30 - 1]), 0) == 2**31 - 1
+    assert store.events_for_epoch(np.array([2**30 - 1]), 0) == 2**31 - 1
     with pytest.raises(ValueError, match="epoch 2: the simulation has no more than 2147483647 events"):
-        store.anew(np.array([0]), 1)
+        store.events_for_epoch(np.array([0]), 1)
     with pytest.raises(ValueError, match="events is 1073741825, allowed: at most 1073741824"):
         simulated.simulated_events(config(events=2**30 + 1))
 
@@ -136,7 +136,7 @@ def test_signal_and_background_are_padded_apart():
     store = simulated.simulated_events(config("lhcb_torch"))
     numbers = np.array([7, 8])
     padded = pad_events(store, numbers, batch=3, max_hits=64, max_background=5)
-    for row, (hits, origin) in enumerate(store.hits_of_each(numbers)):
+    for row, (hits, origin) in enumerate(store.per_event_hits(numbers)):
         np.testing.assert_array_equal(padded.hits[row, : (origin == 0).sum()], hits[origin == 0])
         n_background = int((origin > 0).sum())
         assert np.sum(padded.background[row, :, 2] > 0) == min(5, n_background)

@@ -507,7 +507,7 @@ def fake_run(monkeypatch):
     from tofae_jax.engine import denoise
 
     run = mock.MagicMock(epoch=1)
-    used = run.assembly._replace.return_value
+    used = run.setup._replace.return_value
     used.model.takes_tracks, used.config = False, Config(detector=SMALL)
     monkeypatch.setattr(denoise, "load_run", lambda *_, **__: run)
     monkeypatch.setattr(denoise, "Denoiser", FakeDenoiser)

@@ -12,7 +12,7 @@ from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import EvaluationSource
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.build import build_run, step_settings
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.metrics import Confusion, EventCounts, ImageSums, Metrics, OutputMetrics, bootstrap, compute
 
@@ -43,16 +43,16 @@ def events(found, *, of=HITS, loss=None, noise=10, noise_left=2, **image):
     )
 
 
-def total(of_each):
-    return jax.tree.map(lambda leaf: leaf.sum(axis=0), of_each)
+def total(per_event):
+    return jax.tree.map(lambda leaf: leaf.sum(axis=0), per_event)
 
 
-def found(of_each, **options):
-    return bootstrap(of_each, threshold=0.5, **options)
+def found(per_event, **options):
+    return bootstrap(per_event, threshold=0.5, **options)
 
 
-def computed(of_each, **options):
-    return compute(total(of_each), threshold=0.5, **options)
+def computed(per_event, **options):
+    return compute(total(per_event), threshold=0.5, **options)
 
 
 def width(limits):
@@ -69,9 +69,9 @@ def names(tree, prefix=""):
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_the_efficiency_s_interval_is_that_of_the_binomial_distribution(share):
-    of_each = events(np.random.default_rng(1).binomial(HITS, share, size=400))
-    limits = found(of_each)["masked"]["efficiency"]
-    point = computed(of_each)["masked"]["efficiency"]
+    per_event = events(np.random.default_rng(1).binomial(HITS, share, size=400))
+    limits = found(per_event)["masked"]["efficiency"]
+    point = computed(per_event)["masked"]["efficiency"]
     expected = 2 * QUANTILE * math.sqrt(point * (1 - point) / (HITS * 400))
     assert width(limits) == pytest.approx(expected, rel=0.1)
     assert limits[0] < point < limits[1]
@@ -80,9 +80,9 @@ def test_the_efficiency_s_interval_is_that_of_the_binomial_distribution(share):
 
 def test_hits_of_an_event_that_stand_or_fall_together_make_it_wider():
     """The negative control: were hits drawn instead of events, this would be as narrow as above."""
-    of_each = events(HITS * np.random.default_rng(1).binomial(1, 0.5, size=400))
+    per_event = events(HITS * np.random.default_rng(1).binomial(1, 0.5, size=400))
     expected = 2 * QUANTILE * math.sqrt(0.25 / 400)
-    assert width(found(of_each)["masked"]["efficiency"]) == pytest.approx(expected, rel=0.1)
+    assert width(found(per_event)["masked"]["efficiency"]) == pytest.approx(expected, rel=0.1)
 
 
 def test_a_mean_s_interval_is_that_of_the_normal_distribution():
@@ -101,25 +101,25 @@ def test_in_most_experiments_the_truth_lies_within():
 
 
 def test_a_wider_level_is_wider():
-    of_each = events(np.random.default_rng(1).binomial(HITS, 0.5, size=200))
-    widths = [width(found(of_each, level=level)["masked"]["efficiency"]) for level in (0.68, 0.95, 0.99)]
+    per_event = events(np.random.default_rng(1).binomial(HITS, 0.5, size=200))
+    widths = [width(found(per_event, level=level)["masked"]["efficiency"]) for level in (0.68, 0.95, 0.99)]
     assert widths == sorted(widths)
     assert widths[1] / widths[0] == pytest.approx(QUANTILE / 0.994458, rel=0.1)
 
 
 @pytest.mark.parametrize("n", [5001, 12_345])
 def test_many_events_are_drawn_in_groups_and_none_is_lost(n):
-    of_each = events(np.random.default_rng(4).binomial(HITS, 0.5, size=n))
-    limits = found(of_each)["masked"]["efficiency"]
-    point = computed(of_each)["masked"]["efficiency"]
+    per_event = events(np.random.default_rng(4).binomial(HITS, 0.5, size=n))
+    limits = found(per_event)["masked"]["efficiency"]
+    point = computed(per_event)["masked"]["efficiency"]
     assert width(limits) == pytest.approx(2 * QUANTILE * math.sqrt(0.25 / (HITS * n)), rel=0.1)
     assert (limits[0] + limits[1]) / 2 == pytest.approx(point, abs=0.1 * width(limits))
 
 
 def test_the_same_events_and_seed_give_the_same_interval():
-    of_each = events(np.random.default_rng(1).binomial(HITS, 0.5, size=50))
-    assert found(of_each) == found(of_each)
-    assert found(of_each, seed=1) != found(of_each)
+    per_event = events(np.random.default_rng(1).binomial(HITS, 0.5, size=50))
+    assert found(per_event) == found(per_event)
+    assert found(per_event, seed=1) != found(per_event)
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -132,23 +132,23 @@ def test_two_events_are_enough():
 
 
 def test_without_variance_the_interval_is_the_number():
-    of_each = events(np.full(20, 12))
-    result = computed(of_each)
+    per_event = events(np.full(20, 12))
+    result = computed(per_event)
     for output, metric in (
         ("masked", "efficiency"),
         ("direct", "mse"),
         ("input", "f1"),
         ("masked", "detection_snr_db"),
     ):
-        limits = found(of_each)[output][metric]
+        limits = found(per_event)[output][metric]
         if metric != "detection_snr_db":  # a half is added to each of its counts
             assert limits == pytest.approx([result[output][metric]] * 2, rel=1e-12)
         assert limits[0] == limits[1]
 
 
 def test_events_without_signal_or_noise_have_finite_intervals():
-    of_each = events(np.zeros(20, int), of=0, noise=0, noise_left=0)
-    limits = found(of_each)["masked"]
+    per_event = events(np.zeros(20, int), of=0, noise=0, noise_left=0)
+    limits = found(per_event)["masked"]
     for metric in ("efficiency", "purity", "f1", "noise_rejection"):
         assert limits[metric] == [1, 1]
     assert all(math.isfinite(limit) for pair in limits.values() for limit in pair)
@@ -163,9 +163,9 @@ def test_a_loss_that_is_not_finite_spoils_itself_alone():
 
 
 def test_intervals_are_of_numbers_that_compute_gives_and_not_of_counts():
-    of_each = events(np.random.default_rng(1).binomial(HITS, 0.5, size=20))
-    result = computed(of_each)
-    known, of = set(names(result)), set(names(found(of_each)))
+    per_event = events(np.random.default_rng(1).binomial(HITS, 0.5, size=20))
+    result = computed(per_event)
+    known, of = set(names(result)), set(names(found(per_event)))
     assert of <= known
     assert {"loss", "masked.f1", "direct.ssim", "input.correlation", "masked.false_positives_per_event"} <= of
     is_count = {name for name in known if isinstance(_at(result, name), int)}
@@ -175,8 +175,8 @@ def test_intervals_are_of_numbers_that_compute_gives_and_not_of_counts():
 
 
 def test_an_output_without_times_has_no_intervals_of_them():
-    of_each = events(np.random.default_rng(1).binomial(HITS, 0.5, size=20))
-    limits = found(of_each, direct_has_time=False)
+    per_event = events(np.random.default_rng(1).binomial(HITS, 0.5, size=20))
+    limits = found(per_event, direct_has_time=False)
     assert "mse" not in limits["direct"]
     assert {"efficiency", "true_positive_xy_percent"} <= set(limits["direct"])
     assert "mse" in limits["masked"]
@@ -204,17 +204,17 @@ def details(tmp_path_factory):
         "train": {"batch": 16},
     }
     config = settings_from(tree)
-    assembly = assemble(config)
-    evaluator, settings = Evaluator(assembly), step_settings(config)
+    setup = build_run(config)
+    evaluator, settings = Evaluator(setup), step_settings(config)
     source = EvaluationSource(Dataset(path), np.arange(55), batch=16, max_hits=24)
-    inputs = (assembly.fresh_state().variables, source, evaluation_key(3), settings)
+    inputs = (setup.fresh_state().variables, source, evaluation_key(3), settings)
     return evaluator.details(*inputs, n_views=2), evaluator.sums(*inputs), evaluator.result(*inputs)
 
 
 def test_single_events_add_up_to_the_whole(details):
     """Counts exactly, other sums up to rounding; fillings of the last batch are no events."""
     found, sums, _ = details
-    assert len(found.of_each.loss) == 55
+    assert len(found.per_event.loss) == 55
     whole = sums._replace(
         outputs=None,
         scores=None,
@@ -222,7 +222,7 @@ def test_single_events_add_up_to_the_whole(details):
     )
     parts = jax.tree.map(
         lambda leaf: np.asarray(leaf).astype(np.float64 if leaf.dtype.kind == "f" else np.int64).sum(axis=0),
-        found.of_each,
+        found.per_event,
     )
     assert jax.tree.structure(parts) == jax.tree.structure(whole)
     n_counts = 0

@@ -144,7 +144,7 @@ def begun(monkeypatch, *words):
 
 
 def best_of(paths):
-    config = load_run(paths.folder).assembly.config
+    config = load_run(paths.folder).setup.config
     with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
         return checkpoints.restore(stored_shapes(config), best=True, warn=pytest.fail)[0]
 

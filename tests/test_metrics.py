@@ -178,9 +178,9 @@ def test_sparse_images_may_be_compared_by_their_hits_alone(seed, k):
         n_t=9,
         n_pixels=30,
     )
-    whole = m.image_sums(output, image, is_event, n_t=9)._replace(ssim=None)
+    batch_metrics = m.image_sums(output, image, is_event, n_t=9)._replace(ssim=None)
     n = int(is_event.sum())
-    assert_same(m.compute_images(m.to_host(sums), n), m.compute_images(m.to_host(whole), n))
+    assert_same(m.compute_images(m.to_host(sums), n), m.compute_images(m.to_host(batch_metrics), n))
 
 
 @pytest.mark.backlog("B12")

@@ -12,7 +12,7 @@ from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.engine.checks import check_losses, check_mask
 from tofae_jax.engine.load import load_run
-from tofae_jax.engine.operating_point import Cut, judged_by, with_cut
+from tofae_jax.engine.operating_point import ThresholdChoice, checkpoint_metric, with_cut
 from tofae_jax.engine.training import train
 from tofae_jax.metrics import ScoreSums, choose_operating_point, kept_counts
 from tofae_jax.models import MODELS
@@ -65,7 +65,7 @@ def test_the_cut_is_chosen_on_validation_events_and_used_from_then_on(runs, comm
     assert point["reached"]
     scores = load_arrays(paths.scores)
     assert scores["n_signal"] > 0
-    config = load_run(runs[name]).assembly.config
+    config = load_run(runs[name]).setup.config
     assert config.mask.score_threshold == point["score_threshold"]
     assert config.mask.tof_tolerance_ns == point["tof_tolerance_ns"]
     result = json.loads(command("evaluate", runs[name]))
@@ -102,7 +102,7 @@ def test_another_cut_is_chosen_by_command(runs, command, tmp_path, aim):
     out = tmp_path / "kept.npz"
     command("denoise", runs["hits"], runs["hits"].parent.parent / "d", out, "--keep", aim, "--wanted", 0.6)
     run = load_run(runs["hits"])
-    config = with_cut(run.assembly, run.paths.scores, Cut(keep=aim, wanted=0.6), warn=[].append)
+    config = with_cut(run.setup, run.paths.scores, ThresholdChoice(keep=aim, wanted=0.6), warn=[].append)
     scores = np.concatenate([part.hit_columns["score"] for part in read_events(out, detector=config.detector)])
     assert scores.min() > config.mask.score_threshold
     result = json.loads(command("evaluate", runs["hits"], "--keep", aim, "--wanted", 0.6, "--split", "validation"))
@@ -136,7 +136,7 @@ def test_impossible_wishes_are_named(runs, command, tmp_path):
     run = load_run(runs["hits"])
     paths = type(run.paths)(tmp_path)
     with pytest.raises(RunError, match=r"no scores\.npz to choose a cut by"):
-        with_cut(run.assembly, paths.scores, Cut(keep="f1"), warn=[].append)
+        with_cut(run.setup, paths.scores, ThresholdChoice(keep="f1"), warn=[].append)
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,13 @@ def test_the_best_epoch_is_judged_by_the_cut_that_it_could_have(runs):
     """Not by the cut at an even chance, which the run does not use in the end."""
     paths, record = read_record(runs["hits"])
     history = read_history(paths.metrics)
-    assert judged_by(from_tree(record.config, Config, "run")) == "scores.best_f1"
+    assert checkpoint_metric(from_tree(record.config, Config, "run")) == "scores.best_f1"
     best = [epoch["validation"]["scores"]["best_f1"] for epoch in history]
     assert record.results["best_epoch"] == 1 + int(np.argmax(best))
     point = record.results["operating_point"]
     assert max(best) == pytest.approx(point["validation"]["f1"])
-    assert judged_by(settings_from(TREE)) == "masked.f1"
-    assert judged_by(settings_from(TREE, mask={"choose": "f1"}, checkpoints={"metric": "loss"})) == "loss"
+    assert checkpoint_metric(settings_from(TREE)) == "masked.f1"
+    assert checkpoint_metric(settings_from(TREE, mask={"choose": "f1"}, checkpoints={"metric": "loss"})) == "loss"
 
 
 def test_a_wish_that_no_cut_reaches_is_said(runs, capsys, tmp_path):

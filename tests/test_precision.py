@@ -19,7 +19,7 @@ from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import TrainSource
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.build import build_run, step_settings
 from tofae_jax.engine.checkpoints import checksums
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.training import loop, train
@@ -39,10 +39,10 @@ def folder(tmp_path_factory):
 
 def parts(folder, policy, **sections):
     settings = config(precision={"policy": policy, **sections.pop("precision", {})}, **sections)
-    assembly = assemble(settings)
+    setup = build_run(settings)
     dataset = Dataset(folder / "d")
     source = TrainSource(dataset, np.arange(len(dataset)), batch=32, max_hits=24, seed=0)
-    return assembly, assembly.fresh_state(), source, step_settings(settings)
+    return setup, setup.fresh_state(), source, step_settings(settings)
 
 
 def products(jaxpr):
@@ -74,28 +74,28 @@ def test_settings_and_code_know_the_same_policies():
 @pytest.mark.backlog("B10")
 @pytest.mark.parametrize("name", NARROW)
 def test_every_part_of_a_step_has_the_dtype_of_the_policy(folder, name):
-    assembly, state, source, settings = parts(folder, name)
+    setup, state, source, settings = parts(folder, name)
     policy = precision.policy_by_name(name)
     assert dtypes_of(state.params) == {jnp.dtype(policy.param)}
     assert dtypes_of(state.batch_stats) == {jnp.dtype("float32")}
     assert {d for d in dtypes_of(state.opt_state) if jnp.issubdtype(d, jnp.floating)} == {jnp.dtype("float32")}
-    image = jnp.zeros((2, *assembly.config.detector.shape[1::-1]))
-    forward = products(jax.make_jaxpr(assembly.model.apply)(state.variables, image).jaxpr)
+    image = jnp.zeros((2, *setup.config.detector.shape[1::-1]))
+    forward = products(jax.make_jaxpr(setup.model.apply)(state.variables, image).jaxpr)
     assert len(forward) >= 6 + 3 + 3  # dense layers, convolutions down and up
     assert set(forward) == {jnp.dtype(policy.compute)}
 
     def loss(params):
         return jnp.sum(
-            assembly.model.apply_train({**state.variables, "params": params}, image)[0].image.astype(jnp.float32)
+            setup.model.apply_train({**state.variables, "params": params}, image)[0].image.astype(jnp.float32)
         )
 
     backward = products(jax.make_jaxpr(jax.grad(loss))(state.params).jaxpr)
     assert len(backward) > 2 * len(forward)
     assert set(backward) == {jnp.dtype(policy.compute)}
-    output = assembly.model.apply(state.variables, image).image
+    output = setup.model.apply(state.variables, image).image
     assert output.dtype == jnp.dtype(policy.output)
     before = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), state.replace(key=None))
-    step = loop.compiled_train_step(assembly)
+    step = loop.compiled_train_step(setup)
     for i in range(3):
         state, metrics = step(state, source[i], settings)
     after = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), state.replace(key=None))
@@ -160,8 +160,8 @@ def test_the_loss_scale_backs_off_grows_and_stops_at_its_limits():
 @pytest.mark.parametrize("name", ["float16", "mixed_float16"])
 def test_an_overflowing_step_is_skipped_counted_and_changes_nothing(folder, name):
     weight = {"loss": {"acb_mse": {"zero_weight": 1e4}}, "precision": {"initial_loss_scale": 2.0**24}}
-    assembly, state, source, settings = parts(folder, name, **weight)
-    step = loop.compiled_train_step(assembly)
+    setup, state, source, settings = parts(folder, name, **weight)
+    step = loop.compiled_train_step(setup)
     before = checksums({"p": state.params, "s": state.batch_stats, "o": state.opt_state, "r": state.residual})
     state, metrics = step(state, source[0], settings)
     assert bool(metrics.skipped)
@@ -180,8 +180,8 @@ def test_an_overflowing_step_is_skipped_counted_and_changes_nothing(folder, name
 def test_a_scaled_loss_gives_the_same_gradient(folder):
     norms = []
     for scale in (1.0, 2.0**12):
-        assembly, state, source, settings = parts(folder, "mixed_float16", precision={"initial_loss_scale": scale})
-        _, metrics = loop.compiled_train_step(assembly)(state, source[0], settings)
+        setup, state, source, settings = parts(folder, "mixed_float16", precision={"initial_loss_scale": scale})
+        _, metrics = loop.compiled_train_step(setup)(state, source[0], settings)
         norms.append(float(metrics.gradient_norm))
     assert norms[0] == pytest.approx(norms[1], rel=0.02)
 
@@ -208,7 +208,7 @@ def test_float16_that_fails_for_good_falls_back_and_says_so(folder, monkeypatch,
     assert all(np.isfinite(epoch["train"]["loss"]) for epoch in history)
     assert [epoch["train"]["steps_skipped"] for epoch in history] == [6, 0]
     run = load_run(paths.folder)
-    assert run.assembly.policy.name == gets
+    assert run.setup.policy.name == gets
     assert dtypes_of(run.variables["params"]) == {jnp.dtype("float32")}
 
 
@@ -295,7 +295,7 @@ def test_only_the_precision_in_use_must_run_on_the_device(folder, monkeypatch):
     paths, _ = train.train(config(precision={"policy": "bfloat16"}, train={"plots": "none", "epochs": 1}))
     real = precision._runs
     monkeypatch.setattr(precision, "_runs", lambda policy: "bfloat16" not in policy and real(policy))
-    assert load_run(paths.folder, precision="float32").assembly.policy.name == "float32"
+    assert load_run(paths.folder, precision="float32").setup.policy.name == "float32"
     with pytest.raises(ValueError, match="precision bfloat16 does not run"):
         load_run(paths.folder)
     runs = sorted(folder.glob("runs/*"))

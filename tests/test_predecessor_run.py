@@ -121,13 +121,11 @@ def test_every_array_and_every_output_is_that_of_the_predecessor(reference_run):
     """The sample checkpoint, too large to be kept here, holds these very arrays, bit for bit; ours is written anew."""
     data, weights, run = reference_run
     assert_same_arrays(run.variables, variables_from_predecessor(weights, n_y=128, n_x=88))
-    output = jax.jit(run.assembly.model.apply)(run.variables, jnp.asarray(data["input"][:, 0])).image
+    output = jax.jit(run.setup.model.apply)(run.variables, jnp.asarray(data["input"][:, 0])).image
     np.testing.assert_allclose(output, data["output_eval"][:, 0], atol=1e-6)
     params = dict(run.variables["params"])  # the negative control
     params["decode_2"] = params["decode_2"] | {"kernel": params["decode_2"]["kernel"][:, ::-1]}
-    other = jax.jit(run.assembly.model.apply)(
-        run.variables | {"params": params}, jnp.asarray(data["input"][:, 0])
-    ).image
+    other = jax.jit(run.setup.model.apply)(run.variables | {"params": params}, jnp.asarray(data["input"][:, 0])).image
     assert np.max(np.abs(other - data["output_eval"][:, 0])) > 1e-4
 
 
@@ -241,7 +239,7 @@ def test_the_precision_is_that_of_the_file(tmp_path, bits, dtype):
     assert checkpoint is not None
     predecessor_run(checkpoint, tmp_path / "run", detector=SMALL)
     run = load_run(tmp_path / "run")
-    assert run.assembly.policy.name == np.dtype(dtype).name
+    assert run.setup.policy.name == np.dtype(dtype).name
     expected = variables_from_predecessor(small_weights(dtype), n_y=SMALL.n_y, n_x=SMALL.n_x)
     expected["batch_stats"] = jax.tree.map(lambda leaf: leaf.astype(np.float32), expected["batch_stats"])
     assert_same_arrays(run.variables, expected)

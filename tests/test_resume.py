@@ -80,12 +80,12 @@ def share_programs(patch):
     known = {}
 
     def shared(make):
-        def get(assembly):
-            c = assembly.config
+        def get(setup):
+            c = setup.config
             same = msgspec.structs.replace(c, seed=0, schedules={}, train=None, data=c.data.threads, **SAME)
-            key = (make, assembly.options, msgspec.json.encode(same))
+            key = (make, setup.options, msgspec.json.encode(same))
             if key not in known:
-                known[key] = make(assembly)
+                known[key] = make(setup)
             return known[key]
 
         return get

@@ -216,8 +216,8 @@ def trained(tmp_path_factory):
     simulated_dataset(folder / "d", detector=Detector(**DETECTOR), weights={"v": 1}, n_events=160, seed=1)
     real, sums, details = loop.compiled_train_step, Evaluator.sums, Evaluator.details
 
-    def spied(assembly):
-        step = real(assembly)
+    def spied(setup):
+        step = real(setup)
 
         def run(state, batch, settings):
             out = step(state, batch, settings)

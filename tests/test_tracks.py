@@ -23,7 +23,7 @@ from tofae_jax.data.files.write import open_hit_file
 from tofae_jax.data.simulated.dataset import simulated_dataset
 from tofae_jax.data.tracks import GIVEN, LIMITS, Tracks, track_table, tracks_of
 from tofae_jax.engine import events as simulated
-from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.build import build_run, step_settings
 from tofae_jax.engine.denoise import denoise_run
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.engine.events import evaluation_source, open_events, train_source
@@ -143,7 +143,7 @@ def test_batches_have_the_tracks_that_a_model_needs(name):
 
 def test_a_dataset_gives_the_tracks_that_were_simulated(measured):
     numbers = np.array([7, 2, 2])
-    found = measured.tracks_of_each(numbers)
+    found = measured.per_event_tracks(numbers)
     whole = [tracks_of(part) for part in measured.events()]
     assert len(whole) == 1
     first = np.concatenate([[0], np.cumsum(whole[0].counts)])
@@ -432,10 +432,10 @@ def test_a_packaged_model_stays_as_it_was_until_a_new_one_is_measured(tmp_path, 
 def test_the_blind_model_that_comes_along_finds_tracks():
     """Far above what its network has alone, 0.71, from few guesses already."""
     model = load.load_packaged("lhcb_torch")
-    settings = model.assembly.config
+    settings = model.setup.config
     quick = msgspec.structs.replace(settings.model.lhcb_torch, samples=512, improved=64, refined=16)
     config = msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, lhcb_torch=quick))
-    evaluator, numbers = Evaluator(assemble(config)), step_settings(config)
+    evaluator, numbers = Evaluator(build_run(config)), step_settings(config)
     source = evaluation_source(config, open_events(config, print), np.arange(16))
     found = evaluator.result(model.variables, source, evaluation_key(7), numbers)
     assert found["events"] == 16
@@ -448,7 +448,7 @@ def test_the_models_that_come_along():
     assert set(get_args(offered)) == set(load.packaged_names())
     for name in load.packaged_names():
         model = load.load_packaged(name)
-        assert model.assembly.model.name == name
+        assert model.setup.model.name == name
     sizes = [path.stat().st_size for path in load.FOLDER.rglob("*") if path.suffix != ".pyc"]
     assert sum(sizes) < 2_000_000
 

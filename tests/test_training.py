@@ -24,7 +24,7 @@ from tofae_jax.data.dataset import Dataset, write_dataset
 from tofae_jax.data.events import Events
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.build import build_run, step_settings
 from tofae_jax.engine.checkpoints import checksums
 from tofae_jax.engine.class_weights import resolved_losses
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
@@ -77,8 +77,8 @@ def source(c, n=300):
 
 def steps(c, n):
     """State and losses after `n` steps."""
-    assembly = assemble(c)
-    state, step, batches = assembly.fresh_state(), loop.compiled_train_step(assembly), source(c)
+    setup = build_run(c)
+    state, step, batches = setup.fresh_state(), loop.compiled_train_step(setup), source(c)
     losses = []
     for i in range(n):
         state, metrics = step(state, jax.device_put(batches[i]), step_settings(c))
@@ -120,8 +120,8 @@ def test_without_learning_it_does_not():
 
 def test_a_step_compiles_once_whatever_the_numbers():
     c = config()
-    assembly = assemble(c)
-    step, batches, state = loop.compiled_train_step(assembly), source(c), assembly.fresh_state()
+    setup = build_run(c)
+    step, batches, state = loop.compiled_train_step(setup), source(c), setup.fresh_state()
     for i in range(4):
         other = config(
             degradation={"n_signal": [i, 8], "n_noise": [i, 20], "smear_x_mm": float(i), "smear_t_ns": 0.1 * i},
@@ -136,10 +136,10 @@ def test_a_step_compiles_once_whatever_the_numbers():
 
 def test_a_step_changes_no_shape_or_type():
     c = config()
-    assembly = assemble(c)
-    before = assembly.fresh_state()
+    setup = build_run(c)
+    before = setup.fresh_state()
     described = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), getattr(leaf, "weak_type", False)), before)
-    after, _ = loop.compiled_train_step(assembly)(before, jax.device_put(source(c)[0]), step_settings(c))
+    after, _ = loop.compiled_train_step(setup)(before, jax.device_put(source(c)[0]), step_settings(c))
     assert (
         jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), getattr(leaf, "weak_type", False)), after) == described
     )
@@ -160,8 +160,8 @@ def test_every_choice_takes_a_step(normalisation, loss, target):
     c = config(normalisation={"name": normalisation}, loss={"name": loss}, train={"target": target})
     state, losses = steps(c, 2)
     assert np.all(np.isfinite(losses))
-    assembly = assemble(c)
-    evaluator = Evaluator(assembly)
+    setup = build_run(c)
+    evaluator = Evaluator(setup)
     evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=32, max_hits=24)
     result = evaluator.result(state.variables, evaluation, evaluation_key(0), step_settings(c))
     assert result["events"] == 40
@@ -179,10 +179,10 @@ def test_evaluation_draws_apart_from_training():
 @pytest.mark.backlog("B01", "B07")
 def test_evaluation_does_not_depend_on_the_batch_size():
     c = config()
-    variables = assemble(c).fresh_state().variables
+    variables = build_run(c).fresh_state().variables
     results = []
     for batch in (1, 7, 32, 64):
-        evaluator = Evaluator(assemble(c))
+        evaluator = Evaluator(build_run(c))
         evaluation = EvaluationSource(Dataset("d"), np.arange(50), batch=batch, max_hits=24)
         results.append(evaluator.result(variables, evaluation, evaluation_key(3), step_settings(c)))
     for result in results[1:]:
@@ -259,11 +259,11 @@ def test_the_summary_records_split_with_its_components_and_the_evaluation_loss()
 
 @pytest.mark.backlog("B57")
 def test_the_evaluation_loss_may_be_another_than_the_training_loss():
-    variables = assemble(config()).fresh_state().variables
+    variables = build_run(config()).fresh_state().variables
     evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=32, max_hits=24)
 
     def evaluated(c):
-        evaluator = Evaluator(assemble(c))
+        evaluator = Evaluator(build_run(c))
         return evaluator.result(variables, evaluation, evaluation_key(0), step_settings(c))["loss"]
 
     other = {"name": "split", "split": {"hit_loss": "bce", "hit_weight": 2.0}}
@@ -282,7 +282,7 @@ def test_automatic_weights_are_the_class_ratio_of_the_training_data():
     dataset = Dataset("d")
     events = splits_of(dataset, c.data).train
     lit = sum(
-        len({(x, y) for x, y, _ in next(dataset.hits_of_each(np.array([event])))[0].tolist()}) for event in events
+        len({(x, y) for x, y, _ in next(dataset.per_event_hits(np.array([event])))[0].tolist()}) for event in events
     )
     ratio = (len(events) * 12 * 16 - lit) / lit
     assert record.config["loss"]["acb_mse"]["hit_weight"] == pytest.approx(ratio)
@@ -290,14 +290,14 @@ def test_automatic_weights_are_the_class_ratio_of_the_training_data():
     assert f"loss.acb_mse.hit_weight = {ratio}"[:32] in paths.summary.read_text()
     Path("d").rename("away")  # the stored run knows its numbers: nothing is counted again
     try:
-        assert step_settings(load_run(paths.folder).assembly.config).loss_weights["hit_weight"] == pytest.approx(ratio)
+        assert step_settings(load_run(paths.folder).setup.config).loss_weights["hit_weight"] == pytest.approx(ratio)
     finally:
         Path("away").rename("d")
 
 
 def test_automatic_weights_follow_the_target_and_the_class():
     dataset, events = Dataset("d"), np.arange(300)
-    counts = np.array([len(hits) for hits, _ in dataset.hits_of_each(np.arange(300))])
+    counts = np.array([len(hits) for hits, _ in dataset.per_event_hits(np.arange(300))])
     signal = np.mean([np.minimum(counts, n).mean() for n in (3, 4, 5)])
     degradation = {"n_signal": [3, 5], "n_noise": [10, 20]}
     auto = {"name": "class_mse", "class_mse": dict.fromkeys(("true_negative_weight", "true_positive_weight"), "auto")}
@@ -472,8 +472,8 @@ def test_a_bad_input_to_denoise_leaves_nothing(trained, capsys, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_naming_the_step(monkeypatch):
     real = loop.compiled_train_step
 
-    def spoilt(assembly):
-        step = real(assembly)
+    def spoilt(setup):
+        step = real(setup)
 
         def run(state, batch, settings):
             state, metrics = step(state, batch, settings)

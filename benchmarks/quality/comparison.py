@@ -183,8 +183,8 @@ def _timed(
     for _ in range(repeats):
         for method, one in tuned.items():
             if sum(seconds[method]) < BUDGET_S:
-                anew = replace(events)  # without images, which others may have asked for before
+                events_for_epoch = replace(events)  # without images, which others may have asked for before
                 began = time.perf_counter()
-                one.output(anew)
+                one.output(events_for_epoch)
                 seconds[method].append(time.perf_counter() - began)
     return seconds

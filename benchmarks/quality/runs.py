@@ -43,19 +43,19 @@ class Run:
         self.name = name
         is_packaged = folder.startswith(PACKAGED)
         self.run = load_packaged(folder.removeprefix(PACKAGED)) if is_packaged else load_run(folder)
-        self._denoiser = Denoiser(self.run.assembly, self.run.variables)
-        self._normalisation = normalisation_by_name(self.run.assembly.config.normalisation.name)
+        self._denoiser = Denoiser(self.run.setup, self.run.variables)
+        self._normalisation = normalisation_by_name(self.run.setup.config.normalisation.name)
         self._model_images = jax.jit(_model_images(self.run))
         self._latest: tuple[EventSet, dict[str, np.ndarray]] | None = None
 
     @property
     def takes_tracks(self) -> bool:
         """Whether it is given the tracks, as the oracles are."""
-        return self.run.assembly.model.takes_tracks
+        return self.run.setup.model.takes_tracks
 
     def check_detector(self) -> None:
         """ValueError where the run is of another detector or module than the benchmark's events."""
-        config = self.run.assembly.config
+        config = self.run.setup.config
         if config.detector != Detector():
             raise ValueError(f"{self.name} is of another detector than the benchmark's events")
         if MODELS[config.model.name].of_module:
@@ -66,7 +66,7 @@ class Run:
 
     def check_held_out(self, seed: int) -> None:
         """ValueError where the run's own events were simulated with the seed of the benchmark's."""
-        config = self.run.assembly.config
+        config = self.run.setup.config
         # what comes with the package has no record, but its settings
         provenance = {} if isinstance(self.run, PackagedModel) else self.run.record.data.get("provenance", {})
         for own in (config.data.simulate.seed, provenance.get("seed")):
@@ -77,7 +77,7 @@ class Run:
         """All its rows."""
         own = HitScorer(self.name, self.kept, threshold=DECIDED, compiles=True)
         # a model that was trained to score hits may give images too, which nobody taught it
-        if self.run.assembly.options.reads == "hits":
+        if self.run.setup.options.reads == "hits":
             return [own, HitScorer(f"{self.name} tuned", self.score, compiles=True)]
         has_time = self._normalisation.has_time
         found: list[Method] = [own, HitScorer(f"{self.name} masked", self.lit, threshold=DECIDED, compiles=True)]
@@ -110,7 +110,7 @@ class Run:
     def direct(self, events: EventSet) -> np.ndarray:
         """Direct output, float[n, y, x] in time bins, or 1 where lit if the normalisation has no time."""
         # few events fill a small batch, as when hits are denoised
-        batch = min(self.run.assembly.config.train.batch, 1 << (len(events) - 1).bit_length())
+        batch = min(self.run.setup.config.train.batch, 1 << (len(events) - 1).bit_length())
         parts = []
         for start in range(0, len(events), batch):
             images = events.image[start : start + batch]
@@ -120,7 +120,7 @@ class Run:
 
     def target(self, events: EventSet) -> np.ndarray:
         """What the direct output was trained to show."""
-        if self.run.assembly.options.target == "signal":
+        if self.run.setup.options.target == "signal":
             images = events.signal_image
         else:
             most = max(len(pattern) for pattern in events.patterns)
@@ -140,7 +140,7 @@ class Run:
 
 def _model_images(run: LoadedRun | PackagedModel) -> Callable[[Any, jax.Array], jax.Array]:
     """From embedded images [n, y, x] to the direct output."""
-    model, config = run.assembly.model, run.assembly.config
+    model, config = run.setup.model, run.setup.config
     normalisation, threshold = normalisation_by_name(config.normalisation.name), config.normalisation.threshold
 
     def images(variables: Any, image: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tofae_jax.metrics import hit_confusion_of_each, images_of_each, pixel_confusion_of_each
+from tofae_jax.metrics import per_event_hit_confusion, per_event_images, per_event_pixel_confusion
 
 from .events import EventSet
 
@@ -60,13 +60,13 @@ def of_images(events: EventSet, images: np.ndarray, target: np.ndarray) -> OfEac
     return _joined(confusion, images, target, events)
 
 
-_hit_confusion = jax.jit(hit_confusion_of_each)
-_pixel_confusion = jax.jit(pixel_confusion_of_each)
+_hit_confusion = jax.jit(per_event_hit_confusion)
+_pixel_confusion = jax.jit(per_event_pixel_confusion)
 
 
 @partial(jax.jit, static_argnames="n_t")
 def _compared(images: jax.Array, target: jax.Array, *, n_t: int) -> tuple[jax.Array, ...]:
-    sums = images_of_each(images, target, n_t=n_t).sums
+    sums = per_event_images(images, target, n_t=n_t).sums
     return sums.n_target_pixels, sums.n_pixels_in_time, sums.ssim
 
 
@@ -93,13 +93,13 @@ def qualities(sums: OfEach, n_events: int) -> dict[str, np.ndarray]:
     }
 
 
-def estimates(of_each: OfEach, *, seed: int = 0, n_resamples: int = N_RESAMPLES) -> dict[str, Estimate]:
+def estimates(per_event: OfEach, *, seed: int = 0, n_resamples: int = N_RESAMPLES) -> dict[str, Estimate]:
     """The qualities of all events together, each with a 95 % interval: percentiles of a bootstrap over the events.
 
     Whole events are drawn, the same ones for all outputs of as many events, so that outputs can be compared. ValueError
     without events; of a single one the interval is the number itself.
     """
-    columns = np.stack([np.asarray(column, np.float64) for column in of_each])
+    columns = np.stack([np.asarray(column, np.float64) for column in per_event])
     n_events = columns.shape[1]
     if not n_events:
         raise ValueError("there are no events to take numbers of")

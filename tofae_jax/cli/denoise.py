@@ -18,8 +18,8 @@ from tyro.conf import Positional, arg
 from tofae_jax.cli.options import SourceOptions, _reading_options, parse
 from tofae_jax.config.run import PrecisionName
 from tofae_jax.config.types import (
+    Fraction,
     NonNegative,
-    Share,
 )
 
 
@@ -31,7 +31,7 @@ def denoise(argv: list[str]) -> None:
     process.prepare_process()
     from tofae_jax.data.files.units import Tally
     from tofae_jax.engine.denoise import denoise_run
-    from tofae_jax.engine.operating_point import Cut
+    from tofae_jax.engine.operating_point import ThresholdChoice
     from tofae_jax.runs.messages import warn
 
     *run, source, output = settings.places
@@ -42,7 +42,7 @@ def denoise(argv: list[str]) -> None:
         model=settings.model,
         tracks=settings.tracks,
         all_hits=settings.all_hits,
-        cut=Cut(settings.keep, settings.wanted, settings.score_threshold, settings.tof_tolerance_ns),
+        cut=ThresholdChoice(settings.keep, settings.wanted, settings.score_threshold, settings.tof_tolerance_ns),
         precision=settings.precision,
         overwrite=settings.overwrite,
         **_reading_options(settings),
@@ -81,9 +81,9 @@ class DenoiseCommand(SourceOptions, frozen=True, kw_only=True):
     """write all hits, with a column kept, instead of the kept ones"""
     keep: Literal["f1", "efficiency", "purity"] | None = None
     """choose which hits are kept for the best F1, or for an efficiency or purity wanted, by the validation events"""
-    wanted: Share | None = None
+    wanted: Fraction | None = None
     """the least efficiency or purity, where --keep asks for one"""
-    score_threshold: Share | None = None
+    score_threshold: Fraction | None = None
     """keep hits of a higher score; None: as the run has chosen"""
     tof_tolerance_ns: NonNegative | None = None
     """keep a hit only where the direct output's ToF agrees within this, in ns; None: as the run has chosen"""

@@ -18,9 +18,9 @@ from tofae_jax.cli.options import parse
 from tofae_jax.config.run import PrecisionName
 from tofae_jax.config.types import (
     WIDEST,
+    Fraction,
     Section,
     Seed,
-    Share,
     WidthOrRange,
     check_range,
 )
@@ -33,7 +33,7 @@ def evaluate(argv: list[str]) -> None:
 
     process.prepare_process()
     from tofae_jax.engine.evaluate import evaluate_run
-    from tofae_jax.engine.operating_point import Cut
+    from tofae_jax.engine.operating_point import ThresholdChoice
 
     result = evaluate_run(
         settings.run,
@@ -46,7 +46,7 @@ def evaluate(argv: list[str]) -> None:
         save_hits=settings.save_hits,
         precision=settings.precision,
         overwrite=settings.overwrite,
-        cut=Cut(settings.keep, settings.wanted, settings.score_threshold),
+        cut=ThresholdChoice(settings.keep, settings.wanted, settings.score_threshold),
     )
     print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())
 
@@ -70,9 +70,9 @@ class EvaluateCommand(Section, frozen=True):
     """seed of the degradation"""
     keep: Literal["f1", "efficiency", "purity"] | None = None
     """choose which hits are kept for the best F1, or for an efficiency or purity wanted, by the validation events"""
-    wanted: Share | None = None
+    wanted: Fraction | None = None
     """the least efficiency or purity, where --keep asks for one"""
-    score_threshold: Share | None = None
+    score_threshold: Fraction | None = None
     """keep hits of a higher score; None: as the run has chosen"""
     precision: PrecisionName | None = None
     """dtypes of the network; None: as in training"""

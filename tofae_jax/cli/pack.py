@@ -27,7 +27,7 @@ def main() -> None:
         config = None if arguments.config is None else read_toml(arguments.config, Config)
         run = load_run(arguments.run, best=False)
         n_signal, n_noise = _count(arguments.signal), _count(arguments.noise)
-        config = with_degradation(run.assembly.config if config is None else config, n_signal=n_signal, n_noise=n_noise)
+        config = with_degradation(run.setup.config if config is None else config, n_signal=n_signal, n_noise=n_noise)
         folder = pack_run(run, arguments.name, config=config)
     except (ValueError, OSError) as error:
         parser.error(str(error))

@@ -24,12 +24,12 @@ from tofae_jax.config.types import (
 def report(argv: list[str]) -> None:
     """tell about a run, or compare several, in one HTML file that opens offline; also PDF, PNG, CSV, XLSX"""
     settings = parse(c.ReportCommand, argv, command="report")
-    from tofae_jax.runs.report.write import Wanted, write_report
+    from tofae_jax.runs.report.write import ReportPaths, write_report
 
-    places = {name: Path(path) for name in Wanted._fields if (path := getattr(settings, name)) is not None}
+    places = {name: Path(path) for name in ReportPaths._fields if (path := getattr(settings, name)) is not None}
     for path in write_report(
         settings.runs,
-        Wanted(**places),
+        ReportPaths(**places),
         mode=settings.plots,
         overwrite=settings.overwrite,
         say=lambda message: print(message, file=sys.stderr),

@@ -7,7 +7,7 @@ from tofae_jax.config.loading import ConfigError, checked, from_tree, leaves, on
 from tofae_jax.config.losses import AUTO, EvaluationLossConfig, LossConfig
 from tofae_jax.config.models import ModelConfig
 from tofae_jax.config.monitoring import InstrumentsConfig
-from tofae_jax.config.run import Config, MaskConfig, OptimiserConfig, PrecisionName, chosen
+from tofae_jax.config.run import Config, MaskConfig, OptimiserConfig, PrecisionName, selected_settings
 from tofae_jax.config.schedules import ScheduleConfig, at_epoch, in_force
 from tofae_jax.config.training import parse_duration
 from tofae_jax.config.types import PlotMode, as_range
@@ -33,7 +33,6 @@ __all__ = [
     "as_range",
     "at_epoch",
     "checked",
-    "chosen",
     "from_tree",
     "in_force",
     "leaves",
@@ -41,5 +40,6 @@ __all__ = [
     "parse_duration",
     "parse_mixture",
     "read_toml",
+    "selected_settings",
     "to_tree",
 ]

@@ -9,10 +9,10 @@ from tofae_jax.config.types import (
     MOST_TRACKS,
     Count,
     CountOrRange,
+    Fraction,
     PositiveCount,
     Section,
     Seed,
-    Share,
     check_range,
 )
 
@@ -66,11 +66,11 @@ class DataConfig(Section, frozen=True):
     path: str = "data/v"
     """dataset folder; where there is none, it is simulated and kept"""
     simulate: SimulateConfig = SimulateConfig()
-    train_share: Share = 0.8
+    train_share: Fraction = 0.8
     """share of the events to train on"""
-    validation_share: Share = 0.1
+    validation_share: Fraction = 0.1
     """share of the events to validate on after each epoch"""
-    test_share: Share = 0.1
+    test_share: Fraction = 0.1
     """share of the events for the final evaluation, never seen before it"""
     split_seed: Seed = 0
     """seed of the split"""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tofae_jax.config.types import NonNegative, Section, Share
+from tofae_jax.config.types import Fraction, NonNegative, Section
 
 AUTO = "auto"
 Weight = NonNegative | Literal["auto"]
@@ -99,7 +99,7 @@ class HitBceConfig(Section, frozen=True):
 class HitFocalConfig(Section, frozen=True):
     """settings of hit_focal"""
 
-    alpha: Share = 0.25
+    alpha: Fraction = 0.25
     """weight of signal hits; noise hits have 1 - alpha"""
     gamma: NonNegative = 2.0
     """how much less a hit counts that is already clear"""

@@ -17,7 +17,7 @@ from tofae_jax.config.models import ModelConfig
 from tofae_jax.config.monitoring import InstrumentsConfig, TrackingConfig
 from tofae_jax.config.schedules import ScheduleConfig
 from tofae_jax.config.training import CheckpointsConfig, RunsConfig, StartConfig, TrainConfig
-from tofae_jax.config.types import BelowOne, Count, NonNegative, Positive, Section, Seed, Share
+from tofae_jax.config.types import BelowOne, Count, Fraction, NonNegative, Positive, Section, Seed
 from tofae_jax.core.detector import Detector
 
 
@@ -35,11 +35,11 @@ class MaskConfig(Section, frozen=True):
 
     tof_tolerance_ns: NonNegative | None = None
     """keep a hit only where the direct output's ToF agrees within this, in ns; None: any ToF"""
-    score_threshold: Share | None = None
+    score_threshold: Fraction | None = None
     """keep hits of a higher score; None: 0.5 for scores of hits, the normalisation's threshold for images"""
     choose: Literal["none", "f1", "efficiency", "purity"] = "none"
     """choose both of the above on the validation events: for the best F1, or for an efficiency or purity wanted"""
-    wanted: Share | None = None
+    wanted: Fraction | None = None
     """the least efficiency or purity, where mask.choose asks for one"""
 
     def __post_init__(self) -> None:
@@ -128,6 +128,6 @@ class Config(Section, frozen=True):
             raise ValueError("loss.name bce needs targets in [0, 1], which normalisation.name none does not give")
 
 
-def chosen(section: ModelConfig | LossConfig | EvaluationLossConfig) -> dict[str, Any]:
+def selected_settings(section: ModelConfig | LossConfig | EvaluationLossConfig) -> dict[str, Any]:
     """The settings of the model or loss that a section chooses by name, and of no other."""
     return msgspec.structs.asdict(getattr(section, section.name))

@@ -51,7 +51,7 @@ def policy_by_name(name: str) -> Policy:
     return POLICIES[name]
 
 
-def wide(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def at_least_float32(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The same values in at least float32: a float16 sum overflows at 65504, and bfloat16 counts to 256 only."""
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 

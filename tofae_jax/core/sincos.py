@@ -39,7 +39,7 @@ def polynomial(coefficients: tuple[float, ...], x: Float[Array, "*n"]) -> Float[
 
 
 @jax.custom_jvp
-def sine_and_cosine(phase: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+def sincos(phase: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     """Sine and cosine of `phase` in rad, to 1e-7 below 6000 and 2e-6 below 1e6; other dtypes than float32 by `jnp`.
 
     The CPU computes `jnp.sin` of large arguments number by number, which was a quarter of the time of a small network
@@ -60,7 +60,7 @@ def sine_and_cosine(phase: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Floa
     return jnp.where(quarter >= 2, -sine, sine), jnp.where((quarter == 1) | (quarter == 2), -cosine, cosine)
 
 
-@sine_and_cosine.defjvp
+@sincos.defjvp
 def _derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    sine, cosine = sine_and_cosine(*primals)
+    sine, cosine = sincos(*primals)
     return (sine, cosine), (cosine * tangents[0], -sine * tangents[0])

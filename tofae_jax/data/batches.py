@@ -58,7 +58,7 @@ def pad_events(store: EventStore, events: np.ndarray, *, batch: int, max_hits: i
     hits = np.zeros((batch, max_hits, 3), np.int16)
     background = np.zeros((batch, max_background, 3), np.int16)
     n_dropped = np.zeros(batch, np.int32)
-    for row, (own, origin) in enumerate(store.hits_of_each(events)):
+    for row, (own, origin) in enumerate(store.per_event_hits(events)):
         number = int(events[row])
         if origin is not None:
             if max_background:
@@ -91,7 +91,7 @@ NO_TRACKS = TrackSlots()
 def _tracks(store: EventStore, events: np.ndarray, batch: int, wanted: TrackSlots) -> np.ndarray | None:
     if not wanted.slots:
         return None
-    found = store.tracks_of_each(events)
+    found = store.per_event_tracks(events)
     table = track_table(found, slots=wanted.slots, with_truth=wanted.with_truth, where=store.name)
     return np.concatenate([table, np.zeros((batch - len(table), *table.shape[1:]), np.float32)])
 
@@ -146,11 +146,11 @@ class TrainSource:
         known, order = self._order
         if known != epoch:
             order = self.events
-            if not self.dataset.is_endless:  # new events need no shuffling
+            if not self.dataset.is_generative:  # new events need no shuffling
                 order = order[np.random.default_rng([self.seed, epoch]).permutation(len(order))]
             self._order = (epoch, order)
         chosen = order[step * self.batch : (step + 1) * self.batch]
-        chosen = self.dataset.anew(chosen, epoch)
+        chosen = self.dataset.events_for_epoch(chosen, epoch)
         padded = pad_events(
             self.dataset, chosen, batch=self.batch, max_hits=self.max_hits, max_background=self.max_background
         )

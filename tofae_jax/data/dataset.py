@@ -253,7 +253,7 @@ class Dataset:
         return origin_of(self.shard(0)) is not None
 
     @property
-    def is_endless(self) -> bool:
+    def is_generative(self) -> bool:
         """A dataset has as many events as it has."""
         return False
 
@@ -326,7 +326,7 @@ class Dataset:
         shard = np.searchsorted(self._first, events, side="right") - 1
         return shard, events - self._first[shard]
 
-    def hits_of_each(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def per_event_hits(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Hits of each event, int16[n, 3], and their origins, or None where all are signal."""
         for index, place in zip(*(numbers.tolist() for numbers in self.locate(events)), strict=True):
             shard = self.shard(index)
@@ -334,7 +334,7 @@ class Dataset:
             origin = origin_of(shard)
             yield shard.hits[own], None if origin is None else origin[own]
 
-    def tracks_of_each(self, events: np.ndarray) -> Tracks | None:
+    def per_event_tracks(self, events: np.ndarray) -> Tracks | None:
         """Tracks of these events; None where none are known."""
         if self.description.track_columns is None:
             return None
@@ -357,7 +357,7 @@ class Dataset:
         places = zip(*(numbers.tolist() for numbers in self.locate(events)), strict=True)
         return np.asarray([self.shard(shard).event_columns[name][place] for shard, place in places])
 
-    def anew(self, events: np.ndarray, epoch: int) -> np.ndarray:
+    def events_for_epoch(self, events: np.ndarray, epoch: int) -> np.ndarray:
         """The same events in every epoch."""
         del epoch
         return events

@@ -51,7 +51,7 @@ class EventStore(Protocol):
         ...
 
     @property
-    def is_endless(self) -> bool:
+    def is_generative(self) -> bool:
         """Whether every epoch can have new events."""
         ...
 
@@ -61,11 +61,11 @@ class EventStore(Protocol):
         """Events `start` to `stop - 1` in order, in parts."""
         ...
 
-    def hits_of_each(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def per_event_hits(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Hits of each event, int16[n, 3], and their origins, or None where all are signal."""
         ...
 
-    def tracks_of_each(self, events: np.ndarray) -> Tracks | None:
+    def per_event_tracks(self, events: np.ndarray) -> Tracks | None:
         """Tracks of these events; None where none are known."""
         ...
 
@@ -73,6 +73,6 @@ class EventStore(Protocol):
         """Values of an event column; None where there is no such column."""
         ...
 
-    def anew(self, events: np.ndarray, epoch: int) -> np.ndarray:
+    def events_for_epoch(self, events: np.ndarray, epoch: int) -> np.ndarray:
         """Which events an epoch, from 0, trains on in place of these: the same, or fresh ones where they never end."""
         ...

@@ -22,7 +22,7 @@ from tofae_jax.config import (
     SimulateConfig,
     as_range,
     at_epoch,
-    chosen,
+    selected_settings,
 )
 from tofae_jax.core.degradation import DegradationSettings
 from tofae_jax.core.detector import Detector
@@ -37,7 +37,7 @@ from tofae_jax.steps.state import TrainState, build_optimiser, create_train_stat
 EVEN_CHANCE = 0.5  # of a hit to be signal
 
 
-class Assembly(NamedTuple):
+class RunSetup(NamedTuple):
     """The parts of a run that are not arrays."""
 
     config: Config
@@ -56,7 +56,7 @@ class Assembly(NamedTuple):
         return create_train_state(self.config.seed, self.model, self.optimiser, loss_scale=scale)
 
 
-def assemble(config: Config) -> Assembly:
+def build_run(config: Config) -> RunSetup:
     """Model, optimiser and static options of a run."""
     detector = config.detector
     of_module = MODELS[config.model.name].of_module
@@ -67,9 +67,9 @@ def assemble(config: Config) -> Assembly:
         matmul=config.precision.matmul if config.precision.matmul != "default" else None,
         bin_ns=detector.bin_ns,
         module=module_settings(config.data.simulate) if of_module else None,
-        **chosen(config.model),
+        **selected_settings(config.model),
     )
-    return Assembly(
+    return RunSetup(
         config=config,
         model=model,
         optimiser=build_optimiser(weight_decay=config.optimiser.weight_decay, clip_norm=config.optimiser.clip_norm),
@@ -202,13 +202,13 @@ SAME = "same"  # an evaluation loss that is the training loss
 
 def loss_choices(section: LossConfig | EvaluationLossConfig) -> tuple[tuple[str, Any], ...]:
     """Static settings of the chosen loss."""
-    names, settings = losses.loss_by_name(section.name).choices, chosen(section)
+    names, settings = losses.loss_by_name(section.name).choices, selected_settings(section)
     return tuple((name, settings[name]) for name in names)
 
 
 def loss_weights(section: LossConfig | EvaluationLossConfig) -> dict[str, float]:
     """Numbers of the chosen loss; ValueError where one is `auto` still."""
-    names, settings = losses.loss_by_name(section.name).weights, chosen(section)
+    names, settings = losses.loss_by_name(section.name).weights, selected_settings(section)
     for name in names:
         if settings[name] == AUTO:
             raise ValueError(f"{section.name}.{name} is {AUTO}: it must be resolved by the data first")

@@ -43,7 +43,7 @@ class SaveError(OSError):
     """A checkpoint could not be written, e.g. as the disk is full; the message names the folder."""
 
 
-class EpochSums(msgspec.Struct):
+class EpochTotals(msgspec.Struct):
     """What the steps done of an epoch add up to, in float64, so that a resumed epoch ends with the very same means."""
 
     steps: int = 0
@@ -77,7 +77,7 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
     """policy of the weights; not that of `config` if the run fell back"""
     history: list[dict[str, Any]]
     """one record per epoch done"""
-    under_way: EpochSums | None = None
+    under_way: EpochTotals | None = None
     """of the epoch under way, if the checkpoint was made within one"""
     fallback: str = ""
     """why the precision is not that of `config`"""

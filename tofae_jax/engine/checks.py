@@ -8,14 +8,14 @@ from tofae_jax import losses
 from tofae_jax.config import (
     Config,
     ConfigError,
-    chosen,
+    selected_settings,
     to_tree,
 )
 from tofae_jax.engine.build import (
     _chosen_losses,
     every_epoch,
 )
-from tofae_jax.engine.operating_point import NO_TIMES, judged_by
+from tofae_jax.engine.operating_point import NO_TIMES, checkpoint_metric
 from tofae_jax.metrics import metric_names
 from tofae_jax.models import MODELS
 from tofae_jax.runs.folder import RunError
@@ -45,7 +45,7 @@ def check_losses(config: Config) -> None:
             loss = losses.loss_by_name(section.name, gives=gives)
         except ValueError as error:
             raise ValueError(f"{key}.name: {error}") from None
-        components = chosen(section)
+        components = selected_settings(section)
         has_bce = "bce" in (section.name, components.get("zero_loss"), components.get("hit_loss"))
         if has_bce and config.normalisation.name == "none":
             raise ValueError(f"{key}.name: bce needs targets in [0, 1], which normalisation.name none does not give")
@@ -84,7 +84,7 @@ MAY_CHANGE = (
 def _check_metric(config: Config) -> None:
     """ConfigError unless `checkpoints.metric` is a number that a validation gives."""
     known = metric_names()
-    if judged_by(config) not in known:
+    if checkpoint_metric(config) not in known:
         raise ConfigError(
             f"checkpoints.metric = {config.checkpoints.metric!r}: not a number of the validation; "
             f"known: {', '.join(known)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from tofae_jax.config import AUTO, Config, as_range, chosen
+from tofae_jax.config import AUTO, Config, as_range, selected_settings
 from tofae_jax.data.class_sizes import class_ratio, class_sizes
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.engine.build import _chosen_losses, target_of_run
@@ -29,7 +29,8 @@ def resolved_losses(config: Config, dataset: EventStore, events: np.ndarray) -> 
     """
     found: dict[str, float] = {}
     automatic = {
-        key: [n for n, value in chosen(s).items() if value == AUTO] for key, s in _chosen_losses(config).items()
+        key: [n for n, value in selected_settings(s).items() if value == AUTO]
+        for key, s in _chosen_losses(config).items()
     }
     if not any(automatic.values()):
         return config, found

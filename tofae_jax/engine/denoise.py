@@ -19,13 +19,13 @@ from tofae_jax.data.files.track_files import TrackFile, read_tracks
 from tofae_jax.data.files.units import Tally
 from tofae_jax.data.files.write import HitFileWriter, open_hit_file
 from tofae_jax.data.tracks import track_table, tracks_of
-from tofae_jax.engine.build import Assembly, score_threshold, step_settings
+from tofae_jax.engine.build import RunSetup, score_threshold, step_settings
 from tofae_jax.engine.events import check_detector, check_module
 from tofae_jax.engine.load import load_run
-from tofae_jax.engine.operating_point import AS_CHOSEN, Cut, with_cut
+from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_cut
 from tofae_jax.engine.pretrained.load import PackagedModel, load_packaged
 from tofae_jax.runs.messages import warn
-from tofae_jax.steps import Denoised, denoise_step
+from tofae_jax.steps import DenoiseOutput, denoise_step
 
 TAKEN = ("score", "kept", "visible")
 """columns of a source that another denoiser has given it"""
@@ -108,21 +108,21 @@ def _power_of_two(n: int) -> int:
 class Denoiser:
     """A trained model, compiled for use on events of any size."""
 
-    def __init__(self, assembly: Assembly, variables: Any) -> None:
+    def __init__(self, setup: RunSetup, variables: Any) -> None:
         """Prepare.
 
         Args:
-            assembly: the parts of a run, e.g. `load_run(folder).assembly`; `with_cut` changes what it keeps.
+            setup: the model and step options of a run, e.g. `load_run(folder).setup`; `with_cut` changes what it keeps.
             variables: its weights, e.g. `load_run(folder).variables`.
         """
-        self.detector = assembly.config.detector
-        self._takes_tracks = assembly.model.takes_tracks
+        self.detector = setup.config.detector
+        self._takes_tracks = setup.model.takes_tracks
         self._variables = variables
-        self._settings = step_settings(assembly.config)
-        self._batch = assembly.config.train.batch
+        self._settings = step_settings(setup.config)
+        self._batch = setup.config.train.batch
         self._step = jax.jit(
             lambda variables, hits, settings, tracks: denoise_step(
-                variables, hits, settings, tracks, model=assembly.model, options=assembly.options
+                variables, hits, settings, tracks, model=setup.model, options=setup.options
             )
         )
 
@@ -134,7 +134,7 @@ class Denoiser:
 
         One batch is always under way on the device while the one before it is handed out.
         """
-        waiting: tuple[Events, Denoised] | None = None
+        waiting: tuple[Events, DenoiseOutput] | None = None
         for part in parts:
             for events, rows, slots in _groups(part, self._batch):
                 known = self._step(
@@ -157,7 +157,7 @@ class Denoiser:
         return np.concatenate([table, np.zeros((rows - len(table), *table.shape[1:]), np.float32)])
 
 
-def _scored(events: Events, denoised: Denoised) -> Events:
+def _scored(events: Events, denoised: DenoiseOutput) -> Events:
     columns = jax.device_get(denoised)
     filled = np.arange(columns.kept.shape[1]) < events.counts[:, None]
     given = {name: column for name, column in columns._asdict().items() if column is not None}
@@ -172,7 +172,7 @@ def denoise_run(
     *,
     model: str | None = None,
     all_hits: bool = False,
-    cut: Cut = AS_CHOSEN,
+    cut: ThresholdChoice = RUN_DEFAULT,
     tracks: str | Path | None = None,
     overwrite: bool = False,
     precision: str | None = None,
@@ -200,15 +200,15 @@ def denoise_run(
         if read is not None and Path(output).exists() and Path(read).resolve() == Path(output).resolve():
             raise DataError(f"{output}: is the input too; give another name")
     ready = _ready(folder, model, precision)
-    assembly = ready.assembly._replace(config=with_cut(ready.assembly, ready.scores, cut, warn=warn))
+    setup = ready.setup._replace(config=with_cut(ready.setup, ready.scores, cut, warn=warn))
     tally = Tally()
-    events = events_of(source, config=assembly.config, tally=tally, **reading)
-    table = _read_tracks(tracks, assembly) if tracks is not None else None
+    events = events_of(source, config=setup.config, tally=tally, **reading)
+    table = _read_tracks(tracks, setup) if tracks is not None else None
     if table is not None:
         events = map(table.given_to, events)
     with open_hit_file(Path(output), overwrite=overwrite) as file:
-        found = ("score", "track") if assembly.model.takes_tracks else ("score",)
-        counts = _write(Denoiser(assembly, ready.variables)(events), file, found, all_hits=all_hits)
+        found = ("score", "track") if setup.model.takes_tracks else ("score",)
+        counts = _write(Denoiser(setup, ready.variables)(events), file, found, all_hits=all_hits)
         if not counts["events"]:
             raise no_events(source, tally)
         if table is not None and not table.n_used:
@@ -217,9 +217,9 @@ def denoise_run(
         run=ready.name,
         epoch=ready.epoch,
         output=str(output),
-        precision=assembly.policy.name,
-        score_threshold=score_threshold(assembly.config),
-        tof_tolerance_ns=assembly.config.mask.tof_tolerance_ns,
+        precision=setup.policy.name,
+        score_threshold=score_threshold(setup.config),
+        tof_tolerance_ns=setup.config.mask.tof_tolerance_ns,
         hits_outside=tally.n_outside,
         tracks_unused=None if table is None else table.n_unused,
         events_without_tracks=None if table is None else table.n_events_without,
@@ -234,8 +234,8 @@ def _write(parts: Iterator[Events], file: HitFileWriter, found: tuple[str, ...],
     for part in parts:
         kept, visible = part.hit_columns["kept"], part.hit_columns["visible"]
         file.append(_written(part, (*found, "kept")) if all_hits else select_hits(_written(part, found), kept))
-        kept_of_each = np.diff(np.append(0, np.cumsum(kept))[part.offsets])
-        emptied = np.count_nonzero((part.counts > 0) & (kept_of_each == 0))
+        n_kept_per_event = np.diff(np.append(0, np.cumsum(kept))[part.offsets])
+        emptied = np.count_nonzero((part.counts > 0) & (n_kept_per_event == 0))
         numbers = (part.n_events, part.n_hits, kept.sum(), (~visible).sum(), emptied)
         for name, n in zip(counts, numbers, strict=True):
             counts[name] += int(n)
@@ -249,12 +249,12 @@ def _ready(folder: str | Path | None, model: str | None, precision: str | None) 
     if model is not None or folder is None:
         raise ValueError(f"either a run or a packaged model is needed, got {folder} and {model}")
     run = load_run(folder, precision=precision)
-    return PackagedModel(run.record.run_id, run.epoch, run.assembly, run.variables, run.paths.scores)
+    return PackagedModel(run.record.run_id, run.epoch, run.setup, run.variables, run.paths.scores)
 
 
-def _read_tracks(tracks: str | Path, assembly: Assembly) -> TrackFile:
-    if not assembly.model.takes_tracks:
-        raise DataError(f"{tracks}: model {assembly.model.name} is not given tracks")
+def _read_tracks(tracks: str | Path, setup: RunSetup) -> TrackFile:
+    if not setup.model.takes_tracks:
+        raise DataError(f"{tracks}: model {setup.model.name} is not given tracks")
     return read_tracks(tracks)
 
 

@@ -16,13 +16,13 @@ from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.write import open_hit_file
-from tofae_jax.engine.build import assemble, score_threshold, step_settings
+from tofae_jax.engine.build import build_run, score_threshold, step_settings
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.engine.events import evaluation_source, is_gone, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun, load_run
-from tofae_jax.engine.operating_point import AS_CHOSEN, Cut, with_cut
+from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_cut
 from tofae_jax.runs.messages import warn
-from tofae_jax.steps import Batch, Evaluated
+from tofae_jax.steps import Batch, EvalOutput
 
 
 def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = None, smear_t_ns: Any = None) -> Config:
@@ -52,7 +52,7 @@ def _evaluation_source(run: LoadedRun, config: Config, data: str | None, split: 
         split = "test" if own else "all"
     events = np.arange(len(store)) if split == "all" else getattr(splits_of(store, config.data), split)
     if split == "train":
-        events = store.anew(events, 0)
+        events = store.events_for_epoch(events, 0)
     if not len(events):
         raise DataError(f"{store.name}: its {split} split is empty; choose another with --split")
     return evaluation_source(config, store, events), split
@@ -70,7 +70,7 @@ def evaluate_run(
     save_hits: str | None = None,
     overwrite: bool = False,
     precision: str | None = None,
-    cut: Cut = AS_CHOSEN,
+    cut: ThresholdChoice = RUN_DEFAULT,
 ) -> dict[str, Any]:
     """Evaluate a run on a dataset of patterns, degraded as in training unless told otherwise.
 
@@ -91,11 +91,11 @@ def evaluate_run(
         cut: which hits are kept, in place of the run's own choice.
     """
     run = load_run(folder, precision=precision)
-    config = with_cut(run.assembly, run.paths.scores, cut, warn=warn)
+    config = with_cut(run.setup, run.paths.scores, cut, warn=warn)
     config = with_degradation(config, n_signal=n_signal, n_noise=n_noise, smear_t_ns=smear_t_ns)
-    assembly = assemble(config)
+    setup = build_run(config)
     source, split = _evaluation_source(run, config, data, split)
-    evaluator = Evaluator(assembly)
+    evaluator = Evaluator(setup)
     inputs = (run.variables, source, evaluation_key(seed), step_settings(config))
     if save_hits is None:
         details = evaluator.details(*inputs)
@@ -119,7 +119,7 @@ def evaluate_run(
     return about | details.result
 
 
-def _evaluated_hits(batch: Batch, evaluated: Evaluated) -> Events:
+def _evaluated_hits(batch: Batch, evaluated: EvalOutput) -> Events:
     degraded = evaluated.views.degraded
     hits, is_signal, score, kept = jax.device_get((degraded.hits, degraded.is_signal, evaluated.score, evaluated.kept))
     return compact_hits(hits, batch.is_event, {"is_signal": is_signal, "score": score, "kept": kept}, event=batch.event)

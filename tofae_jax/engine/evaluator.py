@@ -11,18 +11,18 @@ import numpy as np
 from tofae_jax import metrics
 from tofae_jax.core.normalisation import NORMALISATIONS
 from tofae_jax.data.batches import EvaluationSource, evaluation_batches
-from tofae_jax.engine.build import Assembly
+from tofae_jax.engine.build import RunSetup
 from tofae_jax.plots import EventView
-from tofae_jax.steps import Batch, Evaluated, StepSettings, eval_step, model_input
+from tofae_jax.steps import Batch, EvalOutput, StepSettings, eval_step, model_input
 
 BATCHES_ON_DEVICE = 16  # most partial sums merged there before they move to the host's wider numbers
 MOST_PIXELS_ON_DEVICE = 2**30  # counts there are int32
 EVALUATION_STREAM = 2**32 - 1  # in the place of an epoch, and none has this number: draws apart from training's
 
 
-def pixels_per_event(assembly: Assembly) -> int:
+def pixels_per_event(setup: RunSetup) -> int:
     """Pixels of an event's image."""
-    return assembly.config.detector.n_x * assembly.config.detector.n_y
+    return setup.config.detector.n_x * setup.config.detector.n_y
 
 
 def evaluation_key(seed: int) -> jax.Array:
@@ -35,7 +35,7 @@ class Details(NamedTuple):
 
     result: dict[str, Any]
     """as `metrics.compute` gives it, with `intervals`"""
-    of_each: metrics.Metrics
+    per_event: metrics.Metrics
     """of single events, NumPy arrays `[n, …]`, in the order of the source"""
     views: list[EventView]
 
@@ -43,12 +43,12 @@ class Details(NamedTuple):
 class Evaluator:
     """Compiles an evaluation once and runs it over any number of event sets."""
 
-    def __init__(self, assembly: Assembly) -> None:
+    def __init__(self, setup: RunSetup) -> None:
         """Nothing is compiled before the first batch."""
-        self._assembly = assembly
+        self._setup = setup
 
-        def step(variables: Any, batch: Batch, key: jax.Array, settings: StepSettings) -> Evaluated:
-            return eval_step(variables, batch, key, settings, model=assembly.model, options=assembly.options)
+        def step(variables: Any, batch: Batch, key: jax.Array, settings: StepSettings) -> EvalOutput:
+            return eval_step(variables, batch, key, settings, model=setup.model, options=setup.options)
 
         self._sums = jax.jit(lambda *inputs: step(*inputs).metrics)
         self._all = jax.jit(step)
@@ -58,8 +58,8 @@ class Evaluator:
         return self._merged(source, lambda batch: self._sums(variables, jax.device_put(batch), key, settings))
 
     def _merged(self, source: EvaluationSource, step: Callable[[Batch], metrics.Metrics]) -> metrics.Metrics:
-        data = self._assembly.config.data
-        n_pixels = source.batch * pixels_per_event(self._assembly)
+        data = self._setup.config.data
+        n_pixels = source.batch * pixels_per_event(self._setup)
         merged = max(1, min(BATCHES_ON_DEVICE, MOST_PIXELS_ON_DEVICE // n_pixels))
         on_device: metrics.Metrics | None = None
         on_host: metrics.Metrics | None = None
@@ -82,8 +82,8 @@ class Evaluator:
         return metrics.compute(self.sums(variables, source, key, settings), **self._reading(settings))
 
     def _reading(self, settings: StepSettings) -> dict[str, Any]:
-        normalisation = NORMALISATIONS[self._assembly.options.normalisation]
-        reads_hits = self._assembly.options.reads == "hits"
+        normalisation = NORMALISATIONS[self._setup.options.normalisation]
+        reads_hits = self._setup.options.reads == "hits"
         threshold = settings.score_threshold if reads_hits else normalisation.lit_above(settings.threshold)
         return {"threshold": float(threshold), "direct_has_time": normalisation.has_time}
 
@@ -95,7 +95,7 @@ class Evaluator:
         settings: StepSettings,
         *,
         n_views: int = 0,
-        each: Callable[[Batch, Evaluated], None] | None = None,
+        each: Callable[[Batch, EvalOutput], None] | None = None,
     ) -> Details:
         """Numbers of all events together, with confidence intervals, and of each.
 
@@ -114,17 +114,17 @@ class Evaluator:
             evaluated = self._all(variables, jax.device_put(batch), key, settings)
             if not parts and n_views:
                 views.extend(self._views(batch, evaluated, n_views))
-            of_each = jax.device_get(evaluated.of_each)
-            parts.append(jax.tree.map(lambda leaf: leaf[batch.is_event], of_each))
+            per_event = jax.device_get(evaluated.per_event)
+            parts.append(jax.tree.map(lambda leaf: leaf[batch.is_event], per_event))
             if each is not None:
                 each(batch, evaluated)
             return evaluated.metrics
 
         sums = self._merged(source, step)
-        of_each = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        per_event = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         reading = self._reading(settings)
-        result = metrics.compute(sums, **reading) | {"intervals": metrics.intervals(of_each, **reading)}
-        return Details(result, of_each, views)
+        result = metrics.compute(sums, **reading) | {"intervals": metrics.intervals(per_event, **reading)}
+        return Details(result, per_event, views)
 
     def views(
         self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings, *, n_events: int
@@ -133,9 +133,9 @@ class Evaluator:
         batch = source[0]
         return self._views(batch, self._all(variables, jax.device_put(batch), key, settings), n_events)
 
-    def _views(self, batch: Batch, evaluated: Evaluated, n_events: int) -> list[EventView]:
+    def _views(self, batch: Batch, evaluated: EvalOutput, n_events: int) -> list[EventView]:
         n = min(n_events, int(batch.is_event.sum()))
-        shown = evaluated._replace(metrics=None, of_each=None)
+        shown = evaluated._replace(metrics=None, per_event=None)
         shown = jax.device_get(jax.tree.map(lambda leaf: leaf[:n], shown))
         return [self._view(batch.hits[i], jax.tree.map(lambda leaf: leaf[i], shown)) for i in range(n)]  # noqa: B023
 
@@ -143,11 +143,11 @@ class Evaluator:
         """What the model is given for the first batch of a source, without filling."""
         batch = source[0]
         views = self._all(variables, jax.device_put(batch), key, settings).views
-        model, options = self._assembly.model, self._assembly.options
+        model, options = self._setup.model, self._setup.options
         given = model_input(model, views.input, views.degraded.hits, batch.tracks, settings, options)
         return jax.tree.map(lambda leaf: np.asarray(leaf)[batch.is_event], given)
 
-    def _view(self, pattern: np.ndarray, event: Evaluated) -> EventView:
+    def _view(self, pattern: np.ndarray, event: EvalOutput) -> EventView:
         degraded = event.views.degraded
         hits = np.asarray(degraded.hits)
         filled = hits[:, 2] > 0
@@ -164,6 +164,6 @@ class Evaluator:
             is_signal=np.asarray(degraded.is_signal)[filled],
             direct=np.asarray(event.direct),
             kept=np.asarray(event.kept)[filled],
-            has_time=NORMALISATIONS[self._assembly.options.normalisation].has_time,
-            target=self._assembly.options.target,
+            has_time=NORMALISATIONS[self._setup.options.normalisation].has_time,
+            target=self._setup.options.target,
         )

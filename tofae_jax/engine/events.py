@@ -208,7 +208,7 @@ def check_tracks(config: Config, store: EventStore, events: np.ndarray) -> None:
     """DataError where a training needs tracks that the first of these events has not."""
     wanted = track_slots(config, training=True)
     if wanted.slots:
-        known = store.tracks_of_each(events[:1])
+        known = store.per_event_tracks(events[:1])
         track_table(known, slots=wanted.slots, with_truth=wanted.with_truth, where=store.name)
 
 

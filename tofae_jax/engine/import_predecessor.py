@@ -24,7 +24,7 @@ from tofae_jax.core.precision import cast_variables, prepare
 from tofae_jax.data.events import DataError
 from tofae_jax.data.files.hit_rows import one_line
 from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
-from tofae_jax.engine.build import Assembly, assemble, describe_devices, seeds_of
+from tofae_jax.engine.build import RunSetup, build_run, describe_devices, seeds_of
 from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
 from tofae_jax.runs import environment, folder
@@ -64,8 +64,8 @@ def predecessor_run(
     config = _settings(checkpoint, detector)
     _check_weights(checkpoint, detector)
     prepare(config.precision.policy)
-    assembly = assemble(config)
-    state = _state(checkpoint, assembly)
+    setup = build_run(config)
+    state = _state(checkpoint, setup)
     record = _record(checkpoint, config, state, run_id=paths.folder.name, started=started, command=command or [])
     with _appearing(paths) as partial:
         with Checkpoints(partial.checkpoints) as checkpoints:
@@ -103,17 +103,17 @@ def _check_weights(checkpoint: PredecessorCheckpoint, detector: Detector) -> Non
         raise DataError(f"{checkpoint.path}: array {shown} is not one of the autoencoder's")
 
 
-def _state(checkpoint: PredecessorCheckpoint, assembly: Assembly) -> TrainState:
+def _state(checkpoint: PredecessorCheckpoint, setup: RunSetup) -> TrainState:
     """A fresh state with the checkpoint's weights and batch statistics."""
-    detector = assembly.config.detector
+    detector = setup.config.detector
     mapped = variables_from_predecessor(checkpoint.weights, n_y=detector.n_y, n_x=detector.n_x)
     with np.errstate(over="ignore"):  # found below, by name
-        variables = jax.tree.map(jnp.asarray, cast_variables(mapped, assembly.policy))
+        variables = jax.tree.map(jnp.asarray, cast_variables(mapped, setup.policy))
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         if not bool(jnp.all(jnp.isfinite(leaf))):
             name = jax.tree_util.keystr(path)
             raise DataError(f"{checkpoint.path}: {name} has numbers too large for {leaf.dtype}, its precision")
-    state = assembly.fresh_state()
+    state = setup.fresh_state()
     return state.replace(params=variables["params"], batch_stats=variables["batch_stats"])
 
 

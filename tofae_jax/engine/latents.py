@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from tofae_jax.core.normalisation import NORMALISATIONS
-from tofae_jax.engine.build import Assembly
+from tofae_jax.engine.build import RunSetup
 from tofae_jax.runs.saved_run import Latents
-from tofae_jax.steps import Batch, Evaluated, StepSettings, normalised
+from tofae_jax.steps import Batch, EvalOutput, StepSettings, normalised
 
 MOST_VECTORS = 5000
 N_SAMPLES = 12
@@ -20,16 +20,16 @@ N_SAMPLES = 12
 class LatentCollector:
     """Gathers the latent vectors of an evaluation's first events; give `add` to `Evaluator.details` as `each`."""
 
-    def __init__(self, assembly: Assembly, variables: Any, settings: StepSettings) -> None:
-        """Of the model of an assembly, which must have a latent space."""
-        model, options = assembly.model, assembly.options
-        self._assembly, self._variables, self._settings = assembly, variables, settings
+    def __init__(self, setup: RunSetup, variables: Any, settings: StepSettings) -> None:
+        """Of the model of a run, which must have a latent space."""
+        model, options = setup.model, setup.options
+        self._setup, self._variables, self._settings = setup, variables, settings
         self._encode: Callable[..., jax.Array] = jax.jit(
             lambda variables, image, settings: model.encode(variables, normalised(image, settings, options))
         )
         self._found: list[np.ndarray] = []
 
-    def add(self, batch: Batch, evaluated: Evaluated) -> None:
+    def add(self, batch: Batch, evaluated: EvalOutput) -> None:
         """Take the vectors of a batch, unless there are enough."""
         if sum(map(len, self._found)) < MOST_VECTORS:
             vectors = self._encode(self._variables, evaluated.views.input, self._settings)
@@ -43,11 +43,11 @@ class LatentCollector:
 
     @property
     def _has_time(self) -> bool:
-        return NORMALISATIONS[self._assembly.options.normalisation].has_time
+        return NORMALISATIONS[self._setup.options.normalisation].has_time
 
     def _samples(self, vectors: np.ndarray, seed: int) -> np.ndarray:
         """What the model makes of draws, as direct outputs in time bins, or 1 where lit."""
-        model, options = self._assembly.model, self._assembly.options
+        model, options = self._setup.model, self._setup.options
         finite = vectors[np.isfinite(vectors).all(axis=1)].astype(np.float64)
         if len(finite) < 2:
             return np.zeros((0, model.n_y, model.n_x), np.float32)

@@ -10,7 +10,7 @@ import jax
 
 from tofae_jax.config import Config, from_tree
 from tofae_jax.core.precision import allow_64_bit, cast_variables, policy_by_name, prepare
-from tofae_jax.engine.build import Assembly, assemble, with_precision
+from tofae_jax.engine.build import RunSetup, build_run, with_precision
 from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.engine.operating_point import with_point
 from tofae_jax.runs.folder import RunPaths
@@ -23,7 +23,7 @@ class LoadedRun(NamedTuple):
 
     paths: RunPaths
     record: RunRecord
-    assembly: Assembly
+    setup: RunSetup
     variables: Any
     epoch: int
 
@@ -47,8 +47,8 @@ def load_run(folder: str | Path, *, best: bool = True, precision: str | None = N
     if precision is None:
         prepare(meta.precision)
     config = with_point(config, record.results.get("operating_point"))
-    assembly = assemble(with_precision(config, precision or meta.precision))
-    return LoadedRun(paths, record, assembly, cast_variables(state.variables, assembly.policy), meta.epoch)
+    setup = build_run(with_precision(config, precision or meta.precision))
+    return LoadedRun(paths, record, setup, cast_variables(state.variables, setup.policy), meta.epoch)
 
 
 def stored_shapes(config: Config) -> Callable[[CheckpointMeta], Any]:
@@ -59,7 +59,7 @@ def stored_shapes(config: Config) -> Callable[[CheckpointMeta], Any]:
 
     def shapes(meta: CheckpointMeta) -> Any:
         place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        fresh = jax.eval_shape(assemble(with_precision(config, meta.precision)).fresh_state)
+        fresh = jax.eval_shape(build_run(with_precision(config, meta.precision)).fresh_state)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), fresh)
 
     return shapes

@@ -12,14 +12,14 @@ import numpy as np
 
 from tofae_jax.config import Config, ConfigError, MaskConfig
 from tofae_jax.core.normalisation import NORMALISATIONS
-from tofae_jax.engine.build import Assembly
+from tofae_jax.engine.build import RunSetup
 from tofae_jax.metrics import Aim, OperatingPoint, ScoreSums, choose_operating_point
 from tofae_jax.runs.arrays import load_arrays, save_arrays
 from tofae_jax.runs.folder import RunError
 from tofae_jax.steps import StepOptions
 
 
-def judged_by(config: Config) -> str:
+def checkpoint_metric(config: Config) -> str:
     """Which number of the validation makes one epoch better than another."""
     own = "masked.f1" if config.mask.choose == "none" else "scores.best_f1"
     return config.checkpoints.metric or own
@@ -67,7 +67,7 @@ def save_scores(file: Path, scores: ScoreSums) -> None:
     save_arrays(file, {name: np.asarray(counts) for name, counts in scores._asdict().items()})
 
 
-class Cut(NamedTuple):
+class ThresholdChoice(NamedTuple):
     """What a user asks to be kept, in place of a run's own choice; None keeps that."""
 
     keep: Aim | None = None
@@ -78,19 +78,19 @@ class Cut(NamedTuple):
     tof_tolerance_ns: float | None = None
 
 
-AS_CHOSEN = Cut()
+RUN_DEFAULT = ThresholdChoice()
 """the run's own choice"""
 
 
-def with_cut(assembly: Assembly, scores: Path, cut: Cut, *, warn: Callable[[str], None]) -> Config:
+def with_cut(setup: RunSetup, scores: Path, cut: ThresholdChoice, *, warn: Callable[[str], None]) -> Config:
     """The settings of a run with another cut, chosen by the scores in a file that `save_scores` wrote.
 
     `warn` is told where no cut reaches what is wanted, and the nearest is taken. RunError where the run has kept no
     scores to choose it by, ConfigError where the aim needs another `wanted`, where times are to be compared that the
     model does not give, or where a cut is both given and to be chosen.
     """
-    config = assembly.config
-    if cut.tof_tolerance_ns is not None and not _has_times(assembly.options):
+    config = setup.config
+    if cut.tof_tolerance_ns is not None and not _has_times(setup.options):
         raise ConfigError(f"--tof-tolerance-ns {NO_TIMES}")
     given = {name: getattr(cut, name) for name in ("score_threshold", "tof_tolerance_ns")}
     given = {name: value for name, value in given.items() if value is not None}
@@ -98,11 +98,11 @@ def with_cut(assembly: Assembly, scores: Path, cut: Cut, *, warn: Callable[[str]
         if given:
             options = ", ".join("--" + name.replace("_", "-") for name in given)
             raise ConfigError(f"--keep chooses the cut, and {options} gives it: leave one out")
-        config = _chosen_anew(assembly, scores, cut, warn)
+        config = _chosen_anew(setup, scores, cut, warn)
     return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **given))
 
 
-def _chosen_anew(assembly: Assembly, file: Path, cut: Cut, warn: Callable[[str], None]) -> Config:
+def _chosen_anew(setup: RunSetup, file: Path, cut: ThresholdChoice, warn: Callable[[str], None]) -> Config:
     if cut.keep is None:
         raise ConfigError("--wanted needs --keep efficiency or --keep purity")
     try:
@@ -111,10 +111,10 @@ def _chosen_anew(assembly: Assembly, file: Path, cut: Cut, warn: Callable[[str],
         raise ConfigError(f"--keep {cut.keep}: {error}") from None
     if not file.is_file():
         raise RunError(f"{file.parent}: it has no {file.name} to choose a cut by; give --score-threshold")
-    config = msgspec.structs.replace(assembly.config, mask=mask)
+    config = msgspec.structs.replace(setup.config, mask=mask)
     arrays = load_arrays(file)
     scores = ScoreSums(*(arrays[name] for name in ScoreSums._fields))
-    point = chosen_point(config, assembly.options, scores)
+    point = chosen_point(config, setup.options, scores)
     if not point.reached:
         warn(not_reached(config.mask))
     return with_point(config, point_record(config, point))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tofae_jax.core.precision import wide
+from tofae_jax.core.precision import at_least_float32
 from tofae_jax.core.types import Number
 from tofae_jax.losses.reductions import mean
 
@@ -20,7 +20,7 @@ SCORE_EPSILON = 1e-6
 
 def _logits(scores: Float[Array, "*event"], is_hit: Bool[Array, "*event"], from_logits: bool) -> Float[Array, "*event"]:
     """Logits of the hits, and 0 elsewhere *before* any function that could make a NaN of what stands there."""
-    values = wide(scores)
+    values = at_least_float32(scores)
     if from_logits:
         return jnp.where(is_hit, values, 0)
     p = jnp.clip(jnp.where(is_hit, values, 0.5), SCORE_EPSILON, 1 - SCORE_EPSILON)

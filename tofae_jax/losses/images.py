@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tofae_jax.core.precision import wide
+from tofae_jax.core.precision import at_least_float32
 from tofae_jax.core.types import Number
 from tofae_jax.losses.reductions import is_present, mean, total
 
@@ -39,17 +39,17 @@ def _squared_from_lit(y: Array, t: Array) -> Array:
 
 def mse(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
     """Mean squared error, `mean (y - t)²`."""
-    return mean(_squared(wide(prediction), wide(target)), reduce)
+    return mean(_squared(at_least_float32(prediction), at_least_float32(target)), reduce)
 
 
 def mae(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
     """Mean absolute error, `mean |y - t|`; the gradient where y = t is 0."""
-    return mean(_absolute(wide(prediction), wide(target)), reduce)
+    return mean(_absolute(at_least_float32(prediction), at_least_float32(target)), reduce)
 
 
 def sse(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
     """Sum of squared errors, `sum (y - t)²`; it grows with the batch, and so do its gradients."""
-    return total(_squared(wide(prediction), wide(target)), reduce)
+    return total(_squared(at_least_float32(prediction), at_least_float32(target)), reduce)
 
 
 def bce(prediction: Image, target: Image, *, epsilon: Number = BCE_EPSILON, reduce: str = "batch") -> Reduced:
@@ -62,12 +62,12 @@ def bce(prediction: Image, target: Image, *, epsilon: Number = BCE_EPSILON, redu
     """
     if isinstance(epsilon, int | float) and not LEAST_EPSILON <= epsilon < 0.5:
         raise ValueError(f"epsilon must be from {LEAST_EPSILON} to below 0.5, got {epsilon}")
-    return mean(_cross_entropy(wide(prediction), wide(target), epsilon), reduce)
+    return mean(_cross_entropy(at_least_float32(prediction), at_least_float32(target), epsilon), reduce)
 
 
 def binary_mse(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
     """Mean squared error against "lit or not", `mean (y - 1[t > 0])²`: learns where hits are and not when."""
-    return mean(_squared_from_lit(wide(prediction), wide(target)), reduce)
+    return mean(_squared_from_lit(at_least_float32(prediction), at_least_float32(target)), reduce)
 
 
 def acb_mse(
@@ -78,7 +78,7 @@ def acb_mse(
     Hit pixels are a few in ten thousand; balancing the classes keeps the all-zero image from being a good answer.
     `zero_weight` is a, `hit_weight` is b. A class without pixels adds 0 to the value and to the gradient.
     """
-    error, hit = _squared(wide(prediction), wide(target)), target != 0
+    error, hit = _squared(at_least_float32(prediction), at_least_float32(target)), target != 0
     return zero_weight * mean(error, reduce, ~hit) + hit_weight * mean(error, reduce, hit)
 
 
@@ -144,7 +144,7 @@ def split(
     for setting, name in (("zero_loss", zero_loss), ("hit_loss", hit_loss)):
         if name not in PIXEL_LOSSES:
             raise ValueError(f"{setting} must be one of {', '.join(PIXEL_LOSSES)}, got {name!r}")
-    y, t, hit = wide(prediction), wide(target), target != 0
+    y, t, hit = at_least_float32(prediction), at_least_float32(target), target != 0
     of_zeros, of_hits = PIXEL_LOSSES[zero_loss], PIXEL_LOSSES[hit_loss]
     zeros = of_zeros.gather(of_zeros.term(y, t), reduce, ~hit)
     return zero_weight * zeros + hit_weight * of_hits.gather(of_hits.term(y, t), reduce, hit)
@@ -169,7 +169,7 @@ def class_mse(
     after a sigmoid nearly all pixels are "not 0", so FP and TP do the work until the network saturates. TN is always
     0 with gradient 0; it only counts in n.
     """
-    error, hit, lit = _squared(wide(prediction), wide(target)), target != 0, prediction != 0
+    error, hit, lit = _squared(at_least_float32(prediction), at_least_float32(target)), target != 0, prediction != 0
     true_negative, true_positive = ~hit & ~lit, hit & lit
     averaged = (
         true_negative_weight * mean(error, reduce, true_negative)

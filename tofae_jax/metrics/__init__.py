@@ -14,16 +14,16 @@ Nothing to find means that nothing was lost (efficiency 1), nothing kept that no
 no noise that none was left over (noise rejection 1).
 """
 
-from tofae_jax.metrics.aggregate import Metrics, OutputMetrics, compute, merge, metric_names, to_host, whole
+from tofae_jax.metrics.aggregate import Metrics, OutputMetrics, batch_metrics, compute, merge, metric_names, to_host
 from tofae_jax.metrics.bootstrap import intervals
 from tofae_jax.metrics.confusion import (
     Confusion,
     EventCounts,
     compute_confusion,
     hit_confusion,
-    hit_confusion_of_each,
+    per_event_hit_confusion,
+    per_event_pixel_confusion,
     pixel_confusion,
-    pixel_confusion_of_each,
 )
 from tofae_jax.metrics.hit_scores import (
     Aim,
@@ -37,14 +37,14 @@ from tofae_jax.metrics.hit_scores import (
     score_sums,
 )
 from tofae_jax.metrics.images import (
-    EachImage,
     ImageSums,
+    PerEventImage,
     compute_images,
     image_sums,
-    images_of_each,
+    per_event_images,
+    per_event_pixels,
+    per_event_ssim,
     pixel_sums,
-    pixels_of_each,
-    ssim_of_each,
 )
 from tofae_jax.metrics.mutual_information import normalised_mutual_information, time_cells
 from tofae_jax.metrics.output_histogram import OutputSums, compute_outputs, output_sums
@@ -54,40 +54,40 @@ __all__ = [
     "SSIM_RADIUS_PIXELS",
     "Aim",
     "Confusion",
-    "EachImage",
     "EventCounts",
     "ImageSums",
     "Metrics",
     "OperatingPoint",
     "OutputMetrics",
     "OutputSums",
+    "PerEventImage",
     "Reliability",
     "ScoreSums",
+    "batch_metrics",
     "choose_operating_point",
     "compute",
     "compute_confusion",
     "compute_images",
     "compute_outputs",
     "hit_confusion",
-    "hit_confusion_of_each",
     "image_sums",
-    "images_of_each",
     "intervals",
     "kept_counts",
     "merge",
     "metric_names",
     "normalised_mutual_information",
     "output_sums",
+    "per_event_hit_confusion",
+    "per_event_images",
+    "per_event_pixel_confusion",
+    "per_event_pixels",
+    "per_event_ssim",
     "pixel_confusion",
-    "pixel_confusion_of_each",
     "pixel_sums",
-    "pixels_of_each",
     "reliability",
     "score_edges",
     "score_sums",
     "ssim",
-    "ssim_of_each",
     "time_cells",
     "to_host",
-    "whole",
 ]

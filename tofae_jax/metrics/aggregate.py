@@ -39,8 +39,8 @@ class Metrics(NamedTuple):
     masked: OutputMetrics
 
 
-def whole(
-    of_each: Metrics,
+def batch_metrics(
+    per_event: Metrics,
     is_event: Bool[Array, " batch"],
     *,
     outputs: OutputSums,
@@ -58,7 +58,7 @@ def whole(
         cells: of `input`, `direct` and `masked`, as `EachImage` has them.
         n_pixels: of an image.
     """
-    sums = total(of_each, is_event)
+    sums = total(per_event, is_event)
 
     def with_joint(output: OutputMetrics, cells: Array) -> OutputMetrics:
         joint = joint_times(cells, is_event, n_pixels=n_pixels)

@@ -14,7 +14,7 @@ _MOST_GROUPS = 5000
 
 
 def intervals(
-    of_each: Metrics, *, level: float = 0.95, seed: int = 0, threshold: float, direct_has_time: bool = True
+    per_event: Metrics, *, level: float = 0.95, seed: int = 0, threshold: float, direct_has_time: bool = True
 ) -> dict[str, Any]:
     """Confidence intervals `[low, high]` of what `compute` gives: percentiles of a bootstrap over the events.
 
@@ -31,11 +31,11 @@ def intervals(
         A dict like that of `compute`, of the numbers that are means, shares or correlations: no counts, and no `nmi`,
         which is not known of single events. Empty with fewer than two events, of which nothing can be said.
     """
-    n_events = len(of_each.loss)
+    n_events = len(per_event.loss)
     if n_events < 2:
         return {}
     starts = np.unique(np.linspace(0, n_events, min(n_events, _MOST_GROUPS), endpoint=False).astype(int))
-    groups = jax.tree.map(lambda leaf: np.add.reduceat(to_host(leaf), starts, axis=0), of_each)
+    groups = jax.tree.map(lambda leaf: np.add.reduceat(to_host(leaf), starts, axis=0), per_event)
     drawn = np.random.default_rng(seed).multinomial(len(starts), [1 / len(starts)] * len(starts), size=N_RESAMPLES)
     resampled = jax.tree.map(lambda leaf: np.tensordot(drawn.astype(leaf.dtype), leaf, axes=1), groups)
     results = [

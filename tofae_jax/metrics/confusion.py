@@ -40,7 +40,7 @@ class EventCounts(NamedTuple):
     """hits of patterns with more hits than slots, left out before anything else"""
 
 
-def total(of_each: Any, is_event: Bool[Array, " batch"]) -> Any:
+def total(per_event: Any, is_event: Bool[Array, " batch"]) -> Any:
     """Sums over the events that are not filling, of every leaf `[batch, …]`; flags and counts become int32."""
 
     def summed(leaf: Array) -> Array:
@@ -48,7 +48,7 @@ def total(of_each: Any, is_event: Bool[Array, " batch"]) -> Any:
         marked = jnp.where(is_event.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0)
         return jnp.sum(marked, axis=0, dtype=jnp.int32 if whole else leaf.dtype)
 
-    return jax.tree.map(summed, of_each)
+    return jax.tree.map(summed, per_event)
 
 
 def count_each(*flags: Bool[Array, "batch *rest"]) -> list[Real[Array, " batch"]]:
@@ -61,7 +61,7 @@ def count_each(*flags: Bool[Array, "batch *rest"]) -> list[Real[Array, " batch"]
     return [n.astype(jnp.int32) for n in by_events(of_event, *flags, at_a_time=_EVENTS_AT_A_TIME)]
 
 
-def hit_confusion_of_each(
+def per_event_hit_confusion(
     kept: Bool[Array, "batch k"], is_signal: Bool[Array, "batch k"], is_hit: Bool[Array, "batch k"]
 ) -> Confusion:
     """Counts over the hit list of each event, `[batch]`: which hits an output keeps, against which are signal."""
@@ -77,10 +77,10 @@ def hit_confusion(
     is_event: Bool[Array, " batch"],
 ) -> Confusion:
     """The sums over a batch of `hit_confusion_of_each`."""
-    return total(hit_confusion_of_each(kept, is_signal, is_hit), is_event)
+    return total(per_event_hit_confusion(kept, is_signal, is_hit), is_event)
 
 
-def pixel_confusion_of_each(
+def per_event_pixel_confusion(
     lit: Bool[Array, "batch y x"], target: Bool[Array, "batch y x"], is_noise: Bool[Array, "batch y x"]
 ) -> Confusion:
     """Counts over the pixels of each event, `[batch]`: which ones an output lights, against which the target lights.
@@ -105,10 +105,10 @@ def pixel_confusion(
     is_event: Bool[Array, " batch"],
 ) -> Confusion:
     """The sums over a batch of `pixel_confusion_of_each`."""
-    return total(pixel_confusion_of_each(lit, target, is_noise), is_event)
+    return total(per_event_pixel_confusion(lit, target, is_noise), is_event)
 
 
-def share(part: Any, whole: Any) -> float:
+def fraction(part: Any, whole: Any) -> float:
     """Part of a whole; 1 of nothing, as nothing was left undone."""
     return float(part) / float(whole) if whole else 1.0
 
@@ -120,10 +120,10 @@ def compute_confusion(counts: Confusion, n_events: int) -> dict[str, float | int
     """
     tp, fp, fn, noise, left = (int(count) for count in counts)
     return {
-        "efficiency": share(tp, tp + fn),
-        "purity": share(tp, tp + fp),
-        "f1": share(2 * tp, 2 * tp + fp + fn),
-        "noise_rejection": share(noise - left, noise),
+        "efficiency": fraction(tp, tp + fn),
+        "purity": fraction(tp, tp + fp),
+        "f1": fraction(2 * tp, 2 * tp + fp + fn),
+        "noise_rejection": fraction(noise - left, noise),
         "detection_snr_db": 10 * math.log10((tp + 0.5) / (fp + 0.5)),
         "true_positives": tp,
         "false_positives": fp,

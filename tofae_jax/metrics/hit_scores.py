@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tofae_jax.core.precision import wide
-from tofae_jax.metrics.confusion import share
+from tofae_jax.core.precision import at_least_float32
+from tofae_jax.metrics.confusion import fraction
 
 LOGIT_LIMIT = 12.0
 LOGIT_STEP = 0.05
@@ -74,11 +74,11 @@ def score_sums(
         is_scored: which hits the model was shown; the others count in `n_signal` alone.
         is_event: False for filling.
     """
-    p = jnp.nan_to_num(wide(score), nan=0.0)
+    p = jnp.nan_to_num(at_least_float32(score), nan=0.0)
     logit = jnp.log(jnp.maximum(p, 1e-30)) - jnp.log(jnp.maximum(1 - p, 1e-30))
     row = jnp.floor((logit + LOGIT_LIMIT) / LOGIT_STEP + 1)
     row = jnp.clip(row, 0, N_SCORES - 1).astype(jnp.int32)
-    column = jnp.searchsorted(jnp.asarray(TIME_EDGES, jnp.float32), wide(time_error)).astype(jnp.int32)
+    column = jnp.searchsorted(jnp.asarray(TIME_EDGES, jnp.float32), at_least_float32(time_error)).astype(jnp.int32)
     n_columns = len(TIME_EDGES) + 1
     counted = is_scored & is_event[:, None]
     kind = jnp.where(is_signal, 0, 1)
@@ -164,7 +164,7 @@ class Reliability(NamedTuple):
 
     score: np.ndarray
     """mean score of the hits of each bin, float64[n]; NaN where it has none"""
-    share: np.ndarray
+    fraction: np.ndarray
     """share of signal among them"""
     n_hits: np.ndarray
     """how many they are"""
@@ -194,12 +194,12 @@ def compute_scores(sums: ScoreSums) -> dict[str, float]:
     """
     found = reliability(sums)
     filled = found.n_hits > 0
-    distance = np.abs(found.score - found.share)[filled]
+    distance = np.abs(found.score - found.fraction)[filled]
     signal, noise = (table[:, -1] for table in kept_counts(sums))
     gained = -np.diff(np.append(signal, 0))
     purity = signal / np.maximum(signal + noise, 1)
     return {
         "calibration_error": float(np.average(distance, weights=found.n_hits[filled])) if filled.any() else 0.0,
-        "average_precision": share(float(np.sum(gained * purity)), float(sums.n_signal)),
+        "average_precision": fraction(float(np.sum(gained * purity)), float(sums.n_signal)),
         "best_f1": choose_operating_point(sums).f1,
     }

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from tofae_jax.core.chunking import by_events
-from tofae_jax.core.precision import wide
+from tofae_jax.core.precision import at_least_float32
 from tofae_jax.core.types import Number
-from tofae_jax.metrics.confusion import share, total
+from tofae_jax.metrics.confusion import fraction, total
 from tofae_jax.metrics.mutual_information import joint_histogram, normalised_mutual_information, time_cells
 from tofae_jax.metrics.ssim import ssim
 
@@ -54,7 +54,7 @@ def _decibel(ratio: Any) -> Any:
     return 10 * jnp.log10(ratio)
 
 
-class EachImage(NamedTuple):
+class PerEventImage(NamedTuple):
     """What `ImageSums` are made of."""
 
     sums: ImageSums
@@ -63,7 +63,7 @@ class EachImage(NamedTuple):
     """[batch, n]: of each pixel, in the joint histogram; -1 where it is counted as unlit in both"""
 
 
-def pixels_of_each(
+def per_event_pixels(
     prediction: Float[Array, "batch n"],
     target: Float[Array, "batch n"],
     *,
@@ -71,7 +71,7 @@ def pixels_of_each(
     n_pixels: int,
     counts: Bool[Array, "batch n"] | None = None,
     tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
-) -> EachImage:
+) -> PerEventImage:
     """Images of single events compared without SSIM, from those pixels alone that either may light.
 
     So two sparse images are compared by a few hundred values instead of all their pixels.
@@ -84,7 +84,10 @@ def pixels_of_each(
         counts: which of the values are pixels of their own; None: all. Their places may hold anything.
         tolerance_bins: the largest difference that counts as near in time.
     """
-    y, t = (wide(values) if counts is None else jnp.where(counts, wide(values), 0) for values in (prediction, target))
+    y, t = (
+        at_least_float32(values) if counts is None else jnp.where(counts, at_least_float32(values), 0)
+        for values in (prediction, target)
+    )
     of_event = partial(_pixel_totals, n_t=n_t, n_pixels=n_pixels)
     tolerances = jnp.broadcast_to(jnp.asarray(tolerance_bins, y.dtype), y.shape[:1])
     totals = by_events(of_event, y, t, tolerances, at_a_time=_EVENTS_AT_A_TIME)
@@ -103,7 +106,7 @@ def pixels_of_each(
         n_pixels_in_time=number["in_time"],
         n_pixels_near_in_time=number["near"],
     )
-    return EachImage(sums, totals.cell)
+    return PerEventImage(sums, totals.cell)
 
 
 def joint_times(cells: Array, is_event: Bool[Array, " batch"], *, n_pixels: int) -> Array:
@@ -124,7 +127,9 @@ def pixel_sums(
     tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
 ) -> ImageSums:
     """The sums over a batch of `pixels_of_each`, with the joint histogram."""
-    each = pixels_of_each(prediction, target, n_t=n_t, n_pixels=n_pixels, counts=counts, tolerance_bins=tolerance_bins)
+    each = per_event_pixels(
+        prediction, target, n_t=n_t, n_pixels=n_pixels, counts=counts, tolerance_bins=tolerance_bins
+    )
     return total(each.sums, is_event)._replace(joint=joint_times(each.cells, is_event, n_pixels=n_pixels))
 
 
@@ -171,13 +176,13 @@ def _pixel_totals(
     return _PixelTotals(sums, time_cells(y, t, (y > 0) | (t > 0), n_t=n_t))
 
 
-def images_of_each(
+def per_event_images(
     prediction: Float[Array, "batch y x"],
     target: Float[Array, "batch y x"],
     *,
     n_t: int,
     tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
-) -> EachImage:
+) -> PerEventImage:
     """Images of single events in time bins compared, of a detector with `n_t` of them.
 
     With y the prediction and t the target in units of the full range, and means over the pixels of an event:
@@ -190,8 +195,8 @@ def images_of_each(
     """
     n_y, n_x = target.shape[1:]
     y, t = (image.reshape(-1, n_y * n_x) for image in (prediction, target))
-    each = pixels_of_each(y, t, n_t=n_t, n_pixels=n_y * n_x, tolerance_bins=tolerance_bins)
-    return each._replace(sums=each.sums._replace(ssim=ssim_of_each(prediction, target, n_t=n_t)))
+    each = per_event_pixels(y, t, n_t=n_t, n_pixels=n_y * n_x, tolerance_bins=tolerance_bins)
+    return each._replace(sums=each.sums._replace(ssim=per_event_ssim(prediction, target, n_t=n_t)))
 
 
 def image_sums(
@@ -203,16 +208,16 @@ def image_sums(
     tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
 ) -> ImageSums:
     """The sums over a batch of `images_of_each`, with the joint histogram."""
-    each = images_of_each(prediction, target, n_t=n_t, tolerance_bins=tolerance_bins)
+    each = per_event_images(prediction, target, n_t=n_t, tolerance_bins=tolerance_bins)
     n_pixels = target.shape[1] * target.shape[2]
     return total(each.sums, is_event)._replace(joint=joint_times(each.cells, is_event, n_pixels=n_pixels))
 
 
-def ssim_of_each(
+def per_event_ssim(
     prediction: Float[Array, "batch y x"], target: Float[Array, "batch y x"], *, n_t: int
 ) -> Float[Array, " batch"]:
     """SSIM of images in time bins, whose range is `n_t`."""
-    return ssim(wide(prediction) / n_t, wide(target) / n_t)
+    return ssim(at_least_float32(prediction) / n_t, at_least_float32(target) / n_t)
 
 
 def _correlation(sums: ImageSums, n_events: int) -> float:
@@ -251,5 +256,5 @@ def compute_images(sums: ImageSums, n_events: int) -> dict[str, float | int]:
     right = {"xy": sums.n_pixels_right, "tof": sums.n_pixels_in_time, "tof_near": sums.n_pixels_near_in_time}
     for name, n in right.items():
         result[f"true_positives_{name}"] = int(n)
-        result[f"true_positive_{name}_percent"] = 100 * share(n, sums.n_target_pixels)
+        result[f"true_positive_{name}_percent"] = 100 * fraction(n, sums.n_target_pixels)
     return result

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tofae_jax.core.precision import wide
+from tofae_jax.core.precision import at_least_float32
 from tofae_jax.metrics.confusion import count_each, total
 
 OUTPUT_BINS = 50  # over [0, 1]
@@ -38,7 +38,7 @@ def output_sums(
 
     `is_counted` leaves out empty slots of hit lists; None: all count.
     """
-    flat = wide(output).reshape(len(output), -1)
+    flat = at_least_float32(output).reshape(len(output), -1)
     counted = jnp.broadcast_to(is_event[:, None], flat.shape)
     if is_counted is not None:
         counted &= is_counted.reshape(flat.shape)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tofae_jax.core.chunking import by_events
-from tofae_jax.core.precision import wide
+from tofae_jax.core.precision import at_least_float32
 
 SSIM_SIGMA_PIXELS = 1.5
 SSIM_RADIUS_PIXELS = 5
@@ -65,6 +65,6 @@ def ssim(
     mirrored. Two empty images give 1. (scikit-image leaves out a border of 5 pixels; its `full` map agrees inside.)
     """
     *batch, n_y, n_x = target.shape
-    images = (wide(image).reshape(-1, n_y, n_x) for image in (prediction, target))
+    images = (at_least_float32(image).reshape(-1, n_y, n_x) for image in (prediction, target))
     similarity = by_events(partial(_ssim, data_range=data_range), *images, at_a_time=_EVENTS_AT_A_TIME)
     return similarity.reshape(batch)

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax.core.detector import NO_HIT
-from tofae_jax.core.precision import wide
-from tofae_jax.core.sincos import sine_and_cosine
+from tofae_jax.core.precision import at_least_float32
+from tofae_jax.core.sincos import sincos
 from tofae_jax.models.interface import HitInput, Output
 
 EPSILON = 1e-5
@@ -31,7 +31,7 @@ LOG_MANY = 5.0
 
 def rms_norm(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
     """`x / sqrt(mean(x²) + ε)` over the last axis; the mean is taken in at least float32."""
-    mean = jnp.mean(jnp.square(wide(x)), axis=-1, keepdims=True)
+    mean = jnp.mean(jnp.square(at_least_float32(x)), axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(mean + EPSILON).astype(x.dtype)
 
 
@@ -89,7 +89,7 @@ class _Layer(nn.Module):
 
     def _attend(self, y: Float[Array, "b k d"], is_hit: Bool[Array, "b k"]) -> Float[Array, "b n"]:
         """What the queries find: means of values, and how much there was to find."""
-        logits = wide(self._dense(self.queries, "keys", bias=False)(y))
+        logits = at_least_float32(self._dense(self.queries, "keys", bias=False)(y))
         values = self._dense(self.value_width, "values", bias=False)(y)
         logits = jnp.where(is_hit[..., None], logits, -LARGE)
         highest = jax.lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
@@ -159,8 +159,8 @@ class HitTransformer(nn.Module):
     def _features(self, hits: Int[Array, "b k 3"]) -> Float[Array, "b k f"]:
         """Places in -1..1, and sines and cosines of learned waves, in at least float32."""
         init = _wave_vectors(self.shape_xyt, self.finest)
-        waves = wide(self.param("waves", init, (3, self.frequencies), self.param_dtype))
+        waves = at_least_float32(self.param("waves", init, (3, self.frequencies), self.param_dtype))
         half = jnp.asarray([n / 2 for n in self.shape_xyt], waves.dtype)
         places = hits.astype(waves.dtype) / half - 1
         phase = jnp.dot(places, waves, precision="highest")
-        return jnp.concatenate([places, *sine_and_cosine(phase)], axis=-1)
+        return jnp.concatenate([places, *sincos(phase)], axis=-1)

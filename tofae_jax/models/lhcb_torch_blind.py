@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax.core.chunking import fitting, map_in_parts
 from tofae_jax.core.detector import NO_HIT, TRACK_COLUMNS, TRUTH_COLUMNS
-from tofae_jax.core.precision import wide
+from tofae_jax.core.precision import at_least_float32
 from tofae_jax.lhcb_torch.module import ModuleSettings
 from tofae_jax.lhcb_torch.reconstruction import likelihood, posterior
 from tofae_jax.lhcb_torch.reconstruction.likelihood import Grid
@@ -38,7 +38,7 @@ LAG, LAG_SPREAD = 0.08, 0.06
 """likewise of sqrt(1 - beta)"""
 SHARPEST = 20.0
 """reciprocal of the smallest width of a law, in spreads"""
-SURE = 4.0
+MAX_LOG_ODDS = 4.0
 """log odds beyond which neither the search nor the network is surer"""
 _SEED = 2016
 
@@ -109,7 +109,7 @@ def bounded(evidence: Evidence, is_hit: Bool[Array, "b k"]) -> Evidence:
     n_hits = jnp.maximum(jnp.sum(is_hit, axis=1, keepdims=True, dtype=network.dtype), 1)
     share = jnp.sum(jnp.where(is_hit, jax.nn.sigmoid(network), 0), axis=1, keepdims=True) / n_hits
     excess = network - jax.scipy.special.logit(jnp.clip(share, 1e-3, 1 - 1e-3))
-    return Evidence(SURE * jnp.tanh(found / SURE), jnp.clip(excess, -SURE, SURE))
+    return Evidence(MAX_LOG_ODDS * jnp.tanh(found / MAX_LOG_ODDS), jnp.clip(excess, -MAX_LOG_ODDS, MAX_LOG_ODDS))
 
 
 class LhcbTorch(nn.Module):
@@ -162,7 +162,7 @@ class LhcbTorch(nn.Module):
     def __call__(self, x: HitInput, train: bool = False) -> Output:
         """Score the hits: in training by the network alone, which learns the tracks as well."""
         logits, event = self.trunk.scored(x)
-        logits = wide(logits)
+        logits = at_least_float32(logits)
         guesses = self._guesses(event)
         if train:
             return Output(hit_logits=logits.astype(self.output_dtype), extra_loss=self._surprise(guesses, x.truth))
@@ -175,7 +175,7 @@ class LhcbTorch(nn.Module):
     def evidence(self, x: HitInput) -> Evidence:
         """What the score of each hit is made of."""
         logits, event = self.trunk.scored(x)
-        logits = wide(logits)
+        logits = at_least_float32(logits)
         return Evidence(self._found(self._guesses(event), x.hits, logits), logits)
 
     def _found(self, guesses: Guesses, hits: Int[Array, "b k 3"], scores: Float[Array, "b k"]) -> Float[Array, "b k"]:
@@ -188,7 +188,7 @@ class LhcbTorch(nn.Module):
 
     def _guesses(self, event: Float[Array, "b e"]) -> Guesses:
         """At least in float32."""
-        found = wide(self.tracks_out(nn.relu(self.tracks_in(rms_norm(event)))))
+        found = at_least_float32(self.tracks_out(nn.relu(self.tracks_in(rms_norm(event)))))
         found = found.reshape(len(event), self.laws, -1)
         log_weight, mean, diagonal, below = jnp.split(found, [1, 1 + N_NUMBERS, 1 + 2 * N_NUMBERS], axis=-1)
         place = jnp.asarray(np.tril_indices(N_NUMBERS, -1))
@@ -209,9 +209,9 @@ class LhcbTorch(nn.Module):
         centre, spread = centre_and_spread(self.module)
         is_track = truth[..., MOMENTUM] > 0
         numbers = jnp.where(is_track[..., None], (numbers - centre) / spread, 0)
-        of_each = jax.vmap(jax.vmap(log_likelihood, (None, 0)))(guesses, numbers)
+        per_event = jax.vmap(jax.vmap(log_likelihood, (None, 0)))(guesses, numbers)
         n_tracks = jnp.maximum(jnp.sum(is_track, axis=1), 1)
-        return -self.tracks_weight * jnp.sum(jnp.where(is_track, of_each, 0), axis=1) / n_tracks
+        return -self.tracks_weight * jnp.sum(jnp.where(is_track, per_event, 0), axis=1) / n_tracks
 
     def _searched(self, guesses: Guesses, hits: Int[Array, "k 3"], scores: Float[Array, " k"]) -> Float[Array, " k"]:
         """Log odds of one event's hits by the tracks that explain it best; found by those with the highest scores."""

@@ -20,8 +20,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax.core.chunking import fitting, map_in_parts
 from tofae_jax.core.detector import NO_HIT
-from tofae_jax.core.precision import wide
-from tofae_jax.core.sincos import sine_and_cosine
+from tofae_jax.core.precision import at_least_float32
+from tofae_jax.core.sincos import sincos
 from tofae_jax.lhcb_torch.module import ModuleSettings
 from tofae_jax.lhcb_torch.optics import LIGHT_MM_PER_NS, MASSES_GEV, beta
 from tofae_jax.lhcb_torch.reconstruction import likelihood, mixture
@@ -34,7 +34,7 @@ DELAYS_PER_SIGMA = 1.25
 """times tried per time resolution"""
 OCTAVES = 4
 """waves in x, y and t by which the density of noise is learnt, each half as long as the one before"""
-SURE = 15.0
+MAX_LOG_ODDS = 15.0
 """log odds beyond which no hit is surer"""
 MARGIN_MM = 20.0
 """by which an impact point may miss the plate: its resolution, and slopes times the plate's thickness"""
@@ -100,21 +100,21 @@ class LhcbTorchTracks(nn.Module):
             )(tracks)
             return mixture.explain(densities * jnp.exp(-noisier), is_hit, is_track, log_prior=log_prior)
 
-        noisier = wide(self._mlp(self._places(x.hits), "noise"))
+        noisier = at_least_float32(self._mlp(self._places(x.hits), "noise"))
         events = (x.hits, x.tracks, noisier, is_hit, is_track & self._crosses_the_plate(x.tracks))
         bytes_each = 4 * x.tracks.shape[1] * len(log_prior) * x.hits.shape[1]
         explained = map_in_parts(of_event, events, at_a_time=fitting(bytes_each))
-        odds = jnp.clip(explained.log_odds, -SURE, SURE)
+        odds = jnp.clip(explained.log_odds, -MAX_LOG_ODDS, MAX_LOG_ODDS)
         n_hits = jnp.sum(is_hit, axis=1, dtype=odds.dtype)
         event = jnp.stack([jnp.log1p(n_hits), explained.noise_share], axis=-1)
         known = jnp.concatenate(
             [
-                jnp.stack([odds / SURE, jnp.tanh(odds / 4)], axis=-1),
+                jnp.stack([odds / MAX_LOG_ODDS, jnp.tanh(odds / 4)], axis=-1),
                 jnp.broadcast_to(event[:, None], (*odds.shape, 2)),
             ],
             axis=-1,
         )
-        logits = odds + wide(self._mlp(known.astype(self.dtype), "surer"))
+        logits = odds + at_least_float32(self._mlp(known.astype(self.dtype), "surer"))
         owner = jnp.argmax(explained.of_track, axis=1).astype(jnp.int32)
         return Output(
             hit_logits=logits.astype(self.output_dtype),
@@ -136,5 +136,5 @@ class LhcbTorchTracks(nn.Module):
         """Places in -1..1, and slow waves of them."""
         places = hits.astype(jnp.float32) / jnp.asarray([n / 2 for n in self.shape_xyt], jnp.float32) - 1
         waves = [math.pi / 2 * 2**i * places for i in range(OCTAVES)]
-        features = [places, *(wave for phase in waves for wave in sine_and_cosine(phase))]
+        features = [places, *(wave for phase in waves for wave in sincos(phase))]
         return jnp.concatenate(features, axis=-1).astype(self.dtype)

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tofae_jax.core.precision import wide
-from tofae_jax.core.sincos import sine_and_cosine
+from tofae_jax.core.precision import at_least_float32
+from tofae_jax.core.sincos import sincos
 from tofae_jax.models.hit_transformer import rms_norm
 from tofae_jax.models.interface import Output
 
@@ -34,11 +34,11 @@ FOLD = 2
 """places of a level that one place of the next joins, along y and x"""
 REACHES = (1, 2)
 """of the windows in which hits are compared, in patches: 3x3 and 5x5 patches, 12 and 20 pixels wide"""
-TRUST = (1.0, 0.1, 0.001)
+WINDOW_WEIGHTS = (1.0, 0.1, 0.001)
 """of hits in the nearer window, the wider one and the whole image, where a pixel looks for a ToF"""
-MOST_SURE = 8.0
+MAX_LOGIT = 8.0
 """logit beyond which a hit's weight there grows no further"""
-MARGIN = 1e-3
+TOF_MARGIN = 1e-3
 """a ToF is at least this far from 0 and 1 before it is corrected, where its logit would be infinite"""
 OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 """from where blocks take their channels, a ninth from each"""
@@ -93,10 +93,10 @@ class Pixels(NamedTuple):
 
 def fourier(patches: Float[Array, "b y x p"], n_fourier: int) -> Pixels:
     """Mask, value and Fourier features of the pixels of each patch."""
-    value = wide(patches)
+    value = at_least_float32(patches)
     is_lit = value > 0
     turns = jnp.where(is_lit, value, 0)[..., None, :] * jnp.exp2(jnp.arange(n_fourier, dtype=value.dtype))[:, None]
-    sine, cosine = sine_and_cosine(2 * math.pi * (turns - jnp.round(turns)))  # whole turns taken off, which is exact
+    sine, cosine = sincos(2 * math.pi * (turns - jnp.round(turns)))  # whole turns taken off, which is exact
     lit = is_lit.astype(value.dtype)
     return Pixels(lit, value * lit, sine, cosine * lit[..., None, :])
 
@@ -132,15 +132,15 @@ def nearby_time(seen: Pixels, logits: Float[Array, "b y x p"]) -> Float[Array, "
 
     The patch's nearer window counts most; where that holds no likely signal, the wider one and then the image decide.
     """
-    weight = seen.is_lit * jnp.exp(jnp.clip(logits, -MOST_SURE, MOST_SURE))
+    weight = seen.is_lit * jnp.exp(jnp.clip(logits, -MAX_LOGIT, MAX_LOGIT))
     sums = jnp.stack([jnp.sum(weight, axis=-1), jnp.sum(weight * seen.value, axis=-1)], axis=-1)
     total, weighted = jnp.split(
-        sum(trust * _window_sum(sums, reach) for trust, reach in zip(TRUST[:-1], REACHES, strict=True))
-        + TRUST[-1] * jnp.sum(sums, axis=(1, 2), keepdims=True),
+        sum(trust * _window_sum(sums, reach) for trust, reach in zip(WINDOW_WEIGHTS[:-1], REACHES, strict=True))
+        + WINDOW_WEIGHTS[-1] * jnp.sum(sums, axis=(1, 2), keepdims=True),
         2,
         axis=-1,
     )
-    least = TRUST[-1] * MARGIN
+    least = WINDOW_WEIGHTS[-1] * TOF_MARGIN
     return (weighted + least / 2) / (total + least)
 
 
@@ -239,7 +239,7 @@ class UNet(nn.Module):
             x = self._blocks(skips[level] + part(finer, FOLD, sizes[level]), "up", level)
         channels = 2 if self.regress_tof else 1
         pixels = self._dense(channels * PATCH**2, "head", 0.1, bias=True)(rms_norm(x))
-        read = self._read(seen, wide(pixels).reshape(*seen.value.shape, channels))
+        read = self._read(seen, at_least_float32(pixels).reshape(*seen.value.shape, channels))
         read = part(read, PATCH, (image.shape[1], image.shape[2])).astype(self.output_dtype)
         return Output(image=read[..., 0], pixel_logits=read[..., 1])
 
@@ -249,6 +249,6 @@ class UNet(nn.Module):
         logits = pixels[..., 0]
         shown = nn.sigmoid(logits)
         if self.regress_tof:
-            time = jnp.clip(nearby_time(seen, logits), MARGIN, 1 - MARGIN)
+            time = jnp.clip(nearby_time(seen, logits), TOF_MARGIN, 1 - TOF_MARGIN)
             shown = shown * nn.sigmoid(pixels[..., 1] + jnp.log(time) - jnp.log1p(-time))
         return jnp.stack([shown, logits], axis=-1).reshape(*pixels.shape[:3], -1)

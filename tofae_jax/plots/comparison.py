@@ -39,7 +39,7 @@ _HATCHES = ("", "////", "....", "xxxx")
 _MARKED = 10  # points of a long curve that share its colour with another
 _NUMBERS_UP_TO = 24  # bars with their values above them
 _NAMED_UNITS = ("share", "%", "dB", "t/T", "t²/T²")
-_LEGEND_SIGNS = 100  # that fit beside each other under a figure of the usual width
+_LEGEND_CHARACTERS = 100  # that fit beside each other under a figure of the usual width
 _NOTES_UP_TO = 8
 _NOTE_SIGNS = 84
 
@@ -77,9 +77,9 @@ def _names(runs: Iterable[str]) -> list[str]:
     return shown
 
 
-def _legend_columns(names: Sequence[str], *, signs: int = _LEGEND_SIGNS) -> int:
+def _legend_columns(names: Sequence[str], *, characters: int = _LEGEND_CHARACTERS) -> int:
     longest = max(map(len, names), default=1) + 6
-    return max(1, min(len(names), 4, signs // longest))
+    return max(1, min(len(names), 4, characters // longest))
 
 
 def _legend_inches(names: Sequence[str]) -> float:
@@ -250,7 +250,7 @@ def radar(
         look.empty_panel(figure.subplots(), f"no values of the {output} output" if results else "no runs")
     handles = [Line2D([], [], **_line(index)) for index in shown]
     names = [names[index] for index in shown]
-    name_legend(figure, handles, names, n_columns=_legend_columns(names, signs=66), notes=notes)
+    name_legend(figure, handles, names, n_columns=_legend_columns(names, characters=66), notes=notes)
     return figure
 
 

@@ -54,7 +54,7 @@ QUALITIES = {
 
 
 @cache
-def _known_signs() -> frozenset[int]:
+def _known_characters() -> frozenset[int]:
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
@@ -64,8 +64,11 @@ def shown_name(name: Any, *, most: int = _MOST_SIGNS) -> str:
     What cannot be printed becomes a space, what the font does not have a replacement character. Draw it with
     `parse_math=False`: a name is no formula, whatever dollar signs it has.
     """
-    signs = [sign if sign.isprintable() else " " for sign in str(name)]
-    if len(signs) > most:
+    characters = [character if character.isprintable() else " " for character in str(name)]
+    if len(characters) > most:
         tail = (most - 1) // 2
-        signs = [*signs[: most - 1 - tail], "…", *signs[-tail:]]
-    return "".join(sign if ord(sign) in _known_signs() else "\ufffd" for sign in signs).strip() or "(no name)"
+        characters = [*characters[: most - 1 - tail], "…", *characters[-tail:]]
+    return (
+        "".join(character if ord(character) in _known_characters() else "\ufffd" for character in characters).strip()
+        or "(no name)"
+    )

@@ -7,17 +7,25 @@ from tofae_jax.core.batch import Batch
 from tofae_jax.steps.evaluate import denoise_step, eval_step
 from tofae_jax.steps.inputs import model_input, normalised
 from tofae_jax.steps.train import train_step
-from tofae_jax.steps.types import Denoised, Evaluated, StepOptions, StepSettings, Target, TrainMetrics, Views
+from tofae_jax.steps.types import (
+    DegradedBatch,
+    DenoiseOutput,
+    EvalOutput,
+    StepOptions,
+    StepSettings,
+    Target,
+    TrainMetrics,
+)
 
 __all__ = [
     "Batch",
-    "Denoised",
-    "Evaluated",
+    "DegradedBatch",
+    "DenoiseOutput",
+    "EvalOutput",
     "StepOptions",
     "StepSettings",
     "Target",
     "TrainMetrics",
-    "Views",
     "denoise_step",
     "eval_step",
     "model_input",

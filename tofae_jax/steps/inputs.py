@@ -14,10 +14,10 @@ from tofae_jax.core import degradation, hits
 from tofae_jax.core.batch import Batch
 from tofae_jax.core.normalisation import normalisation_by_name
 from tofae_jax.models import TRACK_COLUMNS, HitInput, Model, Output
-from tofae_jax.steps.types import StepOptions, StepSettings, Views
+from tofae_jax.steps.types import DegradedBatch, StepOptions, StepSettings
 
 
-def degraded_views(keys: Array, batch: Batch, settings: StepSettings, options: StepOptions) -> Views:
+def degrade_batch(keys: Array, batch: Batch, settings: StepSettings, options: StepOptions) -> DegradedBatch:
     """Events degraded, each by its own key, and their images."""
     n_x, n_y, _ = options.shape_xyt
     degrade = partial(
@@ -30,10 +30,10 @@ def degraded_views(keys: Array, batch: Batch, settings: StepSettings, options: S
     )
     degraded = jax.vmap(degrade, in_axes=(0, 0, None, 0))(keys, batch.hits, settings.degradation, batch.background)
     embed = partial(hits.embed, n_x=n_x, n_y=n_y)
-    return Views(degraded, embed(batch.hits), embed(degraded.smeared), embed(degraded.hits))
+    return DegradedBatch(degraded, embed(batch.hits), embed(degraded.smeared), embed(degraded.hits))
 
 
-def target_of(views: Views, options: StepOptions) -> Array:
+def target_of(views: DegradedBatch, options: StepOptions) -> Array:
     """The image that the run reconstructs, in time bins."""
     return views.pattern if options.target == "pattern" else views.signal
 
@@ -75,7 +75,7 @@ def loss_of(settings: StepSettings, options: StepOptions, *, evaluation: bool) -
     threshold = {"threshold": settings.threshold} if loss.reads_time else {}
     function = partial(loss.function, **dict(choices), **weights, **threshold)
 
-    def of_output(output: Output, views: Views, reduce: str) -> Array:
+    def of_output(output: Output, views: DegradedBatch, reduce: str) -> Array:
         if loss.takes == "hits":
             logits, is_scored = hit_logits(output, views.degraded.hits, views.input)
             return function(logits, views.degraded.is_signal, is_scored, reduce=reduce)

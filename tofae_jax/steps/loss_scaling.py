@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool
 
-from tofae_jax.core.precision import Policy, wide
+from tofae_jax.core.precision import Policy, at_least_float32
 from tofae_jax.core.types import Number
 
 LEAST_SCALE = 1.0
@@ -53,9 +53,12 @@ def recast(params: Any, residual: Any, policy: Policy) -> tuple[Any, Any]:
     """Parameters and their residual in another policy, without losing what the residual holds."""
     leaves, shape = jax.tree.flatten(params)
     rests = shape.flatten_up_to(residual)
-    whole = [wide(leaf) if rest is None else wide(leaf) + wide(rest) for leaf, rest in zip(leaves, rests, strict=True)]
+    whole = [
+        at_least_float32(leaf) if rest is None else at_least_float32(leaf) + at_least_float32(rest)
+        for leaf, rest in zip(leaves, rests, strict=True)
+    ]
     cast = shape.unflatten([leaf.astype(jnp.dtype(policy.param)) for leaf in whole])
-    lost = jax.tree.map(lambda full, low: full - wide(low), shape.unflatten(whole), cast)
+    lost = jax.tree.map(lambda full, low: full - at_least_float32(low), shape.unflatten(whole), cast)
     return apply_compensated(cast, lost, residual_of(cast))
 
 

@@ -15,7 +15,7 @@ from tofae_jax.steps.inputs import hit_logits
 from tofae_jax.steps.types import StepOptions, StepSettings
 
 
-class Reading(NamedTuple):
+class DecodedOutput(NamedTuple):
     """A model's output as it is used."""
 
     direct: Array
@@ -31,9 +31,9 @@ class Reading(NamedTuple):
     """what the network gave: of pixels, or of hits"""
 
 
-def read_output(
+def decode_output(
     image: Array, event_hits: Array, output: Output, settings: StepSettings, options: StepOptions
-) -> Reading:
+) -> DecodedOutput:
     """What is kept of the hits, by what the run reads of the model's output."""
     if options.reads == "hits":
         return _read_hits(image, event_hits, output, settings, options)
@@ -43,25 +43,25 @@ def read_output(
     time_error = jnp.zeros(is_shown.shape, jnp.float32)
     if normalisation.has_time:
         direct = normalisation.renormalise(raw, threshold=settings.threshold, n_t=options.shape_xyt[2])
-        time_error = jnp.abs(event_hits[..., 2] - precision.wide(hits.at_hits(direct, event_hits)))
+        time_error = jnp.abs(event_hits[..., 2] - precision.at_least_float32(hits.at_hits(direct, event_hits)))
     else:
         direct = normalisation.is_lit(raw, threshold=settings.threshold).astype(jnp.float32)
-    score = precision.wide(hits.at_hits(raw, event_hits))
+    score = precision.at_least_float32(hits.at_hits(raw, event_hits))
     kept = is_shown & (score > settings.score_threshold) & (time_error <= settings.tof_tolerance_bins)
     score = jnp.where(is_shown, score, 0).astype(jnp.float32)
     masked = _image_of(kept, event_hits, options)
-    return Reading(direct, masked, score, time_error, is_shown, kept, raw)
+    return DecodedOutput(direct, masked, score, time_error, is_shown, kept, raw)
 
 
 def _read_hits(
     image: Array, event_hits: Array, output: Output, settings: StepSettings, options: StepOptions
-) -> Reading:
+) -> DecodedOutput:
     """A model that scores hits has no image of its own: its direct output shows what it keeps, as its masked one."""
     logits, is_shown = hit_logits(output, event_hits, image)
-    score = jnp.where(is_shown, jax.nn.sigmoid(precision.wide(logits)), 0).astype(jnp.float32)
+    score = jnp.where(is_shown, jax.nn.sigmoid(precision.at_least_float32(logits)), 0).astype(jnp.float32)
     kept = is_shown & (score > settings.score_threshold)
     masked = _image_of(kept, event_hits, options)
-    return Reading(masked, masked, score, jnp.zeros(score.shape, jnp.float32), is_shown, kept, score)
+    return DecodedOutput(masked, masked, score, jnp.zeros(score.shape, jnp.float32), is_shown, kept, score)
 
 
 def _image_of(kept: Array, event_hits: Array, options: StepOptions) -> Array:

@@ -10,7 +10,7 @@ import optax
 from flax import struct
 from jaxtyping import Array
 
-from tofae_jax.core.precision import wide
+from tofae_jax.core.precision import at_least_float32
 from tofae_jax.models import Model
 from tofae_jax.steps.loss_scaling import initial_scale, residual_of
 
@@ -59,7 +59,7 @@ def create_train_state(
             step=jnp.zeros((), jnp.int32),
             params=variables["params"],
             batch_stats=variables["batch_stats"],
-            opt_state=optimiser.init(jax.tree.map(wide, variables["params"])),
+            opt_state=optimiser.init(jax.tree.map(at_least_float32, variables["params"])),
             key=key,
             scale=initial_scale(loss_scale),
             residual=residual_of(variables["params"]),

@@ -13,7 +13,7 @@ from tofae_jax.core import precision
 from tofae_jax.core.batch import Batch
 from tofae_jax.models import Model
 from tofae_jax.steps import loss_scaling
-from tofae_jax.steps.inputs import degraded_views, loss_of, model_input
+from tofae_jax.steps.inputs import degrade_batch, loss_of, model_input
 from tofae_jax.steps.state import TrainState
 from tofae_jax.steps.types import StepOptions, StepSettings, TrainMetrics
 
@@ -30,7 +30,7 @@ def train_step(
     """Degrade, predict, follow the gradient. The draw is a function of root key, epoch, step and place in the batch."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, batch.epoch), batch.step)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch.hits.shape[0]))
-    views = degraded_views(keys, batch, settings, options)
+    views = degrade_batch(keys, batch, settings, options)
     x = model_input(model, views.input, views.degraded.hits, batch.tracks, settings, options, train=True)
     loss_function = loss_of(settings, options, evaluation=False)
 
@@ -72,4 +72,4 @@ def train_step(
 
 
 def _all_wide(tree: Any) -> Any:
-    return jax.tree.map(precision.wide, tree)
+    return jax.tree.map(precision.at_least_float32, tree)

@@ -56,7 +56,7 @@ class StepOptions(NamedTuple):
     """dynamic loss scaling, for float16"""
 
 
-class Views(NamedTuple):
+class DegradedBatch(NamedTuple):
     """One batch at every stage; images are in time bins."""
 
     degraded: degradation.Degraded
@@ -66,13 +66,13 @@ class Views(NamedTuple):
     input: Float[Array, "batch y x"]
 
 
-class Evaluated(NamedTuple):
+class EvalOutput(NamedTuple):
     """What an evaluation knows of one batch. What its caller drops inside its own `jit` is not computed."""
 
     metrics: metrics.Metrics
-    of_each: metrics.Metrics
+    per_event: metrics.Metrics
     """of single events, filling included"""
-    views: Views
+    views: DegradedBatch
     output: Float[Array, "batch ..."]
     """of the network, before renormalisation: of pixels, or, where hits are read, the chance of each to be signal"""
     direct: Float[Array, "batch y x"]
@@ -99,7 +99,7 @@ class TrainMetrics(NamedTuple):
     """steps skipped in a row at the smallest loss scale"""
 
 
-class Denoised(NamedTuple):
+class DenoiseOutput(NamedTuple):
     """Per hit of measured events."""
 
     score: Float[Array, "batch k"]

@@ -89,7 +89,7 @@ class SimulatedEvents:
         return origin_of(self._draw(np.zeros(1, np.int64))) is not None
 
     @property
-    def is_endless(self) -> bool:
+    def is_generative(self) -> bool:
         """There are new events whenever they are asked for."""
         return True
 
@@ -99,14 +99,14 @@ class SimulatedEvents:
         for first in range(start, stop, CHUNK_EVENTS):
             yield self._draw(np.arange(first, min(first + CHUNK_EVENTS, stop)))
 
-    def hits_of_each(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def per_event_hits(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Hits of each event and their origins."""
         drawn = self._drawn(events)
         origin = origin_of(drawn)
         for start, stop in pairwise(drawn.offsets.tolist()):
             yield drawn.hits[start:stop], None if origin is None else origin[start:stop]
 
-    def tracks_of_each(self, events: np.ndarray) -> Tracks | None:
+    def per_event_tracks(self, events: np.ndarray) -> Tracks | None:
         """Tracks of these events; None where none are known."""
         return tracks_of(self._drawn(events))
 
@@ -118,7 +118,7 @@ class SimulatedEvents:
         """Drawn once for all that is asked about the same events, one question after the other."""
         return self._remembered(np.asarray(events, np.int64).tobytes())
 
-    def anew(self, events: np.ndarray, epoch: int) -> np.ndarray:
+    def events_for_epoch(self, events: np.ndarray, epoch: int) -> np.ndarray:
         """Events that no other epoch has, nor validation and test, nor a dataset of the same simulation."""
         numbers = np.asarray(events, np.int64) + FRESH_FROM + epoch * len(self)
         if len(numbers) and numbers.max() > MOST_EVENTS:

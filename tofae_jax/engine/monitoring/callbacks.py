@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MIB = 2**20
 
 
-class Observers:
+class Callbacks:
     """A context manager; without instruments it costs a few microseconds per step."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Observers:
         self._profiler: StepProfiler | None = None
         self._recorder: Recorder | None = None
 
-    def __enter__(self) -> Observers:
+    def __enter__(self) -> Callbacks:
         with ExitStack() as stack:
             self._open(stack)
             self._stack = stack.pop_all()
@@ -141,9 +141,7 @@ class Observers:
         recorder.record(epoch, "biases", biases)
         events = loop.work.splits.validation if len(loop.work.splits.validation) else loop.work.splits.train[:1]
         images = loop.evaluator.inputs(state.variables, loop.evaluation_source(events[:1]), loop.key, loop.settings)
-        recorder.record(
-            epoch, "activations", activations_of(loop.assembly.model, state.variables, jax.device_put(images))
-        )
+        recorder.record(epoch, "activations", activations_of(loop.setup.model, state.variables, jax.device_put(images)))
 
 
 def _is_due(epoch: int, every: int) -> bool:

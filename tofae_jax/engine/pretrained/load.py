@@ -13,7 +13,7 @@ import numpy as np
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.core.precision import cast_variables, prepare
 from tofae_jax.data.events import DataError
-from tofae_jax.engine.build import Assembly, assemble, with_precision
+from tofae_jax.engine.build import RunSetup, build_run, with_precision
 from tofae_jax.engine.operating_point import with_point
 
 FOLDER = Path(__file__).parent
@@ -42,7 +42,7 @@ class PackagedModel(NamedTuple):
 
     name: str
     epoch: int
-    assembly: Assembly
+    setup: RunSetup
     variables: Any
     scores: Path
     """file of its validation scores; may not be there"""
@@ -61,15 +61,15 @@ def load_packaged(name: str, *, precision: str | None = None) -> PackagedModel:
     described = _described(folder) if name not in UNTRAINED else _untrained(name)
     config = with_point(from_tree(described.config, Config, str(folder)), described.operating_point)
     policy = prepare(precision or config.precision.policy)
-    assembly = assemble(with_precision(config, policy.name))
-    init, key = assembly.model.init, jax.random.key(config.seed)
+    setup = build_run(with_precision(config, policy.name))
+    init, key = setup.model.init, jax.random.key(config.seed)
     if name in UNTRAINED:
         variables = init(key)
     else:
         like = jax.eval_shape(init, key)["params"]
         variables = {"params": _restored(folder / WEIGHTS, like), "batch_stats": {}}
-    variables = cast_variables(variables, assembly.policy)
-    return PackagedModel(name, described.epoch, assembly, variables, folder / SCORES)
+    variables = cast_variables(variables, setup.policy)
+    return PackagedModel(name, described.epoch, setup, variables, folder / SCORES)
 
 
 def _described(folder: Path) -> _Described:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from tofae_jax.config import Config, MaskConfig, to_tree
-from tofae_jax.engine.build import assemble, step_settings
+from tofae_jax.engine.build import build_run, step_settings
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.engine.events import evaluation_source, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun
@@ -50,7 +50,7 @@ def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent:
     arrays: dict[str, np.ndarray] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(run.variables["params"])):
         arrays |= _stored(_name(path), np.asarray(leaf, np.float32))
-    config = _portable(run.assembly.config if config is None else config)
+    config = _portable(run.setup.config if config is None else config)
     config = msgspec.structs.replace(config, mask=MaskConfig(choose="f1"))
     folder = writable_folder(parent / name)
     # measuring takes minutes: what is there already is replaced when all is known
@@ -66,7 +66,7 @@ def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent:
             epoch=run.epoch,
             results=results,
             parent_run_id=run.record.parent_run_id,
-            trained_on=to_tree(run.assembly.config)["degradation"],
+            trained_on=to_tree(run.setup.config)["degradation"],
         )
         write_text(new / MODEL, msgspec.json.format(msgspec.json.encode(described), indent=1).decode() + "\n")
         for file in (WEIGHTS, SCORES, MODEL):
@@ -76,14 +76,14 @@ def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent:
 
 def _measured(config: Config, variables: Any, scores: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The operating point by the validation events, whose scores are kept, and the metrics of the test events."""
-    assembly = assemble(config)
-    evaluator, key, store = Evaluator(assembly), evaluation_key(config.seed), open_events(config, warn)
+    setup = build_run(config)
+    evaluator, key, store = Evaluator(setup), evaluation_key(config.seed), open_events(config, warn)
     splits = splits_of(store, config.data)
     source = evaluation_source(config, store, splits.validation)
     sums = evaluator.sums(variables, source, key, step_settings(config)).scores
     assert sums is not None  # sums of a whole evaluation have them
     save_scores(scores, sums)
-    point = point_record(config, chosen_point(config, assembly.options, sums))
+    point = point_record(config, chosen_point(config, setup.options, sums))
     settings = step_settings(with_point(config, point))
     return point, evaluator.details(variables, evaluation_source(config, store, splits.test), key, settings).result
 

@@ -19,7 +19,7 @@ from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.evaluator import Details
 from tofae_jax.engine.latents import LatentCollector
 from tofae_jax.engine.load import stored_shapes
-from tofae_jax.engine.monitoring.callbacks import Observers
+from tofae_jax.engine.monitoring.callbacks import Callbacks
 from tofae_jax.engine.operating_point import chosen_point, not_reached, point_record, save_scores, with_point
 from tofae_jax.engine.training.loop import Loop
 from tofae_jax.runs.arrays import save_arrays
@@ -32,13 +32,13 @@ from tofae_jax.steps.state import TrainState
 N_VIEWS = 4  # events drawn
 
 
-def finish(loop: Loop, checkpoints: Checkpoints, observers: Observers) -> dict[str, Any]:
+def finish(loop: Loop, checkpoints: Checkpoints, callbacks: Callbacks) -> dict[str, Any]:
     """Results of a run that is done, or was asked to stop, as they go into its record."""
     state, meta = checkpoints.restore(stored_shapes(loop.config), best=True, warn=say)
-    if meta.precision != loop.assembly.policy.name:
+    if meta.precision != loop.setup.policy.name:
         loop.use(meta.precision)
     point = _operating_point(loop, state)
-    with observers.span("test"):
+    with callbacks.span("test"):
         test = _tested(loop, state)
     results: dict[str, Any] = {
         "best_epoch": meta.epoch,
@@ -56,18 +56,18 @@ def finish(loop: Loop, checkpoints: Checkpoints, observers: Observers) -> dict[s
         skipped = sum(record["train"]["steps_skipped"] for record in loop.history) + loop.sums.skipped
         results |= {"steps_skipped": skipped, "fallback": loop.fallback}
     if plots_s := sum(record["time"].get("plots_s", 0.0) for record in loop.history):
-        observers.plots.wait()
+        callbacks.plots.wait()
         background_s = sum(record["time"].get("drawing_cpu_s", 0.0) for record in loop.history)
         results["plots_in_training"] = {
             "s": plots_s,
             "share": plots_s / results["training_s"],
-            "background_cpu_s": background_s + observers.plots.take_cpu_s(),
+            "background_cpu_s": background_s + callbacks.plots.take_cpu_s(),
         }
     if test is not None:
-        observers.tracker.hyperparameters(to_tree(loop.config), test)
+        callbacks.tracker.hyperparameters(to_tree(loop.config), test)
     write_summary(loop.work.paths, loop.work.record, results, loop.history, parameters=state.params)
     if loop.config.train.plots != "none":
-        with observers.span("plots"):
+        with callbacks.span("plots"):
             _draw(loop, results)
     return results
 
@@ -85,8 +85,8 @@ def _tested(loop: Loop, state: TrainState) -> dict[str, Any] | None:
     events = loop.work.splits.test
     if not len(events):
         return None
-    model = loop.assembly.model
-    collector = LatentCollector(loop.assembly, state.variables, loop.settings) if model.has_latent else None
+    model = loop.setup.model
+    collector = LatentCollector(loop.setup, state.variables, loop.settings) if model.has_latent else None
     details = loop.evaluator.details(
         state.variables,
         loop.evaluation_source(events),
@@ -113,7 +113,7 @@ def _operating_point(loop: Loop, state: TrainState) -> dict[str, Any] | None:
     save_scores(loop.work.paths.scores, sums.scores)
     if loop.config.mask.choose == "none":
         return None
-    point = chosen_point(loop.config, loop.assembly.options, sums.scores)
+    point = chosen_point(loop.config, loop.setup.options, sums.scores)
     record = point_record(loop.config, point)
     if not point.reached:
         say(not_reached(loop.config.mask))
@@ -123,12 +123,12 @@ def _operating_point(loop: Loop, state: TrainState) -> dict[str, Any] | None:
 
 def _numbers(details: Details, events: np.ndarray, labels: list[str]) -> dict[str, np.ndarray]:
     """Counts of each event, by dotted name."""
-    of_each = details.of_each
-    counts = {name: np.asarray(count) for name, count in of_each.events._asdict().items() if name != "n_events"}
+    per_event = details.per_event
+    counts = {name: np.asarray(count) for name, count in per_event.events._asdict().items() if name != "n_events"}
     for output in ("input", "direct", "masked"):
-        confusion = getattr(of_each, output).confusion
+        confusion = getattr(per_event, output).confusion
         counts |= {f"{output}.{name}": np.asarray(count) for name, count in confusion._asdict().items()}
-    return {"event": events, "label": np.asarray(labels, np.str_), "loss": np.asarray(of_each.loss), **counts}
+    return {"event": events, "label": np.asarray(labels, np.str_), "loss": np.asarray(per_event.loss), **counts}
 
 
 def _labels(dataset: EventStore, events: np.ndarray) -> list[str]:

@@ -15,13 +15,13 @@ from tofae_jax.config import Config, at_epoch, in_force, parse_duration
 from tofae_jax.core.precision import policy_by_name, prepare
 from tofae_jax.data.batches import EvaluationSource, Splits, TrainSource, batches
 from tofae_jax.data.event_store import EventStore
-from tofae_jax.engine.build import Assembly, assemble, learning_rate_at, step_settings, with_precision
-from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints, EpochSums
+from tofae_jax.engine.build import RunSetup, build_run, learning_rate_at, step_settings, with_precision
+from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints, EpochTotals
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.engine.events import evaluation_source
-from tofae_jax.engine.monitoring.callbacks import Observers
+from tofae_jax.engine.monitoring.callbacks import Callbacks
 from tofae_jax.engine.monitoring.progress import Progress
-from tofae_jax.engine.operating_point import judged_by
+from tofae_jax.engine.operating_point import checkpoint_metric
 from tofae_jax.engine.training.control import Control
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.messages import say
@@ -37,7 +37,7 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message says where and why."""
 
 
-class Work(NamedTuple):
+class TrainingJob(NamedTuple):
     """What a run works on."""
 
     config: Config
@@ -48,13 +48,11 @@ class Work(NamedTuple):
     source: TrainSource
 
 
-def compiled_train_step(assembly: Assembly) -> Callable[..., tuple[TrainState, TrainMetrics]]:
+def compiled_train_step(setup: RunSetup) -> Callable[..., tuple[TrainState, TrainMetrics]]:
     """`(state, batch, settings) -> (state, metrics)`, compiled once; the state's memory is reused."""
 
     def step(state: TrainState, batch: Batch, settings: StepSettings) -> tuple[TrainState, TrainMetrics]:
-        return train_step(
-            state, batch, settings, model=assembly.model, optimiser=assembly.optimiser, options=assembly.options
-        )
+        return train_step(state, batch, settings, model=setup.model, optimiser=setup.optimiser, options=setup.options)
 
     return jax.jit(step, donate_argnums=0)
 
@@ -62,7 +60,7 @@ def compiled_train_step(assembly: Assembly) -> Callable[..., tuple[TrainState, T
 class Loop:
     """One run from where it stands to its last epoch, or to where it is asked to stop."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: TrainingJob) -> None:
         """Nothing is compiled before the first step."""
         self.work, self.config = work, work.config
         self.use(work.config.precision.policy)
@@ -71,7 +69,7 @@ class Loop:
         self.now = work.config
         """the settings in force in the epoch under way"""
         self.history: list[dict[str, Any]] = []
-        self.sums = EpochSums()
+        self.sums = EpochTotals()
         self.fallback = ""
         self.stopped_by = ""
         self.key = evaluation_key(work.config.seed)
@@ -79,9 +77,9 @@ class Loop:
 
     def use(self, policy: str) -> None:
         """Compute in this precision from now on."""
-        self.assembly = assemble(with_precision(self.config, policy))
-        self.evaluator = Evaluator(self.assembly)
-        self.step = compiled_train_step(self.assembly)
+        self.setup = build_run(with_precision(self.config, policy))
+        self.evaluator = Evaluator(self.setup)
+        self.step = compiled_train_step(self.setup)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -93,16 +91,16 @@ class Loop:
         """Training batches delivered and used."""
         return len(self.history) * self.steps_per_epoch + self.sums.steps
 
-    def run(self, state: TrainState, checkpoints: Checkpoints, control: Control, observers: Observers) -> None:
+    def run(self, state: TrainState, checkpoints: Checkpoints, control: Control, callbacks: Callbacks) -> None:
         """Train until all epochs are done or `control` says stop; `stopped_by` then says why."""
         data = self.config.data
-        self.checkpoints, self.control, self.observers = checkpoints, control, observers
+        self.checkpoints, self.control, self.callbacks = checkpoints, control, callbacks
         with ExitStack() as stack:
             iterator = batches(self.work.source, threads=data.threads, prefetch=data.prefetch_batches)
             stack.callback(iterator.close)
             iterator.set_state(iterator.get_state() | {"next_index": self.position})
             progress = stack.enter_context(Progress(self.config.train.epochs, self.steps_per_epoch))
-            observers.plots.note = progress.say
+            callbacks.plots.note = progress.say
             self.saved_at = time.monotonic()
             while len(self.history) < self.config.train.epochs and not self.stopped_by:
                 state = self._epoch(state, iterator, progress)
@@ -111,13 +109,13 @@ class Loop:
     def _epoch(self, state: TrainState, iterator: Any, progress: Progress) -> TrainState:
         epoch = len(self.history) + 1
         self.now = at_epoch(self.config, epoch)
-        with self.observers.span("training"):
+        with self.callbacks.span("training"):
             state = self._steps(epoch, state, iterator, progress)
         if self.sums.steps < self.steps_per_epoch:
             return state
         progress.say(f"epoch {epoch}: validating")
         began = time.perf_counter()
-        with self.observers.span("validation"):
+        with self.callbacks.span("validation"):
             validation = self.evaluate(state, self.work.splits.validation)
         validation_s = time.perf_counter() - began
         if validation is not None and not np.isfinite(validation["loss"]):
@@ -139,8 +137,8 @@ class Loop:
                 "time": {"epoch_s": train_s + validation_s, "train_s": train_s, "validation_s": validation_s},
             }
         )
-        self.sums = EpochSums()
-        self.observers.epoch(self.history[-1], self, state)
+        self.sums = EpochTotals()
+        self.callbacks.epoch(self.history[-1], self, state)
         progress.epoch_done(self.history[-1])
         last = epoch == self.config.train.epochs
         self.stopped_by = "" if last else self.control.reason_to_stop()
@@ -158,7 +156,7 @@ class Loop:
             batch = next(iterator)
             self.sums.hits_dropped += int(batch.n_dropped.sum())
             settings = scheduled._replace(learning_rate=np.float32(self._learning_rate(epoch, step)))
-            with self.observers.step(self.position + 1 + len(waiting), state):
+            with self.callbacks.step(self.position + 1 + len(waiting), state):
                 state, metrics = self.step(state, jax.device_put(batch), settings)
             waiting.append(metrics)
             is_last = step == self.steps_per_epoch  # what is asked for then waits for the end of the epoch, which saves
@@ -188,7 +186,7 @@ class Loop:
     def _look_every(self) -> int:
         """Steps between looks; the same places in an epoch whether it was interrupted or not."""
         every = self.config.train.log_every
-        return min(every, self.config.precision.fallback_after) if self.assembly.options.scale_loss else every
+        return min(every, self.config.precision.fallback_after) if self.setup.options.scale_loss else every
 
     def _look(self, waiting: list[TrainMetrics], epoch: int, progress: Progress) -> None:
         """Fetch and add up what the last steps gave."""
@@ -209,14 +207,14 @@ class Loop:
         done = self.sums.steps - self.sums.skipped
         record: dict[str, Any] = {name: self.sums.totals[name] / done if done else None for name in AVERAGED}
         record["relative_update"] = record["update_norm"] / max(record["parameter_norm"], 1e-12) if done else None
-        record["precision"] = self.assembly.policy.name
+        record["precision"] = self.setup.policy.name
         if policy_by_name(self.config.precision.policy).scales_loss:
             record |= {"steps_skipped": self.sums.skipped, "loss_scale": self.sums.loss_scale}
         return record
 
     def _fall_back(self, state: TrainState, where: str) -> TrainState:
         """The same state in a precision that overflows less, which the run uses from here on."""
-        failed = self.assembly.policy
+        failed = self.setup.policy
         policy = prepare(FALLBACKS[failed.name, self.config.precision.fallback])
         self.fallback = (
             f"{where}: {failed.name} gave no finite gradients in {int(state.scale.stuck)} steps in a row at the "
@@ -258,7 +256,7 @@ class Loop:
         if value is None:  # nothing to validate on
             loss = self.history[-1]["train"]["loss"]
             return -float("inf") if loss is None else -loss
-        for name in judged_by(self.config).split("."):
+        for name in checkpoint_metric(self.config).split("."):
             value = value[name]
         if value is None:
             return -float("inf")
@@ -269,7 +267,7 @@ class Loop:
         return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
 
     def _save(self, state: TrainState, *, score: float | None) -> None:
-        with self.observers.span("checkpoint"):
+        with self.callbacks.span("checkpoint"):
             self.checkpoints.save(state, self._meta(), score=score)
         self.saved_at = time.monotonic()
 
@@ -282,27 +280,27 @@ class Loop:
             batches_delivered=self.position,
             data_fingerprint=self.work.source.fingerprint,
             package_versions=self.work.record.versions,
-            model_name=self.assembly.model.name,
+            model_name=self.setup.model.name,
             config=self.work.record.config,
-            precision=self.assembly.policy.name,
+            precision=self.setup.policy.name,
             history=self.history,
             under_way=msgspec.structs.replace(self.sums, totals=dict(self.sums.totals)) if self.sums.steps else None,
             fallback=self.fallback,
             git_revision=self.work.record.system.get("git_revision"),
         )
 
-    def take_up(self, meta: CheckpointMeta) -> None:
+    def restore_progress(self, meta: CheckpointMeta) -> None:
         """Stand where a checkpoint of this run was made."""
-        self.history, self.sums = list(meta.history), meta.under_way or EpochSums()
+        self.history, self.sums = list(meta.history), meta.under_way or EpochTotals()
         self.fallback = meta.fallback
-        if meta.precision != self.assembly.policy.name:
+        if meta.precision != self.setup.policy.name:
             self.use(meta.precision)
 
     def template(self, meta: CheckpointMeta) -> TrainState:
         """A state like that of a checkpoint of this run."""
-        return assemble(with_precision(self.config, meta.precision)).fresh_state()
+        return build_run(with_precision(self.config, meta.precision)).fresh_state()
 
 
-def control_of(work: Work) -> Control:
+def control_of(work: TrainingJob) -> Control:
     """What may stop a run."""
     return Control(work.paths.folder, time_limit_s=parse_duration(work.config.train.time_limit), say=say)

@@ -14,16 +14,16 @@ from tofae_jax.core.precision import POLICIES, check_device, prepare
 from tofae_jax.data.batches import Splits
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
-from tofae_jax.engine.build import assemble, describe_devices, seeds_of
+from tofae_jax.engine.build import build_run, describe_devices, seeds_of
 from tofae_jax.engine.checkpoints import CheckpointError, Checkpoints
 from tofae_jax.engine.checks import _check_metric, check_losses, check_mask, check_resumable, check_schedules
 from tofae_jax.engine.class_weights import resolved_losses
 from tofae_jax.engine.events import check_tracks, is_gone, open_events, splits_of, train_source
-from tofae_jax.engine.monitoring.callbacks import Observers
+from tofae_jax.engine.monitoring.callbacks import Callbacks
 from tofae_jax.engine.training.control import Control
 from tofae_jax.engine.training.finish import finish
-from tofae_jax.engine.training.loop import Loop, TrainingError, Work, control_of
-from tofae_jax.engine.training.warm_start import Parent, read_parent, start_from
+from tofae_jax.engine.training.loop import Loop, TrainingError, TrainingJob, control_of
+from tofae_jax.engine.training.warm_start import InitialWeights, load_initial_weights, start_from
 from tofae_jax.runs import environment, folder
 from tofae_jax.runs import record as runs
 from tofae_jax.runs.folder import RunError, RunPaths
@@ -49,7 +49,7 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
     if config.start.run:
         start = msgspec.structs.replace(config.start, run=str(Path(config.start.run).resolve()))
         config = msgspec.structs.replace(config, start=start)
-        parent = read_parent(start.run, assemble(config), optimiser=start.optimiser)
+        parent = load_initial_weights(start.run, build_run(config), optimiser=start.optimiser)
     dataset = open_events(config, say)
     splits = splits_of(dataset, config.data)
     if config.mask.choose != "none" and not len(splits.validation):
@@ -73,7 +73,7 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
         sessions=[Session(started=folder.now(), command=command or [])],
     )
     with folder.locked(paths):
-        return _worked(Work(config, paths, record, dataset, splits, source), parent)
+        return _worked(TrainingJob(config, paths, record, dataset, splits, source), parent)
 
 
 def resume(run: str, config: Config, *, command: list[str] | None = None) -> tuple[RunPaths, RunRecord]:
@@ -107,7 +107,7 @@ def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, Ru
     record = msgspec.structs.replace(
         record, status="running", reason="", ended="", config=to_tree(config), sessions=[*before, session]
     )
-    return _worked(Work(config, paths, record, dataset, splits, train_source(config, dataset, splits)), None)
+    return _worked(TrainingJob(config, paths, record, dataset, splits, train_source(config, dataset, splits)), None)
 
 
 def _prepare(config: Config) -> None:
@@ -127,7 +127,7 @@ def _data_record(dataset: EventStore, splits: Splits) -> dict[str, Any]:
     }
 
 
-def _worked(work: Work, parent: Parent | None) -> tuple[RunPaths, RunRecord]:
+def _worked(work: TrainingJob, parent: InitialWeights | None) -> tuple[RunPaths, RunRecord]:
     """Work on a run until it ends one way or another, and say in its record how."""
     runs.write_record(work.paths, work.record)
     say(f"device: {', '.join(describe_devices()['devices'])} ({jax.default_backend()})")
@@ -148,7 +148,7 @@ def _worked(work: Work, parent: Parent | None) -> tuple[RunPaths, RunRecord]:
     return work.paths, _ended(work, "stopped" if loop.stopped_by else "finished", loop.stopped_by, results)
 
 
-def _ended(work: Work, status: runs.RunStatus, reason: str, results: dict[str, Any]) -> RunRecord:
+def _ended(work: TrainingJob, status: runs.RunStatus, reason: str, results: dict[str, Any]) -> RunRecord:
     record, now = work.record, folder.now()
     *before, session = record.sessions
     session = msgspec.structs.replace(session, ended=now, status=status, reason=reason)
@@ -159,7 +159,7 @@ def _ended(work: Work, status: runs.RunStatus, reason: str, results: dict[str, A
     return record
 
 
-def _run(loop: Loop, control: Control, parent: Parent | None) -> dict[str, Any]:
+def _run(loop: Loop, control: Control, parent: InitialWeights | None) -> dict[str, Any]:
     config, paths = loop.config, loop.work.paths
     keep = config.checkpoints
     with Checkpoints(paths.checkpoints, keep=keep.keep, keep_best=keep.keep_best) as checkpoints:
@@ -167,19 +167,19 @@ def _run(loop: Loop, control: Control, parent: Parent | None) -> dict[str, Any]:
             state, meta = checkpoints.restore(loop.template, warn=say)
             if meta.data_fingerprint != loop.work.source.fingerprint:
                 raise CheckpointError(f"{paths.checkpoints}: made with other data, batches or seeds")
-            loop.take_up(meta)
+            loop.restore_progress(meta)
             say(f"resuming after step {loop.position} (epoch {len(loop.history)}, step {loop.sums.steps} of the next)")
         else:
-            state = loop.assembly.fresh_state()
+            state = loop.setup.fresh_state()
             if config.start.run:
-                parent = parent or read_parent(config.start.run, loop.assembly, optimiser=config.start.optimiser)
+                parent = parent or load_initial_weights(config.start.run, loop.setup, optimiser=config.start.optimiser)
                 state = start_from(parent, state)
                 say(f"starting from epoch {parent.epoch} of {parent.run_id}")
         n_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        say(f"model: {loop.assembly.model.name}, {n_parameters:,} parameters".replace(",", " "))
+        say(f"model: {loop.setup.model.name}, {n_parameters:,} parameters".replace(",", " "))
         resumed_after = len(loop.history) if paths.metrics.exists() else None
-        with Observers(config, paths, resumed_after=resumed_after, say=say) as observers:
-            loop.run(state, checkpoints, control, observers)
+        with Callbacks(config, paths, resumed_after=resumed_after, say=say) as callbacks:
+            loop.run(state, checkpoints, control, callbacks)
             if loop.stopped_by:
                 say(f"stopping after step {loop.position}: {loop.stopped_by}")
-            return finish(loop, checkpoints, observers)
+            return finish(loop, checkpoints, callbacks)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tofae_jax.config import Config, from_tree
 from tofae_jax.core.precision import policy_by_name, wide_dtype
-from tofae_jax.engine.build import Assembly
+from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.checkpoints import Checkpoints, misfit
 from tofae_jax.engine.load import stored_shapes
 from tofae_jax.runs.folder import RunError
@@ -19,7 +19,7 @@ from tofae_jax.runs.record import read_record
 from tofae_jax.steps.state import TrainState
 
 
-class Parent(NamedTuple):
+class InitialWeights(NamedTuple):
     """What a child takes over, as NumPy arrays in the child's dtypes."""
 
     run_id: str
@@ -30,7 +30,7 @@ class Parent(NamedTuple):
     """None: not wanted"""
 
 
-def read_parent(run: str, child: Assembly, *, optimiser: bool) -> Parent:
+def load_initial_weights(run: str, child: RunSetup, *, optimiser: bool) -> InitialWeights:
     """The best weights of a run, and if wanted its optimiser's state, for a child.
 
     RunError names what does not fit: the detector's shape, the model, or one of its arrays.
@@ -51,7 +51,7 @@ def read_parent(run: str, child: Assembly, *, optimiser: bool) -> Parent:
             state, meta = checkpoints.restore(stored_shapes(theirs), best=True, warn=warn)
         state = jax.tree.map(np.asarray, state.replace(key=None, scale=None))
     param, statistic = jnp.dtype(child.policy.param), wide_dtype(child.policy.param)
-    parent = Parent(
+    parent = InitialWeights(
         run_id=record.run_id,
         epoch=meta.epoch,
         params=jax.tree.map(lambda leaf: leaf.astype(param), state.params),
@@ -68,7 +68,7 @@ def _as_moment(leaf: np.ndarray, dtype: Any) -> np.ndarray:
     return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
-def start_from(parent: Parent, state: TrainState) -> TrainState:
+def start_from(parent: InitialWeights, state: TrainState) -> TrainState:
     """The fresh `state` of a child with what it takes over."""
     taken = {"params": parent.params, "batch_stats": parent.batch_stats}
     if parent.opt_state is not None:

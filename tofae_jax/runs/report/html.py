@@ -69,7 +69,7 @@ class Viewer(NamedTuple):
     note: str = ""
 
 
-class Told(NamedTuple):
+class RunPage(NamedTuple):
     """What the page says of one run."""
 
     run_id: str
@@ -176,8 +176,8 @@ def _sections(drawings: Iterable[Drawing], say: Say) -> list[Section]:
     return [Section(heading, pictures) for heading, pictures in placed.items() if pictures]
 
 
-def _told(run: SavedRun, drawings: Iterable[Drawing], say: Say) -> Told:
-    return Told(
+def _told(run: SavedRun, drawings: Iterable[Drawing], say: Say) -> RunPage:
+    return RunPage(
         run_id=run.record.run_id,
         status=run.record.status,
         reason=run.record.reason,

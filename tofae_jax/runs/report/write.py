@@ -25,7 +25,7 @@ COMPARISON = "comparison.html"
 _LONGEST_NAME = 100  # of a folder, in signs; systems allow 255 bytes
 
 
-class Wanted(NamedTuple):
+class ReportPaths(NamedTuple):
     """Where things go; None: not wanted."""
 
     out: Path | None = None
@@ -52,7 +52,7 @@ def read_runs(places: Sequence[str | Path]) -> list[SavedRun]:
     return sorted(found.values(), key=lambda run: (run.record.started, run.record.run_id))
 
 
-def check_wanted(wanted: Wanted, *, mode: PlotMode, overwrite: bool) -> None:
+def check_wanted(wanted: ReportPaths, *, mode: PlotMode, overwrite: bool) -> None:
     """ValueError for a file of another ending, named twice, that is there and must not be replaced, or for no mode."""
     check_choice("plot mode", mode, PlotMode)
     figures = {"show": ("out", "pdf", "png"), "none": ("pdf", "png")}.get(mode, ())
@@ -154,7 +154,7 @@ def _check_place(path: Path, *, hint: str) -> None:
         raise ValueError(f"{error}{hint}") from None
 
 
-def _write_tables(wanted: Wanted, rows: Sequence[RunNumbers]) -> list[Path]:
+def _write_tables(wanted: ReportPaths, rows: Sequence[RunNumbers]) -> list[Path]:
     writers = {"csv": write_csv, "history_csv": write_history_csv, "xlsx": write_xlsx}
     written = []
     for name, write in writers.items():
@@ -166,7 +166,7 @@ def _write_tables(wanted: Wanted, rows: Sequence[RunNumbers]) -> list[Path]:
 
 def write_report(
     places: Sequence[str | Path],
-    wanted: Wanted,
+    wanted: ReportPaths,
     *,
     mode: PlotMode = "save",
     overwrite: bool = False,
