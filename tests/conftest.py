@@ -40,7 +40,7 @@ settings.register_profile(
 )
 settings.load_profile("tofae_jax")
 
-DATA = Path(__file__).parent / "data"
+from places import REFERENCE
 
 
 @pytest.fixture
@@ -56,6 +56,6 @@ def reference():
     import numpy as np
 
     def load(name):
-        return np.load(DATA / f"{name}.npz", allow_pickle=False)
+        return np.load(REFERENCE / f"{name}.npz", allow_pickle=False)
 
     return load

@@ -118,7 +118,7 @@ def main(out):
     out = Path(out).resolve()
     tests = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as place:
-        sys.path.insert(0, str(tests))
+        sys.path[:0] = [str(tests / "fixtures"), str(tests), os.getcwd()]
         os.environ["PYTHONPATH"] = os.getcwd()
         os.chdir(place)
         from predecessor_files import small_tree, write_pth

@@ -11,15 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+from made_runs import make_run, small_views
+from places import ROOT
 from plotted import SMALL
-from test_resume import (  # noqa: F401 (fixtures)
-    ROOT,
+from small_run import (  # noqa: F401 (fixtures)
     config,
     folder,
     inside,
     programs,
 )
-from test_saved import make_run, small_views
 
 from tofae_jax.engine.training import train as training
 from tofae_jax.plots import save_views

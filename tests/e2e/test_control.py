@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from test_resume import (  # noqa: F401 (fixtures)
+from places import ROOT
+from small_run import (  # noqa: F401 (fixtures)
     DETECTOR,
-    ROOT,
+    RECIPE,
     STEPS,
     assert_same,
     config,
@@ -193,17 +194,6 @@ if "--slow-end" in sys.argv:
     import tofae_jax.engine.training.train
     tofae_jax.engine.training.train.finish = end
 sys.exit(cli.main(sys.argv[1:]))
-"""
-
-
-RECIPE = """
-detector = {n_x = 12, n_y = 16, n_t = 40}
-data = {path = "d", max_hits = 24, train_share = 0.7, validation_share = 0.15, test_share = 0.15}
-degradation = {n_signal = 8, n_noise = [10, 20]}
-model.autoencoder = {latent = 4, fc = 16}
-optimiser.learning_rate = 3e-3
-train = {epochs = 3, batch = 16, log_every = 3, plots = "none"}
-tracking.tensorboard = false
 """
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 
 from tofae_jax.cli import app, options, train
 from tofae_jax.config import Config, ConfigError, read_toml
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(capsys, *words):

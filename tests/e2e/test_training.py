@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 import pytest
-from tiny import settings_from
+from places import ROOT
+from small_training import DETECTOR, config
 
 from tofae_jax.cli import app
 from tofae_jax.config import Config, from_tree, to_tree
@@ -33,21 +34,6 @@ from tofae_jax.engine.load import load_run
 from tofae_jax.engine.training import loop, train
 from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
-
-ROOT = Path(__file__).resolve().parent.parent
-DETECTOR = {"n_x": 12, "n_y": 16, "n_t": 40}
-TREE = {
-    "detector": DETECTOR,
-    "data": {"path": "d", "max_hits": 24, "train_share": 0.7, "validation_share": 0.15, "test_share": 0.15},
-    "degradation": {"n_signal": 8, "n_noise": [10, 20]},
-    "model": {"autoencoder": {"latent": 8, "fc": 32}},
-    "optimiser": {"learning_rate": 3e-3},
-    "train": {"epochs": 3, "batch": 32, "log_every": 4},
-}
-
-
-def config(**sections):
-    return settings_from(TREE, **sections)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,10 @@
 """Pattern generators: properties on any detector, exact events by hand, and the predecessor's events."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import REFERENCE
 from scipy.stats import ks_2samp
 
 from tofae_jax.core.detector import Detector
@@ -16,7 +15,7 @@ from tofae_jax.data.simulated.patterns import PATTERNS
 
 DETECTOR = Detector()
 SHAPES = [(88, 128, 1000), (5, 4, 10), (1, 1, 1), (3, 40, 12), (40, 3, 30), (1, 30, 60), (30, 1, 60), (2, 9, 40)]
-LEGACY = Path(__file__).parent / "data" / "legacy_patterns.npz"
+LEGACY = REFERENCE / "legacy_patterns.npz"
 KS_LEVEL = 1e-3  # a two-sample test of equal distributions fails by chance once in a thousand seeds; ours is fixed
 # Radius in pixels and angle in degrees fitted to the 60 reference events of `parabola`.
 LEGACY_RADIUS = np.array(

@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_control import RECIPE
-from test_resume import ROOT, config, folder, inside, programs  # noqa: F401 (fixtures)
+from places import ROOT
+from small_run import RECIPE, config, folder, inside, programs  # noqa: F401 (fixtures)
 
 from tofae_jax.cli import app
 from tofae_jax.engine.checkpoints import Checkpoints, checksums

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import DATA
+from places import REFERENCE
 from predecessor_files import Tensor, small_tree, small_weights, without, write_pth
 
 from tofae_jax.data.events import DataError
@@ -45,7 +45,7 @@ def test_the_epoch(tmp_path, name, fields, epoch):
 def test_the_content_says_what_is_a_checkpoint(tmp_path):
     for name in ("c.pth", "c.pt", "c"):
         assert read_predecessor_checkpoint(write_pth(tmp_path / name, small_tree())) is not None
-    assert read_predecessor_checkpoint(DATA / "small_bundle.pt") is None
+    assert read_predecessor_checkpoint(REFERENCE / "small_bundle.pt") is None
     assert read_predecessor_checkpoint(tmp_path / "missing.csv") is None
     assert read_predecessor_checkpoint(tmp_path) is None
     # the words alone, deeper in the tree, do not make one; nor does one of both

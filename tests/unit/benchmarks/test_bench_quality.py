@@ -7,11 +7,11 @@ import json
 import math
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from places import ROOT
 
 from tofae_jax.config import Config, read_toml
 from tofae_jax.core.detector import Detector
@@ -20,7 +20,6 @@ from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
 from tofae_jax.data.simulated.mixtures import simulate_patterns
 from tofae_jax.lhcb_torch.simulation import ORIGINS
 
-ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 (classical, comparison, events, methods, neighbours, oracle, output, runs, scoring, simulated_oracle, sources) = (
     importlib.import_module(f"quality.{name}")

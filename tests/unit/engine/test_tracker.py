@@ -13,13 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlencode, urlsplit
 
 import ml_dtypes
 import numpy as np
 import pytest
+from places import ROOT
 
 from tofae_jax.engine.monitoring import dashboard
 from tofae_jax.engine.monitoring import tracker as tracking
@@ -27,7 +27,6 @@ from tofae_jax.engine.monitoring.dashboard import headless_reason, start_dashboa
 from tofae_jax.engine.monitoring.tracker import Tracker, flatten, stage_image
 from tofae_jax.runs.history import read_history
 
-ROOT = Path(__file__).resolve().parent.parent
 WRITER = """
 import os, sys
 from pathlib import Path

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
+from places import ROOT
 
 from tofae_jax import plots
 from tofae_jax.engine.monitoring.profiler import StepProfiler, python_profile
@@ -29,7 +30,6 @@ from tofae_jax.engine.monitoring.timer import Timer
 from tofae_jax.models import build_model
 from tofae_jax.runs.timeline import Span, read_timeline
 
-ROOT = Path(__file__).resolve().parent.parent
 BIG = 1 << 30
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import DATA
+from places import REFERENCE, ROOT
 from predecessor_files import (
     SCRIPT,
     SMALL,
@@ -41,7 +41,6 @@ from tofae_jax.runs import record as runs
 from tofae_jax.runs.folder import RunError, RunPaths
 from tofae_jax.runs.record import read_record
 
-ROOT = Path(__file__).resolve().parent.parent
 ON_SMALL = ["--detector.n-x", "8", "--detector.n-y", "16", "--detector.n-t", "40"]
 
 
@@ -84,7 +83,7 @@ def assert_same_arrays(found, expected):
 @pytest.fixture(scope="module")
 def reference_run(tmp_path_factory):
     """The run of a checkpoint with the reference weights, of the reference's own threshold 0.25."""
-    data = np.load(DATA / "autoencoder.npz")
+    data = np.load(REFERENCE / "autoencoder.npz")
     weights = {key.removeprefix("weight|"): data[key] for key in data if key.startswith("weight|")}
     weights = {name: array for name, array in weights.items() if "num_batches_tracked" not in name}
     path = tmp_path_factory.mktemp("reference")
@@ -330,7 +329,7 @@ def test_a_detector_that_does_not_fit_is_refused(capsys):
 
 def test_a_pth_file_has_to_be_a_checkpoint(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copy(DATA / "small_bundle.pt", "bundle.pth")
+    shutil.copy(REFERENCE / "small_bundle.pt", "bundle.pth")
     assert "bundle.pth: lacks encoder_state_dict, decoder_state_dict" in refused(capsys, "bundle.pth", "out")
     assert "missing.pth: does not exist" in refused(capsys, "missing.pth", "out")
     Path("cut.pth").write_bytes(write_pth(Path("whole.pth"), small_tree()).read_bytes()[:3000])
@@ -339,7 +338,7 @@ def test_a_pth_file_has_to_be_a_checkpoint(capsys, tmp_path, monkeypatch):
 
 
 def test_a_bundle_still_becomes_a_dataset(capsys, tmp_path):
-    shutil.copy(DATA / "small_bundle.pt", tmp_path / "bundle.pt")
+    shutil.copy(REFERENCE / "small_bundle.pt", tmp_path / "bundle.pt")
     assert app.main(["convert", str(tmp_path / "bundle.pt"), str(tmp_path / "out")]) == 0
     assert " events, " in capsys.readouterr().out
     assert (tmp_path / "out" / "dataset.json").is_file()

@@ -18,9 +18,9 @@ def arrays(data, prefix):
 
 @pytest.fixture(scope="module")
 def theirs():
-    from conftest import DATA
+    from places import REFERENCE
 
-    data = np.load(DATA / "autoencoder.npz")
+    data = np.load(REFERENCE / "autoencoder.npz")
     model = build_model("autoencoder", shape_xyt=(88, 128, 1000), latent=8, fc=16)
     return data, model, variables_from_predecessor(arrays(data, "weight|"), n_y=128, n_x=88)
 

@@ -12,6 +12,7 @@ import pytest
 from hit_files import ROWS, assert_refused, columns_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import REFERENCE
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError, Events, concatenate, event_of_hit
@@ -20,7 +21,6 @@ from tofae_jax.data.files.format_pt import load_tensors
 from tofae_jax.data.files.hit_rows import HitBlock, complete_events, not_whole
 from tofae_jax.data.files.read import known_formats, read_events
 
-DATA = Path(__file__).parent / "data"
 SMALL = Detector(n_x=4, n_y=3, n_t=10)
 TABLES = (".arrow", ".feather", ".h5", ".hdf5", ".parquet", ".pq", ".root")
 CSV_ROWS = "".join(",".join(map(str, row)) + "\n" for row in ROWS.tolist())
@@ -576,13 +576,13 @@ def assert_not_loaded(path: Path, data: bytes, words: str, storages: dict[str, b
 
 def test_small_bundle_of_the_predecessor():
     detector = Detector()
-    expected = np.loadtxt(DATA / "small_bundle_hits.csv", int, delimiter=",", skiprows=1)
-    events = read(DATA / "small_bundle.pt", detector=detector)
+    expected = np.loadtxt(REFERENCE / "small_bundle_hits.csv", int, delimiter=",", skiprows=1)
+    events = read(REFERENCE / "small_bundle.pt", detector=detector)
     assert np.array_equal(rows_of(events), expected)
     assert events.counts.tolist() == [81, 23, 63, 31]
-    assert np.array_equal(rows_of(read(DATA / "small_bundle.pt", detector=detector, chunk_hits=1)), expected)
-    assert np.array_equal(rows_of(read(DATA / "small_bundle_hits.csv", detector=detector)), expected)
-    assert_refused(DATA / "small_bundle.pt", r"images of shape \[4, 1, 128, 88\]; \[n, 3, 4\]")
+    assert np.array_equal(rows_of(read(REFERENCE / "small_bundle.pt", detector=detector, chunk_hits=1)), expected)
+    assert np.array_equal(rows_of(read(REFERENCE / "small_bundle_hits.csv", detector=detector)), expected)
+    assert_refused(REFERENCE / "small_bundle.pt", r"images of shape \[4, 1, 128, 88\]; \[n, 3, 4\]")
 
 
 @pytest.mark.parametrize(

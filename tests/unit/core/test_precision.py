@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_training import DETECTOR, config
+from places import ROOT
+from small_training import DETECTOR, config
 
 from tofae_jax.cli import app
 from tofae_jax.config import PrecisionName
@@ -306,7 +307,7 @@ def test_only_the_precision_in_use_must_run_on_the_device(folder, monkeypatch):
 
 def test_float64_from_the_command_line(folder, tmp_path):
     """In processes of their own: 64-bit numbers are switched on for good."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def command(*words):
         done = subprocess.run(

@@ -4,177 +4,42 @@ import contextlib
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
-import msgspec
 import pytest
-from tiny import settings_from
+from places import ROOT
+from small_run import (  # noqa: F401 (fixtures)
+    DETECTOR,
+    STEPS,
+    VARIANTS,
+    assert_same,
+    config,
+    folder,
+    halted,
+    inside,
+    newest,
+    original,
+    programs,
+    resumed,
+    stopped,
+    stopping_after,
+    whole,
+)
 
 from tofae_jax.cli import app
 from tofae_jax.config import ConfigError
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.engine.checkpoints import CheckpointError, Checkpoints
+from tofae_jax.engine.checkpoints import CheckpointError
 from tofae_jax.engine.load import load_run
-from tofae_jax.engine.training import loop, train
-from tofae_jax.engine.training.control import Control
+from tofae_jax.engine.training import train
 from tofae_jax.runs import folder as folder_module
 from tofae_jax.runs import record as runs
-from tofae_jax.runs.folder import RunError, RunPaths
-from tofae_jax.runs.history import read_history
-from tofae_jax.runs.record import read_record, settings_of
-
-ROOT = Path(__file__).resolve().parent.parent
-DETECTOR = {"n_x": 12, "n_y": 16, "n_t": 40}
-STEPS = 7  # of an epoch
-TREE = {
-    "detector": DETECTOR,
-    "data": {"path": "d", "max_hits": 24, "train_share": 0.7, "validation_share": 0.15, "test_share": 0.15},
-    "degradation": {"n_signal": 8, "n_noise": [10, 20]},
-    "model": {"autoencoder": {"latent": 4, "fc": 16}},
-    "optimiser": {"learning_rate": 3e-3},
-    "train": {"epochs": 3, "batch": 16, "log_every": 3, "plots": "none"},
-    "tracking": {"tensorboard": False},
-}
-NOISE = {"degradation.n_noise": {"kind": "linear", "start": 2, "end": [10, 20]}}
-OVERFLOWING = {  # a loss scale that first falls and then rises
-    "precision": {"policy": "mixed_float16", "initial_loss_scale": 2.0**24, "scale_growth_steps": 3},
-    "loss": {"acb_mse": {"zero_weight": 1e3}},
-}
-FALLING_BACK = {  # four steps in: one to get to the smallest scale, three stuck there
-    "precision": {"policy": "mixed_float16", "fallback_after": 3, "initial_loss_scale": 2},
-    "loss": {"acb_mse": {"zero_weight": 1e11}},
-}
-VARIANTS = {
-    "plain": {},
-    "float16": OVERFLOWING,
-    "fallback": FALLING_BACK,
-    "schedule": {"schedules": NOISE, "optimiser": {"schedule": "cosine", "warmup_steps": 4}, "data": {"threads": 0}},
-    "repeat": {"train": {"repeat_every": 2}, "data": {"validation_share": 0}},
-}
-
-
-def config(**sections):
-    return settings_from(TREE, **sections)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("resume")
-    simulated_dataset(path / "d", detector=Detector(**DETECTOR), weights={"v": 1}, n_events=160, seed=1)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def inside(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-
-
-def share_programs(patch):
-    """Trace a step and an evaluation once for all runs whose settings make the same of them: tracing takes longest."""
-    known = {}
-
-    def shared(make):
-        def get(setup):
-            c = setup.config
-            same = msgspec.structs.replace(c, seed=0, schedules={}, train=None, data=c.data.threads, **SAME)
-            key = (make, setup.options, msgspec.json.encode(same))
-            if key not in known:
-                known[key] = make(setup)
-            return known[key]
-
-        return get
-
-    patch.setattr(loop, "compiled_train_step", shared(loop.compiled_train_step))
-    patch.setattr(loop, "Evaluator", shared(loop.Evaluator))
-
-
-SAME = dict.fromkeys(("runs", "start", "checkpoints", "tracking", "instruments"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs():
-    with pytest.MonkeyPatch.context() as patch:
-        share_programs(patch)
-        yield
-
-
-@pytest.fixture(scope="module")
-def whole(folder):
-    """A run of a variant of the settings that nothing interrupted, trained when first asked for."""
-    known = {}
-
-    def get(variant):
-        if variant not in known:
-            known[variant] = train.train(config(runs={"name": variant}, **VARIANTS[variant]))[0]
-        return known[variant]
-
-    return get
-
-
-@pytest.fixture(scope="module")
-def original(folder):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        return stopped(config(), STEPS + 2)
-
-
-@pytest.fixture
-def halted(original, tmp_path):
-    """A copy of a run that was stopped within its second epoch."""
-    return RunPaths(shutil.copytree(original.folder, tmp_path / "halted"))
-
-
-def stopping_after(steps, patch, asks=0):
-    """Have every control ask to stop after the look that follows this many steps; it is asked after epochs too."""
-
-    def reason(self):
-        nonlocal asks
-        asks += 1
-        return "test" if asks >= steps + (steps - 1) // STEPS else ""
-
-    patch.setattr(Control, "reason_to_stop", reason)
-
-
-def stopped(c, steps):
-    """A new run that was asked to stop after so many steps."""
-    with pytest.MonkeyPatch.context() as patch:
-        stopping_after(steps, patch)
-        paths, record = train.train(c)
-    assert (record.status, record.reason, record.results["steps"]) == ("stopped", "test", steps)
-    return paths
-
-
-def resumed(paths, **sections):
-    c = settings_of(paths.folder)
-    for name, changes in sections.items():
-        c = msgspec.structs.replace(c, **{name: msgspec.structs.replace(getattr(c, name), **changes)})
-    return train.resume(str(paths.folder), c)[1]
-
-
-def newest(paths):
-    with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
-        return checkpoints.read_meta(checkpoints.numbers()[-1])
-
-
-def timeless(history):
-    return [{k: v for k, v in record.items() if k != "time"} for record in history]
-
-
-def assert_same(paths, other):
-    """Parameters, statistics, optimiser, key, loss scale; history; metrics; results."""
-    one, two = newest(paths), newest(other)
-    assert one.batches_delivered == two.batches_delivered
-    assert one.checksums == two.checksums
-    assert timeless(one.history) == timeless(two.history)
-    assert timeless(read_history(paths.metrics)) == timeless(read_history(other.metrics)) == timeless(one.history)
-    results = [{k: v for k, v in read_record(p.folder)[1].results.items() if k != "training_s"} for p in (paths, other)]
-    assert results[0] == results[1]
+from tofae_jax.runs.folder import RunError
+from tofae_jax.runs.record import settings_of
 
 
 @pytest.mark.backlog("B19", "B55", "B63")

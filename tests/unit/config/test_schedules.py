@@ -4,7 +4,7 @@ import jax
 import msgspec
 import numpy as np
 import pytest
-from test_resume import DETECTOR, config
+from small_run import DETECTOR, config
 
 from tofae_jax.cli import app
 from tofae_jax.config import Config, ConfigError, ScheduleConfig, at_epoch, from_tree, in_force, read_toml, to_tree

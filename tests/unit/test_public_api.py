@@ -2,13 +2,13 @@
 
 import inspect
 import re
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import tofae_jax
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
 @pytest.mark.parametrize("name", tofae_jax.__all__)

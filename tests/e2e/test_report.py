@@ -11,16 +11,16 @@ import time
 
 import pytest
 from browser import open_page
+from made_runs import change, make_run
 from matplotlib.figure import Figure
+from places import ROOT
 from predecessor_files import small_tree, write_pth
-from test_resume import (  # noqa: F401 (fixtures)
-    ROOT,
+from small_run import (  # noqa: F401 (fixtures)
     config,
     folder,
     inside,
     programs,
 )
-from test_saved import change, make_run
 
 from tofae_jax.cli import app
 from tofae_jax.core.detector import Detector

@@ -7,108 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_runs import change, latents, made_up_result, make_run, small_views
 from plotted import SMALL, v_shape
 
-from tofae_jax.config import Config, to_tree
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
-from tofae_jax.engine.monitoring.timer import Timer
-from tofae_jax.metrics import metric_names
-from tofae_jax.plots import EventView, save_views
+from tofae_jax.plots import save_views
 from tofae_jax.runs.arrays import load_arrays, save_arrays
-from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.lineage import family_of
-from tofae_jax.runs.record import RunRecord, Session, write_record
-from tofae_jax.runs.saved_run import Latents, load_events, load_latents, read_saved, save_latents
-
-OUTPUTS = ("input", "direct", "masked")
-
-
-def made_up_result(f1=0.5):
-    """Numbers as an evaluation gives them."""
-    tree = {"events": 40, "loss": 0.25, "counts": {"pattern_hits": 1234}}
-    for name in metric_names():
-        output, _, metric = name.partition(".")
-        if output in OUTPUTS:
-            tree.setdefault(output, {})[metric] = f1
-    tree["outputs"] = {"threshold": 0.5, "above": 3, "below": 5, "not_finite": 0, "histogram": [0, 8, 0]}
-    tree["intervals"] = {"loss": [0.2, 0.3], **{output: {"f1": [f1 - 0.1, f1 + 0.1]} for output in OUTPUTS}}
-    return tree
-
-
-def epoch_record(epoch, f1=0.5):
-    """A line of metrics.jsonl."""
-    result = {name: part for name, part in made_up_result(f1).items() if name != "intervals"}
-    return {
-        "epoch": epoch,
-        "step": 8 * epoch,
-        "learning_rate": 1e-3,
-        "train": {"loss": 1 / epoch, "gradient_norm": 0.5, "parameter_norm": 9.0, "relative_update": 0.01},
-        "validation": result,
-        "hits_dropped": 0,
-        "time": {"epoch_s": 2.0, "train_s": 1.5, "validation_s": 0.5},
-    }
-
-
-def small_views(n=2):
-    """Events of the small detector: three hits, one of signal and found, one of noise and kept."""
-    hits = np.array([[0, 0, 1], [8, 6, 40], [4, 3, 20]], np.int16)
-    direct = np.zeros((SMALL.n_y, SMALL.n_x), np.float32)
-    direct[0, 0], direct[3, 4] = 1, 20
-    view = EventView(hits[:1], hits[:1], hits[:1], hits, np.array([1, 0, 0], bool), direct, np.array([1, 0, 1], bool))
-    return [view] * n
-
-
-def make_run(folder, *, parent=None, status="finished", f1=0.5, detector=SMALL, with_plots=True, **changes):
-    """The folder of a run as a training leaves it, without the training."""
-    paths = RunPaths(folder)
-    paths.plots.mkdir(parents=True)
-    config = to_tree(Config(detector=detector))
-    record = RunRecord(
-        run_id=changes.pop("run_id", paths.folder.name),
-        parent_run_id=parent,
-        status=status,
-        started="2026-11-23T10:00:00+0000",
-        ended="2026-11-23T10:01:00+0000",
-        command=["tofae_jax", "train"],
-        config=config,
-        data={"path": "/nowhere", "splits": {"train": 90, "validation": 10, "test": 40}},
-        system={"devices": ["cpu"]},
-        seeds={"seed": 0},
-        sessions=[Session(started="2026-11-23T10:00:00+0000", status=status)],
-        results={"best_epoch": 2, "epochs": 3, "training_s": 6.0, "parameters": 1234, "test": made_up_result(f1)},
-    )
-    write_record(paths, record)
-    if changes:
-        change(paths, **changes)
-    paths.metrics.write_text("".join(json.dumps(epoch_record(epoch, f1)) + "\n" for epoch in (1, 2, 3)))
-    if with_plots:
-        save_views(paths.plot_data, small_views() if detector == SMALL else [v_shape()], detector)
-        numbers = {name: np.arange(40) for name in ("n_signal_hits", "n_noise_hits", "n_occluded_hits")}
-        save_arrays(paths.plot_events, {"event": np.arange(40), "label": np.array(["v"] * 40), **numbers})
-        save_latents(paths.plot_latents, latents(detector))
-        with (timer := Timer()), timer.span("training"):
-            pass
-        timer.save(paths.timeline)
-    return paths
-
-
-def latents(detector=SMALL, n=40):
-    vectors = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
-    samples = np.zeros((2, detector.n_y, detector.n_x), np.float32)
-    return Latents(vectors, np.array(["v"] * n), samples, True)
-
-
-def change(paths, **parts):
-    """Other values in `run.json`, by dotted name with __ for the dots."""
-    tree = json.loads(paths.record.read_text())
-    for name, value in parts.items():
-        *above, last = name.split("__")
-        branch = tree
-        for key in above:
-            branch = branch[key]
-        branch[last] = value
-    paths.record.write_text(json.dumps(tree))
+from tofae_jax.runs.saved_run import load_events, load_latents, read_saved, save_latents
 
 
 @pytest.fixture
