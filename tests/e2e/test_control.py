@@ -135,14 +135,14 @@ def test_a_bad_time_limit_is_the_user_s_mistake(text, capsys):
     assert repr(text) in said
 
 
-def test_a_run_stops_at_its_time_limit_and_goes_on(whole):  # noqa: F811
+def test_a_run_stops_at_its_time_limit_and_goes_on(whole):
     paths, record = train.train(config(train={"time_limit": "0.001s"}))
     assert (record.status, record.reason, record.results["steps"]) == ("stopped", "time limit of 0.001 s", 1)
     assert resumed(paths, train={"time_limit": ""}).status == "finished"
     assert_same(paths, whole("plain"))
 
 
-def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, capsys):  # noqa: F811
+def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, capsys):
     """As a user would, from outside; here from where an epoch is reported."""
     alone = whole("plain")  # trained before anything is changed
     monkeypatch.setattr(control, "POLL_S", 0.0)
@@ -203,7 +203,7 @@ def test_the_recipe_says_the_same_as_the_settings(tmp_path):
 
 
 @pytest.fixture
-def program(tmp_path, folder):  # noqa: F811
+def program(tmp_path, folder):
     """Start a slow training in a process of its own, and wait until it is in its first steps."""
     (tmp_path / "d").symlink_to(folder / "d")
     started = []
@@ -235,7 +235,7 @@ def only_run(place):
 
 @pytest.mark.backlog("B54", "B38", "B52")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_run_in_good_order(program, tmp_path, number, code, whole):  # noqa: F811
+def test_a_signal_ends_a_run_in_good_order(program, tmp_path, number, code, whole):
     plots = "save" if number == signal.SIGINT else "none"
     process = program("--train.plots", plots)
     process.send_signal(number)
@@ -353,7 +353,7 @@ def test_whatever_fails_everything_is_closed_and_the_reason_kept(monkeypatch, wh
         assert load_run(run).epoch == 1
 
 
-def test_a_checkpoint_that_cannot_be_written_fails_the_run_in_one_line(monkeypatch, capsys, whole):  # noqa: F811
+def test_a_checkpoint_that_cannot_be_written_fails_the_run_in_one_line(monkeypatch, capsys, whole):
     """From the second epoch on, and of what is there already nothing is lost."""
     import orbax.checkpoint as ocp
 
@@ -383,7 +383,7 @@ sys.exit(cli.main(sys.argv[2:]))
 """
 
 
-def test_a_full_disk_fails_the_run_in_one_line(tmp_path, folder):  # noqa: F811
+def test_a_full_disk_fails_the_run_in_one_line(tmp_path, folder):
     """Files may have 40 kB: enough for all but the arrays of a checkpoint."""
     (tmp_path / "d").symlink_to(folder / "d")
     (tmp_path / "a.toml").write_text(RECIPE)

@@ -123,7 +123,7 @@ def test_the_command_prints_the_tree(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture(scope="module")
-def parent(folder):  # noqa: F811
+def parent(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return training.train(config(train={"epochs": 2, "plots": "none"}, runs={"name": "parent"}))[0]
@@ -212,7 +212,7 @@ def test_a_child_does_not_inherit_how_its_parent_started(parent, monkeypatch, ca
     assert child.parent_run_id == Path(run).name
 
 
-def test_a_child_in_float32_of_a_parent_in_float64_computes_as_any_other(tmp_path, folder):  # noqa: F811
+def test_a_child_in_float32_of_a_parent_in_float64_computes_as_any_other(tmp_path, folder):
     """In processes of their own: 64-bit numbers are switched on for good, and only where they are asked for."""
     (tmp_path / "d").symlink_to(folder / "d")
     (tmp_path / "a.toml").write_text(RECIPE)

@@ -60,7 +60,7 @@ def coarse(patch):
 
 
 @pytest.fixture(scope="module")
-def trained(folder, tmp_path_factory):  # noqa: F811
+def trained(folder, tmp_path_factory):
     """A real run with all its figures, whose data are gone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
