@@ -18,9 +18,10 @@ from typing import IO
 
 import numpy as np
 
+from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.column_types import EVENT_NUMBERS, EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX
-from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK, one_line
+from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
 from tofae_jax.data.files.npy import npy_header
 
 

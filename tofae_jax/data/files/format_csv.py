@@ -18,6 +18,7 @@ from typing import TextIO
 import numpy as np
 
 from tofae_jax.core.detector import Detector
+from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events, event_of_hit
 from tofae_jax.data.files.column_types import EVENT_PREFIX, ColumnTypes
 from tofae_jax.data.files.hit_rows import (
@@ -28,7 +29,6 @@ from tofae_jax.data.files.hit_rows import (
     checked_block,
     complete_events,
     not_whole,
-    one_line,
 )
 
 _MAX_LINE = 8192  # characters; a file without line ends must not fill the memory

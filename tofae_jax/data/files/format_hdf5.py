@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.column_types import TRACK_PREFIX, ColumnTypes
-from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK, one_line
+from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
 from tofae_jax.data.files.optional_libraries import libraries
 from tofae_jax.data.files.tables import Column, Lists, Rows, SeveralTables, Table, event_cuts
 

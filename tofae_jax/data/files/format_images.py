@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from tofae_jax.core.detector import Detector
+from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.hit_rows import not_whole, one_line
+from tofae_jax.data.files.hit_rows import not_whole
 
 
 def check_images(shape: tuple[int, ...], dtype: np.dtype, *, detector: Detector) -> None:

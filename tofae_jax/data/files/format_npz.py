@@ -18,17 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tofae_jax.core.detector import Detector
+from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events, event_of_hit
 from tofae_jax.data.files.column_types import EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX, ColumnTypes
 from tofae_jax.data.files.format_images import check_images, image_events, images_per_block
-from tofae_jax.data.files.hit_rows import (
-    HIT_LIST_COLUMNS,
-    ROWS_PER_BLOCK,
-    HitBlock,
-    checked_block,
-    complete_events,
-    one_line,
-)
+from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, ROWS_PER_BLOCK, HitBlock, checked_block, complete_events
 from tofae_jax.data.files.npy import npy_header
 
 _MAX_LISTED = 12  # arrays named in a message

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
-from tofae_jax.data.files.hit_rows import one_line
 
 MAX_FILE_BYTES = 4 * 2**30
 """largest file read by default: all of it is held in memory"""

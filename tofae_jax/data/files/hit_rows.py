@@ -19,15 +19,8 @@ HIT_LIST_COLUMNS = ("event", "x", "y", "t")
 ROWS_PER_BLOCK = 131_072
 """rows read at once: more is no faster"""
 _MAX_EVENT = 2**63 - 1
-_MAX_SHOWN = 100  # characters
 MAX_EXACT_FLOAT = 2**53
 """beyond it float64 skips whole numbers"""
-
-
-def one_line(text: object) -> str:
-    """`text`, of a file or of an error about it, such that it fits into a message: short, and on one line."""
-    words = " ".join(str(text).split())
-    return words if len(words) <= _MAX_SHOWN else f"{words[:_MAX_SHOWN]}..."
 
 
 class HitBlock(NamedTuple):

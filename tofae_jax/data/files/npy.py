@@ -8,10 +8,8 @@ from typing import IO
 
 import numpy as np
 
+from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
-from tofae_jax.data.files.hit_rows import (
-    one_line,
-)
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 

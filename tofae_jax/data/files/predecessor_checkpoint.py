@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tofae_jax.core.text import one_line
 from tofae_jax.data.dataset import file_checksum
 from tofae_jax.data.events import DataError
 from tofae_jax.data.files.format_pt import load_tensors
-from tofae_jax.data.files.hit_rows import one_line
 
 _STATES = {"enc.": "encoder_state_dict", "dec.": "decoder_state_dict"}  # by how `models.predecessor` begins their names
 _SIZES = ("latent_dim", "fc_input_dim")

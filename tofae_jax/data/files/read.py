@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tofae_jax.core.detector import Detector
+from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.event_columns import once_per_event, with_event_arrays
 from tofae_jax.data.files.format_arrow import arrow_table, parquet_table
@@ -22,7 +23,7 @@ from tofae_jax.data.files.format_images import check_images, image_events, image
 from tofae_jax.data.files.format_npz import npz_events
 from tofae_jax.data.files.format_pt import load_tensors
 from tofae_jax.data.files.format_root import root_table
-from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, one_line
+from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS
 from tofae_jax.data.files.npy import npy_header
 from tofae_jax.data.files.optional_libraries import libraries
 from tofae_jax.data.files.tables import HitRules, SeveralTables, Table, guarded, table_events

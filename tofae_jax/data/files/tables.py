@@ -19,17 +19,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tofae_jax.core.detector import Detector
+from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events, event_of_hit, select_hits, slice_events
 from tofae_jax.data.files.column_types import EVENT_NUMBERS, EVENT_PREFIX, TRACK_PREFIX
 from tofae_jax.data.files.event_columns import once_per_event
-from tofae_jax.data.files.hit_rows import (
-    HIT_LIST_COLUMNS,
-    HitBlock,
-    checked_block,
-    complete_events,
-    not_whole,
-    one_line,
-)
+from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, HitBlock, checked_block, complete_events, not_whole
 from tofae_jax.data.files.units import Origin, Tally, Units, in_pixels
 
 T = TypeVar("T")

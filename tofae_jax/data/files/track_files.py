@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tofae_jax.core.text import one_line
 from tofae_jax.data.convert import numbered_events
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.hit_rows import not_whole, one_line
+from tofae_jax.data.files.hit_rows import not_whole
 from tofae_jax.data.files.read import read_table, table_formats
 from tofae_jax.data.tracks import GIVEN, WINDOW_START
 
