@@ -1,4 +1,4 @@
-"""What a process sets up before it computes: where compiled programs are kept, and what becomes of freed memory."""
+"""Set up a process before it computes: device, compilation cache, memory allocator."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import jax
+
+from tofae_jax.runs.messages import warn
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
@@ -32,6 +34,28 @@ def prepare_process() -> None:
     """All of it; for commands and benchmarks, as it is for the whole process. Importing the package does none of it."""
     use_compilation_cache()
     keep_freed_memory()
+    use_available_device()
+
+
+def use_available_device() -> bool:
+    """Compute on a device that is there, with a warning, where `JAX_PLATFORMS` asks for one that is not.
+
+    JAX itself stops for some platforms, with an assertion without text for `cuda`, and falls back silently for others
+    (`cuda,cpu`). Starts JAX's backends only if the variable is set. Returns whether the device asked for is there.
+    """
+    wanted = jax.config.jax_platforms
+    if not wanted:
+        return True
+    try:
+        found = jax.default_backend()
+    except (RuntimeError, AssertionError):
+        jax.config.update("jax_platforms", None)
+        found = jax.default_backend()
+    else:
+        if found != "cpu" or wanted.partition(",")[0].strip().lower() == "cpu":
+            return True
+    warn(f"JAX_PLATFORMS={wanted} asks for a device that is not available here; computing on {found} instead")
+    return False
 
 
 def keep_freed_memory() -> bool:

@@ -1,14 +1,19 @@
 """What a process sets up before it computes."""
 
+import ctypes
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from tofae_jax.engine import process
 
 PROGRAM = """
 import resource, sys
 import numpy as np
-from tofae_jax import process
+from tofae_jax.engine import process
 kept = process.keep_freed_memory() if sys.argv[1] == "keep" else None
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -46,3 +51,91 @@ def test_memory_of_freed_arrays_is_used_again():
 
 def test_what_users_have_set_stays():
     assert run("keep", MALLOC_TRIM_THRESHOLD_="131072")[0] == "False"
+
+
+@pytest.mark.backlog("B25")
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_keep_freed_memory_other_platform_does_nothing(monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: pytest.fail("the C library was opened"))
+    assert not process.keep_freed_memory()
+
+
+@pytest.mark.backlog("B25")
+def test_keep_freed_memory_other_c_library_does_nothing(monkeypatch):
+    for name in process.SET_BY_USERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())  # musl has no mallopt
+    assert not process.keep_freed_memory()
+
+
+@pytest.fixture
+def cache_options(monkeypatch, tmp_path):
+    """JAX options that were set; the user's cache folder is a fresh one."""
+    options = {}
+    monkeypatch.setattr(process, "jax", SimpleNamespace(config=SimpleNamespace(update=options.__setitem__)))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(process.CACHE_VARIABLE, raising=False)
+    return options
+
+
+@pytest.mark.backlog("B25")
+def test_use_compilation_cache_each_processor_has_a_folder(monkeypatch, cache_options, tmp_path):
+    def unreadable(_):
+        raise FileNotFoundError("no /proc on this platform")
+
+    folders = set()
+    for read in (unreadable, lambda _: "flags\t: sse2 avx\n", lambda _: "Features\t: neon sve\n", lambda _: "model\n"):
+        monkeypatch.setattr(Path, "read_text", read)
+        process.use_compilation_cache()
+        folders.add(Path(cache_options["jax_compilation_cache_dir"]))
+    assert len(folders) == 3  # the two without flags share one
+    assert {folder.parent.parent for folder in folders} == {tmp_path}
+
+
+@pytest.mark.backlog("B25")
+def test_use_compilation_cache_user_setting_stays(monkeypatch, cache_options):
+    monkeypatch.setenv(process.CACHE_VARIABLE, "elsewhere")
+    process.use_compilation_cache()
+    assert cache_options == {}
+
+
+def backends(monkeypatch, *, wanted, found, error=None):
+    """Stand in for JAX: what is asked for, and the backend that it finds, or how it refuses what is asked for."""
+
+    def update(_, value):
+        config.jax_platforms = value
+
+    def default_backend():
+        if error is not None and config.jax_platforms:
+            raise error
+        return found
+
+    config = SimpleNamespace(jax_platforms=wanted, update=update)
+    monkeypatch.setattr(process, "jax", SimpleNamespace(config=config, default_backend=default_backend))
+
+
+@pytest.mark.backlog("B06")
+@pytest.mark.parametrize(
+    ("wanted", "found", "error"),
+    [
+        ("cuda", "cpu", AssertionError()),
+        ("tpu", "gpu", RuntimeError("Unable to initialize backend 'tpu'")),
+        ("gpu,cpu", "cpu", None),
+    ],
+)
+def test_use_available_device_absent_device_is_named(monkeypatch, capsys, wanted, found, error):
+    backends(monkeypatch, wanted=wanted, found=found, error=error)
+    assert not process.use_available_device()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"JAX_PLATFORMS={wanted} " in line and f"computing on {found} " in line
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"), [(None, "cpu"), ("", "gpu"), ("cpu", "cpu"), ("cpu,cuda", "cpu"), ("cuda", "gpu")]
+)
+def test_use_available_device_present_device_says_nothing(monkeypatch, capsys, wanted, found):
+    backends(monkeypatch, wanted=wanted, found=found)
+    assert process.use_available_device()
+    assert capsys.readouterr().err == ""
