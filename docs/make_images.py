@@ -15,9 +15,9 @@ from PIL import Image
 
 from tofae_jax import plots
 from tofae_jax.core.detector import Detector
+from tofae_jax.data.atomic import replacing_file
 from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
 from tofae_jax.lhcb_torch.simulation import BackgroundSettings, ModuleSettings
-from tofae_jax.runs.files import replacing
 from tofae_jax.runs.saved_run import read_saved
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +29,7 @@ def write_image(figure: Figure, path: Path) -> Path:
     with plots.style.style():
         figure.savefig(buffer := io.BytesIO(), format="png")
     image = Image.open(buffer).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-    with replacing(path) as partial:
+    with replacing_file(path) as partial:
         image.save(partial, format="png", optimize=True)
     return path
 

@@ -104,11 +104,17 @@ def from_tree(tree: Any, kind: type[S], where: str) -> S:
     return _checked(tree, kind, where)
 
 
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of what `to_tree` or a record holds; an empty section counts as a value."""
+def leaves(tree: Mapping[str, Any], *, separator: str = ".", prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Flatten nested mappings into names and values, in order; an empty mapping is a value.
+
+    Args:
+        tree: e.g. what `to_tree` returns.
+        separator: between the keys of a name.
+        prefix: before every name.
+    """
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, separator=separator, prefix=f"{prefix}{key}{separator}")
         else:
             yield f"{prefix}{key}", value
 

@@ -18,18 +18,18 @@ seen under its name.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from tofae_jax.core.detector import Detector
+from tofae_jax.data.atomic import replacing_folder
 from tofae_jax.data.event_store import origin_of
 from tofae_jax.data.events import DataError, Events, column_names, concatenate, slice_events
 from tofae_jax.data.tracks import WINDOW_START, Tracks
@@ -115,11 +115,9 @@ class DatasetWriter:
         self.n_appended = 0
 
     def __enter__(self) -> DatasetWriter:
-        self._folder = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex[:8]}.partial"
-        try:
-            self._folder.mkdir(parents=True)
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be made: {error.strerror}") from None
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(replacing_folder(self.path, error_type=DataError))
+            self._stack = stack.pop_all()
         return self
 
     def append(self, events: Events) -> None:
@@ -162,12 +160,14 @@ class DatasetWriter:
         self.n_events += events.n_events
         self.n_hits += events.n_hits
 
-    def __exit__(self, kind: Any, *_: object) -> None:
-        try:
-            if kind is None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            with self._stack:
                 self._finish()
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        else:
+            self._stack.__exit__(kind, error, trace)
 
     def _finish(self) -> None:
         if self._n_pending:
@@ -188,16 +188,6 @@ class DatasetWriter:
         )
         text = msgspec.json.format(msgspec.json.encode(description), indent=1)
         (self._folder / DESCRIPTION).write_bytes(text)
-        if self.path.exists():
-            old = self._folder.with_suffix(".old")
-            os.rename(self.path, old)
-            os.rename(self._folder, self.path)
-            shutil.rmtree(old)
-        else:
-            try:
-                os.rename(self._folder, self.path)
-            except OSError as error:  # somebody else made it meanwhile
-                raise DataError(f"{self.path}: cannot be made: {error.strerror}") from None
 
 
 def _check_column_name(name: str, where: str) -> None:

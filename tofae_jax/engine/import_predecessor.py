@@ -6,11 +6,6 @@ state is not: a run that starts from this one has a fresh one.
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +16,9 @@ import numpy as np
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.precision import cast_variables, prepare
+from tofae_jax.core.text import one_line
+from tofae_jax.data.atomic import replacing_folder
 from tofae_jax.data.events import DataError
-from tofae_jax.data.files.hit_rows import one_line
 from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
 from tofae_jax.engine.build import RunSetup, build_run, describe_devices, seeds_of
 from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
@@ -58,7 +54,7 @@ def predecessor_run(
         DataError: an array is missing, unknown, or does not fit the detector; the message names it.
         RunError: something is at `out` already.
     """
-    started = folder.now()
+    started = folder.timestamp()
     paths = RunPaths(out)
     _check_free(paths, checkpoint.path, overwrite=overwrite)
     config = _settings(checkpoint, detector)
@@ -67,10 +63,10 @@ def predecessor_run(
     setup = build_run(config)
     state = _state(checkpoint, setup)
     record = _record(checkpoint, config, state, run_id=paths.folder.name, started=started, command=command or [])
-    with _appearing(paths) as partial:
-        with Checkpoints(partial.checkpoints) as checkpoints:
+    with replacing_folder(paths.folder, error_type=RunError) as partial:
+        with Checkpoints(RunPaths(partial).checkpoints) as checkpoints:
             checkpoints.save(state, _meta(checkpoint, record, config), score=None)
-        runs.write_record(partial, record)
+        runs.write_record(RunPaths(partial), record)
     return paths, record
 
 
@@ -93,9 +89,9 @@ def _check_weights(checkpoint: PredecessorCheckpoint, detector: Detector) -> Non
         if name not in checkpoint.weights:
             raise DataError(f"{checkpoint.path}: lacks array {own_name!r}")
         if (found := checkpoint.weights[name].shape) != shape:
-            told = ", ".join(f"{key} = {value}" for key, value in sizes.items())
+            needed = ", ".join(f"{key} = {value}" for key, value in sizes.items())
             raise DataError(
-                f"{checkpoint.path}: array {own_name!r} has shape {list(found)}; {list(shape)} needed for {told}; "
+                f"{checkpoint.path}: array {own_name!r} has shape {list(found)}; {list(shape)} needed for {needed}; "
                 "--detector.n-x and --detector.n-y say what detector it was trained for"
             )
     if unknown := sorted(checkpoint.weights.keys() - shapes.keys()):
@@ -143,7 +139,7 @@ def _record(
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "precision": config.precision.policy,
     }
-    ended = folder.now()
+    ended = folder.timestamp()
     return RunRecord(
         run_id=run_id,
         status="finished",
@@ -189,27 +185,3 @@ def _check_free(paths: RunPaths, source: Path, *, overwrite: bool) -> None:
         raise RunError(f"{paths.folder}: holds {source.name}, which would be lost with it; give another name")
     with folder.locked(paths):
         pass
-
-
-@contextmanager
-def _appearing(paths: RunPaths) -> Iterator[RunPaths]:
-    """A folder beside the run's place, moved there when complete; leaving by an error leaves nothing behind."""
-    unique = f".{paths.folder.name}.{uuid.uuid4().hex[:8]}"
-    partial, old = (paths.folder.parent / f"{unique}.{state}" for state in ("partial", "old"))
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise RunError(f"{paths.folder}: cannot be made: {error.strerror or error}") from None
-    try:
-        yield RunPaths(partial)
-        if paths.folder.exists():
-            os.rename(paths.folder, old)
-        try:
-            os.rename(partial, paths.folder)
-        except OSError as error:  # somebody else made it meanwhile
-            if old.exists() and not paths.folder.exists():
-                os.rename(old, paths.folder)
-            raise RunError(f"{paths.folder}: cannot be made: {error.strerror or error}") from None
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

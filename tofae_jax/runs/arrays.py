@@ -7,19 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
+from tofae_jax.data.atomic import replacing_file
 from tofae_jax.data.events import DataError
-from tofae_jax.runs.files import replacing
 
 _VERSION = 1
 
 
-def _why(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return why an error was raised, without the path that an OSError adds; never empty."""
     return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Path:
     """Write arrays to one `.npz`, completely or not at all; returns its path."""
-    with replacing(path) as partial, partial.open("wb") as file:
+    with replacing_file(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, version=np.asarray(_VERSION), **arrays)
     return path
 
@@ -31,7 +32,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             arrays = {name: file[name] for name in file.files}
         version = int(arrays.pop("version"))
     except Exception as error:  # a damaged archive raises anything: zlib.error, NotImplementedError, MemoryError
-        raise DataError(f"{path}: cannot be read: {_why(error)}") from error
+        raise DataError(f"{path}: cannot be read: {reason_of(error)}") from error
     if version != _VERSION:
         raise DataError(f"{path}: of version {version}, this program reads {_VERSION}")
     return arrays

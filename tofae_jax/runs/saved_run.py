@@ -10,8 +10,9 @@ import numpy as np
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
-from tofae_jax.plots import EventView, load_views
-from tofae_jax.runs.arrays import _why, load_arrays, save_arrays
+from tofae_jax.plots import EventView
+from tofae_jax.runs.arrays import load_arrays, reason_of, save_arrays
+from tofae_jax.runs.event_views import load_views
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import RunRecord, read_record
@@ -165,7 +166,7 @@ def read_saved(folder: str | Path, *, views: Path | None = None) -> SavedRun:
         try:
             return reader(path) if path.exists() else empty
         except Exception as error:  # whatever is wrong with a file beside the record, the rest can still be told
-            why = _why(error)
+            why = reason_of(error)
             problems.append(why if str(path) in why else f"{path}: cannot be read: {why}")
             return empty
 

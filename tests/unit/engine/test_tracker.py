@@ -24,13 +24,13 @@ from places import ROOT
 from tofae_jax.engine.monitoring import dashboard
 from tofae_jax.engine.monitoring import tracker as tracking
 from tofae_jax.engine.monitoring.dashboard import headless_reason, start_dashboard
-from tofae_jax.engine.monitoring.tracker import Tracker, flatten, stage_image
+from tofae_jax.engine.monitoring.tracker import Tracker, scalars, stage_image
 from tofae_jax.runs.history import read_history
 
 WRITER = """
 import os, sys
 from pathlib import Path
-from tofae_jax.tracking import Tracker
+from tofae_jax.engine.monitoring.tracker import Tracker
 
 folder, first, last, value, padding, resumed_after, with_events, limit = sys.argv[1:]
 if int(limit):
@@ -320,13 +320,13 @@ def test_a_record_that_cannot_be_kept_is_refused_whole(tmp_path, record, error, 
     assert epochs_of(tmp_path) == [1]
 
 
-def test_flatten_keeps_numbers_only():
+def test_scalars_keeps_numbers_only():
     tree = {"a": {"b": 1, "c": "text", "d": None, "e": True}, "f": 2.5, "g": [1, 2], "h": {}, "i": np.ones(2)}
-    assert flatten(tree) == {"a/b": 1, "f": 2.5}
-    numbers = flatten({"a": np.float32(0.5), "b": np.asarray(2), "c": np.bool_(True), "d": ml_dtypes.bfloat16(3)})
+    assert scalars(tree) == {"a/b": 1, "f": 2.5}
+    numbers = scalars({"a": np.float32(0.5), "b": np.asarray(2), "c": np.bool_(True), "d": ml_dtypes.bfloat16(3)})
     assert numbers == {"a": 0.5, "b": 2, "d": 3}
     assert {type(number) for number in numbers.values()} == {int, float}
-    assert flatten({}) == {}
+    assert scalars({}) == {}
 
 
 # TensorBoard
@@ -619,7 +619,7 @@ def check_what_the_browser_gets(address):
 @pytest.mark.backlog("B36")
 def test_a_server_that_outlived_its_run_is_used_again(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from tofae_jax.dashboard import start_dashboard\n"
+        "import sys, time; from pathlib import Path; from tofae_jax.engine.monitoring.dashboard import start_dashboard\n"
         "kept = start_dashboard(Path(sys.argv[1]), headless_too=True, say=lambda line: print(line, flush=True))\n"
         "time.sleep(600)"
     )

@@ -15,8 +15,8 @@ from typing import Any
 
 import jax
 
+from tofae_jax.data.atomic import replacing_file, writable_folder
 from tofae_jax.runs.display import missing_display
-from tofae_jax.runs.files import replacing, writable_folder
 
 Say = Callable[[str], object]
 _TOP_FUNCTIONS = 15
@@ -116,7 +116,7 @@ def python_profile(path: Path, *, viewer: bool, say: Say) -> Iterator[None]:
         yield
     finally:
         profile.disable()
-        with replacing(path) as partial:
+        with replacing_file(path) as partial:
             profile.dump_stats(partial)
         say(f"Python profile: {path}; to read it: python -m pstats {path}")
         text = io.StringIO()

@@ -13,8 +13,8 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from tofae_jax.config import leaves
 from tofae_jax.core.detector import NO_HIT
+from tofae_jax.data.atomic import naming_path
 from tofae_jax.runs.history import read_history
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)  # TensorBoard keeps scalars as float32
@@ -30,17 +32,15 @@ _SMALLEST_EDGE, _N_EDGES = 1e-12, 1222  # of histograms: each bin 10 % wider tha
 _FINAL = "final/"  # before the names of a run's results, so that they add no point to a curve of the same name
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Numbers of a nested dict by slash-joined name, scalars of array libraries too; the rest is left out."""
-    flat: dict[str, float] = {}
-    for key, value in tree.items():
+def scalars(tree: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a nested dict by slash-joined name; scalars of array libraries count as numbers."""
+    found: dict[str, float] = {}
+    for name, value in leaves(tree, separator="/"):
         if hasattr(value, "__array__") and np.ndim(value) == 0:
             value = np.asarray(value).item()
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            flat[f"{prefix}{key}"] = value
-    return flat
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = value
+    return found
 
 
 def stage_image(image: np.ndarray, n_t: int) -> np.ndarray:
@@ -123,7 +123,7 @@ class Tracker:
             if self._resumed_after is not None:
                 self._written.add(epoch)
         self._last_epoch = max(self._last_epoch, epoch)
-        self._scalars(epoch, flatten(plain))
+        self._scalars(epoch, scalars(plain))
 
     def text(self, name: str, text: str) -> None:
         """A text for TensorBoard, e.g. the settings."""
@@ -183,7 +183,7 @@ class Tracker:
             return
         from tensorboardX import summary
 
-        finals = {f"{_FINAL}{name}": value for name, value in flatten(results).items() if _fits(value)}
+        finals = {f"{_FINAL}{name}": value for name, value in scalars(results).items() if _fits(value)}
         self._events.write(list(summary.hparams(_settings(settings), finals)), 0)
         self._events.write([summary.scalar(name, value) for name, value in finals.items()], self._last_epoch)
 
@@ -209,7 +209,7 @@ class _EventFile:
         is_first = not any(folder.glob("events.out.tfevents.*"))
         seconds, rest = divmod(time.time_ns(), 10**9)  # TensorBoard reads files in the order of their names
         self._path = folder / f"events.out.tfevents.{seconds}.{rest:09}.{socket.gethostname()}.{os.getpid()}"
-        with _naming(self._path):
+        with naming_path(self._path):
             self._writer = RecordWriter(str(self._path))
         try:
             self._add(file_version="brain.Event:2")
@@ -230,35 +230,26 @@ class _EventFile:
 
     def close(self) -> None:
         """Also where it raises, the file is closed afterwards."""
-        with _naming(self._path):
+        with naming_path(self._path):
             self._writer.close()
 
     def _add(self, **content: Any) -> None:
         from tensorboardX.proto import event_pb2
 
         event = event_pb2.Event(wall_time=time.time(), **content)  # pyright: ignore[reportAttributeAccessIssue]
-        with _naming(self._path):
+        with naming_path(self._path):
             self._writer.write(event.SerializeToString())
 
     def _flush(self) -> None:
-        with _naming(self._path):
+        with naming_path(self._path):
             self._writer.flush()
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """An OSError from within says which file it is about."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def _open_lines(path: Path) -> FileIO:
     """Open to append whole lines; a torn last line, left by a process that died, is cut off."""
     file = path.open("ab", buffering=0)
     try:
-        with _naming(path):
+        with naming_path(path):
             content = path.read_bytes()
             if content and not content.endswith(b"\n"):
                 file.truncate(content.rfind(b"\n") + 1)
@@ -270,7 +261,7 @@ def _open_lines(path: Path) -> FileIO:
 
 def _append_line(file: FileIO, path: Path, line: bytes) -> None:
     """One write, so that a kill leaves all of the line or nothing; where it fails, what it left is cut off again."""
-    with _naming(path):
+    with naming_path(path):
         begin = os.fstat(file.fileno()).st_size
         done = 0
         try:
@@ -304,18 +295,14 @@ def _plain(tree: Any, name: str) -> Any:
     raise TypeError(f"{name} is a {type(tree).__name__}, which JSON cannot hold")
 
 
-def _settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Settings by slash-joined name, as numbers, bools and texts."""
+def _settings(settings: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """Return settings by slash-joined name, as numbers, bools and texts."""
     flat: dict[str, bool | int | float | str] = {}
-    for key, value in settings.items():
+    for name, value in leaves(settings, separator="/"):
         if isinstance(value, np.generic):
             value = value.item()
-        if isinstance(value, Mapping) and value:
-            flat |= _settings(value, f"{prefix}{key}/")
-        elif isinstance(value, bool | str) or (isinstance(value, int | float) and _fits(value)):
-            flat[f"{prefix}{key}"] = value
-        else:
-            flat[f"{prefix}{key}"] = str(value)
+        is_kept = isinstance(value, bool | str) or (isinstance(value, int | float) and _fits(value))
+        flat[name] = value if is_kept else str(value)
     return flat
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tofae_jax.config import leaves, only_chosen
+from tofae_jax.data.atomic import write_text
 from tofae_jax.plots import style as look
 from tofae_jax.plots.event_viewer import event_viewer, plotly_script
 from tofae_jax.plots.labels import QUALITIES
 from tofae_jax.runs.figures import Drawing, Say, comparison_drawings, drawn, run_drawings
-from tofae_jax.runs.files import write_text
 from tofae_jax.runs.lineage import duration, family_of, family_tree
 from tofae_jax.runs.saved_run import SavedRun
 

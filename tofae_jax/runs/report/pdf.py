@@ -11,9 +11,9 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
+from tofae_jax.data.atomic import replacing_file
 from tofae_jax.plots import style as look
 from tofae_jax.runs.figures import Drawing, Say, drawn
-from tofae_jax.runs.files import replacing
 
 A4_INCHES = (8.27, 11.69)
 _MARGIN = 0.07
@@ -66,7 +66,7 @@ def write_pdf(path: Path, text: Iterable[str], drawings: Iterable[Drawing], *, s
 
     `say` is given what is being drawn, and why a figure was left out.
     """
-    with look.style(), replacing(path) as partial, PdfPages(partial, metadata=_NO_DATE) as pages:
+    with look.style(), replacing_file(path) as partial, PdfPages(partial, metadata=_NO_DATE) as pages:
         for lines in _pages(text):
             pages.savefig(text_page(lines))
         for drawing in drawings:

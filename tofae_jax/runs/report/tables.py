@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tofae_jax.config import leaves
+from tofae_jax.data.atomic import replacing_file
 from tofae_jax.plots.labels import QUALITIES
-from tofae_jax.runs.files import replacing
 
 Cell = str | int | float | bool | None
 
@@ -74,47 +75,39 @@ class Table(NamedTuple):
     rows: list[list[Cell]]
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
-    """Texts and numbers of nested dicts by dotted name, in order; lists are left out, NaN and infinities are None.
+def flat_cells(tree: Mapping[str, Any]) -> dict[str, Cell]:
+    """Return the texts and numbers of nested dicts by dotted name, in order.
 
-    `{"f1": 0.5, "intervals": {"f1": [0.4, 0.6]}}` becomes `f1`, `f1.low`, `f1.high`; an interval of what is not there
-    comes last. Scalars of array libraries become plain ones, other things their text.
+    Lists are left out, NaN and infinities are None, scalars of array libraries become plain ones, and other objects
+    their text. `{"f1": 0.5, "intervals": {"f1": [0.4, 0.6]}}` becomes `f1`, `f1.low`, `f1.high`; an interval of a
+    number that is not there comes last.
     """
-    flat: dict[str, Cell] = {}
+    found: dict[str, Cell] = {}
     bounds: dict[str, dict[str, Cell]] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if getattr(value, "ndim", None) == 0:
-            value = value.item()
-        if isinstance(value, Mapping):
-            if key == _INTERVALS:
-                bounds = _bounds(value, prefix)
-            else:
-                flat |= flatten(value, f"{name}.")
-        elif isinstance(value, float):
-            flat[name] = float(value) if math.isfinite(value) else None
-        elif value is None or isinstance(value, bool | int | str):
-            flat[name] = value
-        elif not isinstance(value, Iterable):
-            flat[name] = str(value)
+    for name, value in leaves(tree):
+        *sections, last = name.split(".")
+        if _INTERVALS in sections:
+            sections.remove(_INTERVALS)
+            of = ".".join([*sections, last])
+            if isinstance(value, Iterable) and len(ends := list(value)) == 2:
+                low, high = map(_cell, ends)
+                bounds[of] = {f"{of}.low": low, f"{of}.high": high}
+        elif getattr(value, "ndim", None) == 0 or isinstance(value, str) or not isinstance(value, Iterable):
+            found[name] = _cell(value)
     ordered: dict[str, Cell] = {}
-    for name, value in flat.items():
+    for name, value in found.items():
         ordered |= {name: value} | bounds.pop(name, {})
     for left_over in bounds.values():
         ordered |= left_over
     return ordered
 
 
-def _bounds(tree: Mapping[str, Any], prefix: str) -> dict[str, dict[str, Cell]]:
-    """Both ends of the intervals, by the number that each is of."""
-    found: dict[str, dict[str, Cell]] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            found |= _bounds(value, f"{name}.")
-        elif isinstance(value, Iterable) and len(ends := list(value)) == 2:
-            found[name] = flatten(dict(zip(("low", "high"), ends, strict=True)), f"{name}.")
-    return found
+def _cell(value: Any) -> Cell:
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def _table(records: Sequence[Mapping[str, Cell]]) -> Table:
@@ -136,10 +129,11 @@ def result_table(runs: Sequence[RunNumbers]) -> Table:
 
     What is missing, NaN or infinite is None. A name of `about` that a test has too is written as `about.NAME`.
     """
-    tests = [flatten(run.test or {}) for run in runs]
+    tests = [flat_cells(run.test or {}) for run in runs]
     taken = {_RUN}.union(*tests)
     abouts = [
-        {f"about.{name}" if name in taken else name: cell for name, cell in flatten(run.about).items()} for run in runs
+        {f"about.{name}" if name in taken else name: cell for name, cell in flat_cells(run.about).items()}
+        for run in runs
     ]
     before, numbers = _table(abouts), _table(tests)
     rows = zip(runs, before.rows, numbers.rows, strict=True)
@@ -150,7 +144,7 @@ def history_table(runs: Sequence[RunNumbers]) -> Table:
     """One row per epoch of each run: `run`, `epoch`, then all numbers of its record, as in `result_table`."""
     table = _table(
         [
-            {_RUN: run.run_id, _EPOCH: None} | flatten(record) | {_RUN: run.run_id}
+            {_RUN: run.run_id, _EPOCH: None} | flat_cells(record) | {_RUN: run.run_id}
             for run in runs
             for record in run.history
         ]
@@ -174,7 +168,7 @@ def _csv_cell(cell: Cell) -> str | int | float | None:
 def _write_csv(path: str | Path, table: Table) -> Path:
     path = _checked(path, ".csv")
     with (
-        replacing(path) as partial,
+        replacing_file(path) as partial,
         partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         csv.writer(file).writerows([_csv_cell(cell) for cell in row] for row in [table.columns, *table.rows])
@@ -346,6 +340,6 @@ def write_xlsx(path: str | Path, runs: Sequence[RunNumbers]) -> Path:
     except OSError as error:  # openpyxl writes each sheet to a temporary file first
         _forget(error)
         raise OSError(error.errno, error.strerror, str(path)) from None
-    with replacing(path) as partial:
+    with replacing_file(path) as partial:
         partial.write_bytes(buffer.getvalue())
     return path

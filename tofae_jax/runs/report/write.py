@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from tofae_jax.config import PlotMode, leaves, only_chosen
+from tofae_jax.data.atomic import naming_path, writable_folder
 from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.runs.figures import Drawing, Say, comparison_drawings, deliver_all, run_drawings
-from tofae_jax.runs.files import writable_folder
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.lineage import run_folders
 from tofae_jax.runs.report.html import OUTPUTS, write_page
@@ -138,15 +137,6 @@ def _check_figures(places: list[tuple[Path, list[Drawing]]]) -> None:
                 raise ValueError(f"--png {folder}: holds {path.name} already; --overwrite replaces it")
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[Path]:
-    """An OSError from within says what could not be written, as the user called it."""
-    try:
-        yield path
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-
-
 def _check_place(path: Path, *, hint: str) -> None:
     try:
         writable_folder(path.parent)
@@ -158,8 +148,8 @@ def _write_tables(wanted: ReportPaths, rows: Sequence[RunNumbers]) -> list[Path]
     writers = {"csv": write_csv, "history_csv": write_history_csv, "xlsx": write_xlsx}
     written = []
     for name, write in writers.items():
-        if (wanted_path := getattr(wanted, name)) is not None:
-            with _naming(wanted_path) as path:
+        if (path := getattr(wanted, name)) is not None:
+            with naming_path(path):
                 written.append(write(path, rows))
     return written
 
@@ -201,12 +191,12 @@ def write_report(
     if mode in ("show", "both"):
         deliver_all(_drawings(runs), Path(), "show", say=say)
     if wanted.out is not None:
-        with _naming(wanted.out) as path:
-            written.append(write_page(path, runs, with_figures=mode != "none", say=say))
+        with naming_path(wanted.out):
+            written.append(write_page(wanted.out, runs, with_figures=mode != "none", say=say))
     if wanted.pdf is not None:
-        with _naming(wanted.pdf) as path:
-            written.append(write_pdf(path, _text(runs), _drawings(runs), say=say))
+        with naming_path(wanted.pdf):
+            written.append(write_pdf(wanted.pdf, _text(runs), _drawings(runs), say=say))
     for folder, drawings in figures:
-        with _naming(folder):
+        with naming_path(folder):
             written += deliver_all(drawings, folder, "save", say=say)
     return written

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tofae_jax.runs.report import tables
-from tofae_jax.runs.report.tables import RunNumbers, flatten, sheet_names, write_csv, write_history_csv, write_xlsx
+from tofae_jax.runs.report.tables import RunNumbers, flat_cells, sheet_names, write_csv, write_history_csv, write_xlsx
 
 ABOUT = {"status": "finished", "parameters": 123_456, "training_s": 12.5, "model": {"name": "autoencoder"}}
 THIRD = 1 / 3
@@ -47,7 +47,7 @@ def values(sheet) -> list[list]:
 
 
 def test_names_are_dotted_and_ends_stand_beside_their_number():
-    assert flatten(TEST) == {
+    assert flat_cells(TEST) == {
         "events": 2000,
         "loss": 0.125,
         "outputs.above": 3,
@@ -57,12 +57,12 @@ def test_names_are_dotted_and_ends_stand_beside_their_number():
         "masked.mse": THIRD,
         "masked.psnr_db": None,
     }
-    assert list(flatten(TEST)) == COLUMNS[5:]
+    assert list(flat_cells(TEST)) == COLUMNS[5:]
 
 
 def test_any_kind_of_value_becomes_a_plain_one():
     tree = {"a": np.float32(0.5), "b": np.int64(3), "c": np.bool_(True), "d": np.asarray(2.0), "e": math.inf}
-    flat = flatten(tree | {"f": math.nan, "g": None, "h": (1, 2), "i": np.zeros(3), "j": 1j, "k": "text", "l": 2**70})
+    flat = flat_cells(tree | {"f": math.nan, "g": None, "h": (1, 2), "i": np.zeros(3), "j": 1j, "k": "text", "l": 2**70})
     assert flat == {
         "a": 0.5, "b": 3, "c": True, "d": 2.0, "e": None, "f": None, "g": None, "j": "1j", "k": "text", "l": 2**70,
     }  # fmt: skip
@@ -71,7 +71,7 @@ def test_any_kind_of_value_becomes_a_plain_one():
 
 def test_intervals_may_lack_their_number_or_be_wrong():
     tree = {"a": 1.0, "intervals": {"b": np.array([1, 2]), "a": None, "c": [1, 2, 3], "d": [0.5, math.nan]}}
-    assert flatten({"test": tree}) == {
+    assert flat_cells({"test": tree}) == {
         "test.a": 1.0,
         "test.b.low": 1,
         "test.b.high": 2,
@@ -182,7 +182,7 @@ def test_workbook_holds_all_numbers(tmp_path):
     book = read_xlsx(write_xlsx(tmp_path / "runs.xlsx", [RUN, OTHER, UNTESTED]))
     assert book.sheetnames == ["metrics", "20261123-a", "20261123-b", "20261123-c"]
     header, first, *_ = values(book["metrics"])
-    expected = dict(zip(COLUMNS, ["20261123-a", *flatten(ABOUT).values(), *flatten(TEST).values()], strict=True))
+    expected = dict(zip(COLUMNS, ["20261123-a", *flat_cells(ABOUT).values(), *flat_cells(TEST).values()], strict=True))
     assert dict(zip(header, first, strict=True)) == expected | {"parent": None, "direct.ssim": None}
     assert values(book["20261123-a"]) == [
         ["run", "epoch", "train.loss", "validation.masked.f1", "extra"],
