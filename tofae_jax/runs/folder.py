@@ -5,13 +5,10 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from tofae_jax.runs.lock import locked_file
 
 
 class RunError(ValueError):
@@ -41,17 +38,17 @@ class RunPaths:
         self.report = self.folder / "report.html"
 
     def epoch_plots(self, epoch: int) -> Path:
-        """Where the figures go that are made of an epoch while the training goes on."""
+        """Return the folder of the figures that are drawn of an epoch during the training."""
         return self.plots / f"epoch_{epoch:04d}"
 
 
-def now() -> str:
-    """The local time with its offset, to the second."""
+def timestamp() -> str:
+    """Return the local time with its offset from UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def create_run_folder(parent: str | Path, name: str = "") -> RunPaths:
-    """A fresh run folder with a unique id, safe when several processes begin in the same second."""
+    """Make a run folder with a unique id, also when several processes begin in the same second."""
     parent = Path(parent)
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -71,13 +68,10 @@ def create_run_folder(parent: str | Path, name: str = "") -> RunPaths:
 
 @contextmanager
 def locked(paths: RunPaths) -> Iterator[None]:
-    """Only one process works on a run; RunError where another one does. A killed process holds nothing."""
-    with paths.lock.open("a") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(f"{paths.folder}: another process works on this run") from None
-            except OSError:
-                pass  # a file system without locks, as some network disks are
+    """Let only one process work on a run; RunError where another one does. A killed process holds nothing."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(paths.lock, wait=False))
+        except BlockingIOError:
+            raise RunError(f"{paths.folder}: another process works on this run") from None
         yield

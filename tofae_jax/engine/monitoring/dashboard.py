@@ -14,13 +14,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from tofae_jax.runs.display import missing_display
+from tofae_jax.runs.lock import locked_file
 
 _HOST = "127.0.0.1"
 _STATE, _LOG = ".dashboard.json", ".dashboard.log"
@@ -93,7 +93,7 @@ def start_dashboard(
     folder = folder.resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / _STATE):  # whoever starts at the same time waits, then finds the server
+        with locked_file(folder / _STATE, wait=True):  # whoever starts at the same time waits, then finds the server
             address = _running(folder)
             dashboard = _start(folder, port) if address is None else Dashboard(address, folder, None)
     except (_NotStartedError, OSError) as error:
@@ -201,28 +201,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """No other process is in here with the same file; no lock on Windows, which has no `flock`."""
-    while True:
-        with path.open("a") as file:
-            _lock(file)
-            if _is_still(file, path):  # else it was removed while we waited
-                yield
-                return
-
-
-def _lock(file: IO[str]) -> None:
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX)  # ends with the file, also when the process is killed
-
-
-def _is_still(file: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
