@@ -1,33 +1,41 @@
-"""`summary.txt`: a run told on two pages, generated from its record."""
+"""Write `summary.txt`: a run on two pages, generated from its record."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from tofae_jax.config import leaves, only_chosen
-from tofae_jax.runs.files import write_text
+from tofae_jax.data.atomic import write_text
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.record import RunRecord
+
+
+class ParameterRow(NamedTuple):
+    """One array of a model's parameters."""
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+    """numbers in it"""
+    dtype: str
 
 
 def _lines(tree: Mapping[str, Any]) -> Iterator[str]:
     return (f"  {name} = {value}" for name, value in leaves(tree))
 
 
-def _parameter_lines(parameters: Any) -> Iterator[str]:
+def _parameter_lines(parameters: Iterable[ParameterRow]) -> Iterator[str]:
     total = 0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
-        name = "/".join(str(getattr(key, "key", key)) for key in path)
-        yield f"  {name:32s} {'x'.join(map(str, leaf.shape)):>16s} {leaf.size:>12,d} {leaf.dtype}"
-        total += leaf.size
+    for row in parameters:
+        yield f"  {row.name:32s} {'x'.join(map(str, row.shape)):>16s} {row.size:>12,d} {row.dtype}"
+        total += row.size
     yield f"  {'total':32s} {'':>16s} {total:>12,d}"
 
 
@@ -36,7 +44,12 @@ def _section(title: str, lines: Iterator[str] | list[str]) -> list[str]:
 
 
 def write_summary(
-    paths: RunPaths, record: RunRecord, results: Mapping[str, Any], history: list[dict[str, Any]], *, parameters: Any
+    paths: RunPaths,
+    record: RunRecord,
+    results: Mapping[str, Any],
+    history: list[dict[str, Any]],
+    *,
+    parameters: Iterable[ParameterRow],
 ) -> Path:
     """Write the summary of a run; returns its path."""
     times = [epoch["time"]["epoch_s"] for epoch in history]
@@ -73,8 +86,8 @@ def write_summary(
 
 
 def outputs_table(result: dict[str, Any]) -> str:
-    """Input, direct and masked output side by side, as text."""
-    table = Table(box=box.MARKDOWN)  # plain signs on every terminal, and ready to be pasted
+    """Write the metrics of input, direct and masked output side by side, as text."""
+    table = Table(box=box.MARKDOWN)  # plain characters for every terminal, ready to be pasted
     table.add_column("output")
     columns = {
         "efficiency": "efficiency",

@@ -19,8 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tofae_jax.config import leaves
+from tofae_jax.data.atomic import replacing_file, writable_folder
+from tofae_jax.engine.parameters import named_parameters
 from tofae_jax.models import Model, Variables
-from tofae_jax.runs.files import replacing, writable_folder
 
 Kind = Literal["activations", "weights", "biases"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -117,7 +119,7 @@ class Recorder:
         order = 1 + max((int(match[1]) for match in _files(self._folder)), default=0)
         path = self._folder / f"flush-{order:06d}-epochs-{min(self._held):06d}-{max(self._held):06d}.npz"
         arrays = {key: array for of_epoch in self._held.values() for key, array in of_epoch.items()}
-        with replacing(path) as partial, partial.open("wb") as file:
+        with replacing_file(path) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
         self._held, self._held_bytes = {}, 0
         return path
@@ -172,19 +174,19 @@ def _read_file(path: Path) -> dict[tuple[int, str, str], np.ndarray]:
 
 
 def split_parameters(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Weights and biases of nested parameters, each by slash-joined name, e.g. `down_0/kernel`.
+    """Split nested parameters into weights and biases, each by slash-joined name, e.g. `down_0/kernel`.
 
     A leaf called `bias` is a bias; all others are weights, the scales of batch normalisation too.
     """
     weights: dict[str, Any] = {}
     biases: dict[str, Any] = {}
-    for path, array in _leaves(params, ()):
-        (biases if path[-1] == "bias" else weights)["/".join(path)] = array
+    for name, array in named_parameters(params).items():
+        (biases if name.rpartition("/")[2] == "bias" else weights)[name] = array
     return weights, biases
 
 
 def activations_of(model: Model, variables: Variables, x: jax.Array) -> dict[str, jax.Array]:
-    """What every layer of the model gives for input `x`, by slash-joined name; pure, may be traced.
+    """Return the output of every layer of the model for input `x`, by slash-joined name; pure, may be traced.
 
     Batch statistics are the running ones, as in inference. `down_0` is that layer's output, `down_0/BatchNorm_0` that
     of a part of it, `__call__` the model's own; what a layer sows stands under the name it chose. Several values of
@@ -195,21 +197,11 @@ def activations_of(model: Model, variables: Variables, x: jax.Array) -> dict[str
             variables, x, train=False, capture_intermediates=True, mutable=["intermediates"]
         )
     activations = {}
-    for path, values in _leaves(updated["intermediates"], ()):
-        name = "/".join(path[:-1] if path[-1] == "__call__" and len(path) > 1 else path)
+    for path, values in leaves(updated["intermediates"], separator="/"):
+        name = path.removesuffix("/__call__")
         arrays = jax.tree.leaves(values)
         if len(arrays) == 1:
             activations[name] = arrays[0]
         else:
             activations |= {f"{name}/{index}": array for index, array in enumerate(arrays)}
     return activations
-
-
-def _leaves(tree: Mapping[str, Any], path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
-    found = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found += _leaves(value, (*path, key))
-        else:
-            found.append(((*path, key), value))
-    return found

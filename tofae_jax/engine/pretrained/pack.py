@@ -1,15 +1,16 @@
-"""Trained models that come with the package, for use before any training.
+"""Store the weights of a run as a packaged model, for use without any training.
 
 ```
 NAME/model.json    settings, operating point, where the weights come from, what was measured
      weights.npz   parameters: large matrices as int8 with a scale per column, the rest as they are
-     scores.npz    hits of the validation events by score, from which cuts are chosen
+     scores.npz    hits of the validation events by score, from which thresholds are chosen
 ```
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,47 +20,57 @@ import msgspec
 import numpy as np
 
 from tofae_jax.config import Config, MaskConfig, to_tree
-from tofae_jax.engine.build import build_run, step_settings
+from tofae_jax.data.atomic import writable_folder, write_text
+from tofae_jax.engine.build import build_run
+from tofae_jax.engine.checkpoints import misfit
+from tofae_jax.engine.checks import check_run
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.engine.events import evaluation_source, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun
 from tofae_jax.engine.operating_point import chosen_point, point_record, save_scores, with_point
-from tofae_jax.engine.pretrained.load import FOLDER, MODEL, SCALE, SCORES, WEIGHTS, _Described, _name, _restored
-from tofae_jax.runs.files import writable_folder, write_text
+from tofae_jax.engine.parameters import named_parameters
+from tofae_jax.engine.pretrained.load import FOLDER, MODEL, SCALE, SCORES, WEIGHTS, ModelDescription, read_weights
 from tofae_jax.runs.messages import warn
 
 LEAST_QUANTISED = 4096
 """numbers of a matrix from which on it is stored as int8"""
 MOST = 127
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
 
 
 def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent: Path = FOLDER) -> Path:
     """Store a run's weights as the packaged model `name`; returns its folder.
 
-    What is stored is evaluated as it will be used, with rounded weights: the cut for the best F1 is chosen on the run's
-    validation events, and the metrics are those of its test events with this cut.
+    The stored model is evaluated as it will be used, with rounded weights: the threshold of the best F1 is chosen on
+    the validation events of its settings, and the metrics are those of the test events with this threshold.
 
     Args:
         run: the run.
         name: of the packaged model.
         config: settings to use the weights with; None: the run's own.
         parent: folder of the packaged models.
+
+    Raises:
+        ValueError: the name is not allowed, the run has batch statistics, the settings do not fit each other or the
+            weights, or they leave no events to evaluate.
     """
+    check_name(name)
     if jax.tree.leaves(run.variables["batch_stats"]):
         raise ValueError(f"{run.paths.folder}: has batch statistics, which are not stored here")
     arrays: dict[str, np.ndarray] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(run.variables["params"])):
-        arrays |= _stored(_name(path), np.asarray(leaf, np.float32))
+    for path, leaf in named_parameters(jax.device_get(run.variables["params"])).items():
+        arrays |= _stored(path, np.asarray(leaf, np.float32))
     config = _portable(run.setup.config if config is None else config)
     config = msgspec.structs.replace(config, mask=MaskConfig(choose="f1"))
+    _check_settings(run, config)
     folder = writable_folder(parent / name)
-    # measuring takes minutes: what is there already is replaced when all is known
+    # the evaluation takes minutes: a model that is there is replaced once it has succeeded
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.") as partial:
         new = Path(partial)
         np.savez_compressed(new / WEIGHTS, allow_pickle=False, **arrays)
-        rounded = {"params": _restored(new / WEIGHTS, run.variables["params"]), "batch_stats": {}}
+        rounded = {"params": read_weights(new / WEIGHTS, run.variables["params"]), "batch_stats": {}}
         point, results = _measured(config, rounded, new / SCORES)
-        described = _Described(
+        described = ModelDescription(
             config=to_tree(config),
             operating_point=point,
             run_id=run.record.run_id,
@@ -74,22 +85,48 @@ def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent:
     return folder
 
 
+def check_name(name: str) -> None:
+    """Check the name of a packaged model: it is a folder, and a word on the command line.
+
+    Raises:
+        ValueError: it has other characters than letters, digits, `_` and `-`, or begins with another than a letter.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"name {name!r}: letters, digits, '_' and '-' allowed, and a letter at the beginning")
+
+
+def _check_settings(run: LoadedRun, config: Config) -> None:
+    """Check that the settings fit each other and the weights of the run."""
+    check_run(config)
+    fresh = jax.eval_shape(build_run(config).fresh_state).params
+    if (problem := misfit(_as_stored(run.variables["params"]), _as_stored(fresh))) is not None:
+        raise ValueError(f"{run.paths.folder}: its weights do not fit the settings: {problem}")
+
+
+def _as_stored(parameters: Any) -> Any:
+    """Return the shapes of parameters; all are stored in float32, whatever their precision."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), parameters)
+
+
 def _measured(config: Config, variables: Any, scores: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The operating point by the validation events, whose scores are kept, and the metrics of the test events."""
+    """Choose the operating point on the validation events, save their scores, and evaluate the test events."""
     setup = build_run(config)
     evaluator, key, store = Evaluator(setup), evaluation_key(config.seed), open_events(config, warn)
     splits = splits_of(store, config.data)
+    for split in ("validation", "test"):
+        if not len(getattr(splits, split)):
+            raise ValueError(f"{store.name}: has no {split} events; data.{split}_share must leave some")
     source = evaluation_source(config, store, splits.validation)
-    sums = evaluator.sums(variables, source, key, step_settings(config)).scores
+    sums = evaluator.sums(variables, source, key, setup.step_settings()).scores
     assert sums is not None  # sums of a whole evaluation have them
     save_scores(scores, sums)
     point = point_record(config, chosen_point(config, setup.options, sums))
-    settings = step_settings(with_point(config, point))
+    settings = setup.step_settings(with_point(config, point))
     return point, evaluator.details(variables, evaluation_source(config, store, splits.test), key, settings).result
 
 
 def _portable(config: Config) -> Config:
-    """Without what means something on one machine only."""
+    """Remove the settings that have a meaning on one machine only."""
     fresh = Config()
     data = msgspec.structs.replace(config.data, path=fresh.data.path)
     return msgspec.structs.replace(config, data=data, runs=fresh.runs, start=fresh.start, tracking=fresh.tracking)
@@ -97,7 +134,7 @@ def _portable(config: Config) -> Config:
 
 def _stored(path: str, values: np.ndarray) -> dict[str, np.ndarray]:
     if values.ndim < 2 or values.size < LEAST_QUANTISED:
-        # little is won here, and waves, whose phases reach a hundred radians, would be turned by rounding
+        # int8 would save little, and would shift the phases (up to 100 rad) of the Fourier features
         return {path: values}
     scale = np.maximum(np.abs(values).max(axis=tuple(range(values.ndim - 1))), 1e-12) / MOST
     return {path: np.rint(values / scale).astype(np.int8), f"{path}/{SCALE}": scale.astype(np.float32)}
