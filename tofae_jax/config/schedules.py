@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import bisect
 import math
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import msgspec
-
-from tofae_jax.config.loading import ConfigError, from_tree, to_tree
 from tofae_jax.config.types import PositiveCount, Section
 
 Amount = float | tuple[float, float]
-C = TypeVar("C", bound=msgspec.Struct)
+"""a number, or a range"""
 
 _NEEDS = {
     "constant": ("value",),
@@ -31,7 +28,6 @@ _NEEDS = {
     "table": ("points",),
 }
 _OPTIONAL = {"linear": ("first_epoch", "last_epoch"), "cosine": ("first_epoch", "last_epoch"), "table": ("hold",)}
-SCHEDULABLE = ("degradation.", "loss.", "optimiser.learning_rate")  # beginnings of keys
 
 
 class ScheduleConfig(Section, frozen=True, omit_defaults=True):
@@ -74,12 +70,12 @@ class ScheduleConfig(Section, frozen=True, omit_defaults=True):
             raise ValueError(f"last_epoch must be after first_epoch {self.first_epoch or 1}, got {self.last_epoch}")
 
 
-def _between(start: Amount, end: Amount, share: float) -> Amount:
-    """Part of the way from `start` to `end`, a number taking part as the range that holds only it."""
+def _between(start: Amount, end: Amount, fraction: float) -> Amount:
+    """Interpolate between two amounts; beside a range, a number counts as the range that holds only it."""
     if not isinstance(start, tuple) and not isinstance(end, tuple):
-        return start + share * (end - start)
+        return start + fraction * (end - start)
     (a, b), (c, d) = (amount if isinstance(amount, tuple) else (amount, amount) for amount in (start, end))
-    return a + share * (c - a), b + share * (d - b)
+    return a + fraction * (c - a), b + fraction * (d - b)
 
 
 def _times(amount: Amount, factor: float) -> Amount:
@@ -87,14 +83,14 @@ def _times(amount: Amount, factor: float) -> Amount:
 
 
 def _alike(points: tuple[tuple[int, Amount], ...]) -> tuple[tuple[int, Amount], ...]:
-    """All values as ranges where one is: a number that turns to a range between epochs would be compiled anew."""
+    """Make all values ranges where one is: a number that becomes a range between epochs would compile again."""
     if not any(isinstance(value, tuple) for _, value in points):
         return points
     return tuple((epoch, value if isinstance(value, tuple) else (value, value)) for epoch, value in points)
 
 
 def value_at(schedule: ScheduleConfig, epoch: int, n_epochs: int) -> Amount:
-    """The value in an epoch, counted from 1, of a run of `n_epochs`."""
+    """Return the value in an epoch, counted from 1, of a run of `n_epochs`."""
     s: Any = schedule
     if s.kind == "constant":
         return s.value
@@ -108,61 +104,5 @@ def value_at(schedule: ScheduleConfig, epoch: int, n_epochs: int) -> Amount:
         (before, low), (after, high) = points[place - 1 : place + 1]
         return _between(low, high, (epoch - before) / (after - before))
     first, last = s.first_epoch or 1, s.last_epoch or n_epochs
-    share = min(max((epoch - first) / (last - first), 0.0), 1.0) if last > first else float(epoch >= first)
-    return _between(s.start, s.end, share if s.kind == "linear" else 0.5 * (1 - math.cos(math.pi * share)))
-
-
-def _numbers_like(amount: Amount, there: Any) -> Any:
-    """The amount as whole numbers where the setting has them."""
-    whole = isinstance(there[0] if isinstance(there, list | tuple) else there, int)
-    numbers = list(amount) if isinstance(amount, tuple) else [amount]
-    numbers = [round(number) for number in numbers] if whole else numbers
-    return numbers if isinstance(amount, tuple) else numbers[0]
-
-
-def _value_like(schedule: ScheduleConfig, epoch: int, n_epochs: int, there: Any, key: str) -> Any:
-    """The value in an epoch, as the setting has it; ConfigError where it is no finite number."""
-    try:
-        amount = value_at(schedule, epoch, n_epochs)
-    except OverflowError:
-        amount = math.inf
-    if not all(math.isfinite(number) for number in (amount if isinstance(amount, tuple) else (amount,))):
-        raise ConfigError(f"schedules, epoch {epoch}: {key} = {amount}: not a finite number")
-    return _numbers_like(amount, there)
-
-
-def _place(tree: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    """The section that holds a setting, and the setting's name in it."""
-    *sections, name = key.split(".")
-    section: Any = tree
-    for part in sections:
-        section = section.get(part) if isinstance(section, dict) else None
-    there = section.get(name) if isinstance(section, dict) else None
-    if not key.startswith(SCHEDULABLE) or there is None or isinstance(there, dict | bool):
-        raise ConfigError(
-            f"schedules: {key!r} cannot be scheduled; degradation settings, weights of the loss and "
-            "optimiser.learning_rate can"
-        )
-    if key.startswith("loss.") and sections[-1] != tree["loss"]["name"]:
-        raise ConfigError(f"schedules: {key!r} has no effect, as loss.name is {tree['loss']['name']}")
-    if isinstance(there, str) and not (key.startswith("loss.") and there == "auto"):
-        raise ConfigError(f"schedules: {key!r} is not a number")
-    return section, name
-
-
-def at_epoch(config: C, epoch: int) -> C:
-    """The settings in force in an epoch, counted from 1; ConfigError names a key or value that is not allowed."""
-    schedules: dict[str, ScheduleConfig] = getattr(config, "schedules")  # noqa: B009
-    if not schedules:
-        return config
-    tree = to_tree(config)
-    for key, schedule in schedules.items():
-        section, name = _place(tree, key)
-        section[name] = _value_like(schedule, epoch, tree["train"]["epochs"], section[name], key)
-    return from_tree(tree, type(config), f"schedules, epoch {epoch}")
-
-
-def in_force(config: msgspec.Struct, epoch: int) -> dict[str, Any]:
-    """The scheduled settings by key, with their values in an epoch."""
-    tree, schedules = to_tree(at_epoch(config, epoch)), getattr(config, "schedules")  # noqa: B009
-    return {key: section[name] for key in schedules for section, name in [_place(tree, key)]}
+    fraction = min(max((epoch - first) / (last - first), 0.0), 1.0) if last > first else float(epoch >= first)
+    return _between(s.start, s.end, fraction if s.kind == "linear" else 0.5 * (1 - math.cos(math.pi * fraction)))
