@@ -1,4 +1,4 @@
-"""What all sections of the settings share: their base, and the types of numbers with limits."""
+"""Base class of all sections of the settings, and types of numbers with limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 # the upper limits keep infinity out: JSON cannot hold it, so that a run could not be read again
 NonNegative = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
-Weight = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+Number = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 BelowOne = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -33,12 +33,12 @@ CountOrRange = int | tuple[int, int]  # both checked by check_range: msgspec mis
 
 
 def as_range(value: N | tuple[N, N]) -> tuple[N, N]:
-    """A number as the range that holds only it."""
+    """Return a range as it is, and a number as the range that holds only it."""
     return value if isinstance(value, tuple) else (value, value)
 
 
 def check_range(name: str, value: N | tuple[N, N], *, least: float = 0, most: float = MOST_HITS) -> None:
-    """ValueError unless the value is a number or a range low <= high within the limits."""
+    """Raise ValueError unless the value is a number, or a range low <= high, within the limits."""
     low, high = as_range(value)
     if not least <= low <= high <= most:
         allowed = f"a number from {least} to {most:.7g}, or a range low <= high of them"

@@ -27,7 +27,7 @@ from tofae_jax.lhcb_torch.simulation.backgrounds import check_backgrounds
 from tofae_jax.lhcb_torch.simulation.slots import slots_for_mean
 
 EVENTS_AT_A_TIME = 64  # of one track, in one program: each column of their photons takes 1 MB
-TRACK_COLUMNS = ("x_mm", "y_mm", "slope_x", "slope_y", "momentum_gev", "particle", "arrival_ns")
+SIMULATED_TRACK_COLUMNS = ("x_mm", "y_mm", "slope_x", "slope_y", "momentum_gev", "particle", "arrival_ns")
 MEAN_OF_SLOTS = 0.6  # photons of the brightest tracks on average, per slot of a track
 
 
@@ -52,7 +52,8 @@ class ModuleEvents(NamedTuple):
 
         Columns of hits: `track` (-1: none; other tracks come after the event's own), `origin` (place in `ORIGINS`),
         `energy_ev`, `is_reflected`, `time_ns` (true arrival after the bunch crossing; these are 0 for backgrounds); of
-        events: `window_start_ns`; of tracks: `TRACK_COLUMNS`. The hits of an event's own tracks are signal, origin 0.
+        events: `window_start_ns`; of tracks: `SIMULATED_TRACK_COLUMNS`. The hits of an event's own tracks are signal,
+        origin 0.
         """
         numbers = np.asarray(numbers, np.int64)
         parts, n_dropped = [], 0
@@ -178,7 +179,7 @@ def _columns(simulated: SimulatedEvent, mixed: MixedEvent, n_events: int) -> Eve
         _offsets(n_tracks),
         {
             name: np.asarray(getattr(tracks, name)[:n_events][known], np.int8 if name == "particle" else np.float32)
-            for name in TRACK_COLUMNS
+            for name in SIMULATED_TRACK_COLUMNS
         },
     )
 
