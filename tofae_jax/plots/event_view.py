@@ -9,10 +9,13 @@ import numpy as np
 from tofae_jax.core.detector import Detector
 from tofae_jax.plots.detector_axes import check_choice
 
-_HIT_LISTS = ("pattern", "sparse", "smeared", "hits")
-_FLAGS = ("is_signal", "kept")
+HIT_LISTS = ("pattern", "sparse", "smeared", "hits")
+"""fields of `EventView` that are lists of hits"""
+FLAGS = ("is_signal", "kept")
+"""fields with one value per hit of `hits`"""
 _SCALARS = ("has_time", "target")
-_PATTERN = "pattern"
+PATTERN = "pattern"
+"""target of images that are compared with the whole pattern"""
 Target = Literal["pattern", "signal"]
 
 
@@ -35,7 +38,7 @@ class EventView(NamedTuple):
     """bool[n]: of `hits`, the masked output"""
     has_time: bool = True
     """False where the direct output says only lit or not"""
-    target: str = _PATTERN
+    target: str = PATTERN
     """what the direct output is compared with: all of `pattern`, or (`signal`) only `smeared`"""
 
 
@@ -65,9 +68,9 @@ def check_view(view: EventView, detector: Detector) -> EventView:
     if arrays["direct"].dtype.kind not in "fiub":  # bfloat16 is no type of NumPy's own: its files would not keep it
         arrays["direct"] = arrays["direct"].astype(np.float32)
     view = EventView(**arrays, has_time=bool(view.has_time), target=str(view.target))
-    for name in _HIT_LISTS:
+    for name in HIT_LISTS:
         _check_hits(name, getattr(view, name), detector)
-    for name in _FLAGS:
+    for name in FLAGS:
         flags = getattr(view, name)
         if flags.shape != view.hits.shape[:1]:
             raise ValueError(f"{name} has shape {flags.shape}, but hits has shape {view.hits.shape}: one value per hit")
@@ -88,7 +91,7 @@ def hit_image(hits: np.ndarray, detector: Detector) -> np.ndarray:
 
 def target_image(view: EventView, detector: Detector) -> np.ndarray:
     """What the direct output of a checked view should be, in time bins, int[Y, X]."""
-    return hit_image(view.pattern if view.target == _PATTERN else view.smeared, detector)
+    return hit_image(view.pattern if view.target == PATTERN else view.smeared, detector)
 
 
 def is_lit(image: np.ndarray) -> np.ndarray:

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 
 from tofae_jax.core.detector import Detector
+from tofae_jax.data.atomic import replacing_file
 from tofae_jax.data.events import DataError
-from tofae_jax.plots.event_view import _FLAGS, _HIT_LISTS, _PATTERN, EventView, check_view
-from tofae_jax.runs.files import replacing
+from tofae_jax.plots.event_view import FLAGS, HIT_LISTS, PATTERN, EventView, check_view
 
 _VERSION = 1
 
@@ -30,16 +30,16 @@ def save_views(path: str | Path, views: Sequence[EventView], detector: Detector)
         "has_time": np.asarray([view.has_time for view in views], bool),
         "target": np.asarray([view.target for view in views], str),
     }
-    for name in _HIT_LISTS:
+    for name in HIT_LISTS:
         lists = [getattr(view, name) for view in views]
         arrays[name] = np.concatenate(lists) if lists else np.zeros((0, 3), np.int64)
         arrays[f"{name}_offsets"] = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-    for name in _FLAGS:
+    for name in FLAGS:
         arrays[name] = np.concatenate([getattr(view, name) for view in views] or [np.zeros(0, bool)])
     images = [view.direct for view in views]
     arrays["direct"] = np.stack(images) if images else np.zeros((0, detector.n_y, detector.n_x), np.float32)
     path = Path(path)
-    with replacing(path) as partial, partial.open("wb") as file:
+    with replacing_file(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     return path
 
@@ -63,10 +63,10 @@ def load_views(path: str | Path) -> tuple[list[EventView], Detector]:
 
 
 def _view(arrays: dict[str, np.ndarray], index: int) -> EventView:
-    parts = {name: arrays[name][slice(*arrays[f"{name}_offsets"][index : index + 2])] for name in _HIT_LISTS}
-    flags = {name: arrays[name][slice(*arrays["hits_offsets"][index : index + 2])] for name in _FLAGS}
+    parts = {name: arrays[name][slice(*arrays[f"{name}_offsets"][index : index + 2])] for name in HIT_LISTS}
+    flags = {name: arrays[name][slice(*arrays["hits_offsets"][index : index + 2])] for name in FLAGS}
     # the first files of this version do not say what their target was
-    target = str(arrays["target"][index]) if "target" in arrays else _PATTERN
+    target = str(arrays["target"][index]) if "target" in arrays else PATTERN
     return EventView(
         **parts, **flags, direct=arrays["direct"][index], has_time=bool(arrays["has_time"][index]), target=target
     )
