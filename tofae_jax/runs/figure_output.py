@@ -12,10 +12,10 @@ from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 
 from tofae_jax.config import PlotMode
+from tofae_jax.data.atomic import replacing_file
 from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.plots.style import style
 from tofae_jax.runs.display import missing_display
-from tofae_jax.runs.files import replacing
 
 
 @cache
@@ -48,7 +48,7 @@ def deliver(
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    with style(), replacing(path) as partial:
+    with style(), replacing_file(path) as partial:
         figure.savefig(partial, format="png")
     return path
 
