@@ -115,11 +115,11 @@ def test_options_override_the_recipe():
     Path("r.toml").write_text("seed = 4\n[train]\nepochs = 3\nbatch = 7")
     for given in (["--config=r.toml"], ["--config", "r.toml"]):
         rest = ["--train.batch", "8", *given]
-        recipe = train._take(rest, "--config")
+        recipe = train.take_options(rest).recipe
         assert recipe == "r.toml"
         config = options.parse(Config, rest, command="train", default=read_toml(recipe, Config))
         assert (config.seed, config.train.epochs, config.train.batch) == (4, 3, 8)
-    assert train._take(["--train.batch", "8"], "--config") is None
+    assert train.take_options(["--train.batch", "8"]) == train.Options()
 
 
 @pytest.mark.parametrize(
@@ -228,10 +228,10 @@ def fails_last_line(capsys, *words):
 
 def test_an_error_box_becomes_one_line():
     plain = " Bad \n ------ \n  one \n  two. \n  ------\n  Perhaps you meant:\n   --x INT\n"
-    assert options.one_line(plain) == "one two.; perhaps you meant --x"
+    assert options.error_of_box(plain) == "one two.; perhaps you meant --x"
     box = "╭─ Bad ──╮\n│ one       │\n│ two.      │\n│ ──────────│\n│ Perhaps you meant:│\n│   --x INT │\n╰──╯"
-    assert options.one_line(box) == "one two.; perhaps you meant --x"
-    assert options.one_line("╭─ x ─╮\n│ Error parsing TrainCommand: too few │\n╰──╯") == "too few"
+    assert options.error_of_box(box) == "one two.; perhaps you meant --x"
+    assert options.error_of_box("╭─ x ─╮\n│ Error parsing TrainCommand: too few │\n╰──╯") == "too few"
 
 
 def test_a_setting_that_is_not_there_raises_for_code_too():

@@ -1,7 +1,7 @@
-"""The command line: `python -m tofae_jax COMMAND`. Whatever a command needs is imported inside it.
+"""The command line: `python -m tofae_jax COMMAND`. Each command is a module of this package, listed in `COMMANDS`.
 
 A user's mistake gives one line on stderr that names it, and exit code 2; a run that fails gives one line and code 1.
-Results go to stdout, all else to stderr.
+Results go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -9,40 +9,38 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
-from tofae_jax.cli.convert import convert
-from tofae_jax.cli.denoise import denoise
-from tofae_jax.cli.evaluate import evaluate
-from tofae_jax.cli.inspect import inspect
-from tofae_jax.cli.lineage import lineage
 from tofae_jax.cli.options import EXIT_CODES, PROGRAM
-from tofae_jax.cli.report import report
-from tofae_jax.cli.simulate import simulate
-from tofae_jax.cli.train import train
+from tofae_jax.core.text import one_line
 
-if TYPE_CHECKING:
-    pass
 DEBUG_VARIABLE = "TOFAE_JAX_DEBUG"
+COMMANDS = (
+    "simulate",
+    "convert",
+    "inspect",
+    "train",
+    "evaluate",
+    "denoise",
+    "report",
+    "lineage",
+    "pack",
+)
+"""modules of `tofae_jax.cli`, each with `Options`, whose docstring is the help of the command, and `run(argv)`, which
+carries it out and returns the exit code, or None for 0"""
 
 
-COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
-    "simulate": simulate,
-    "convert": convert,
-    "inspect": inspect,
-    "train": train,
-    "evaluate": evaluate,
-    "denoise": denoise,
-    "report": report,
-    "lineage": lineage,
-}
+def command(name: str) -> Any:
+    """Import the module of a command."""
+    return import_module(f"tofae_jax.cli.{name}")
 
 
 def usage() -> str:
-    """What `--help` prints."""
+    """Return the text that `--help` prints."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {command.__doc__}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:{width}}  {command(name).Options.__doc__}" for name in COMMANDS]
     return "\n".join(
         [
             f"usage: python -m {PROGRAM} COMMAND [OPTIONS]",
@@ -69,17 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; perhaps you meant {close[0]}" if close else ""
         return _fail(f"there is no command {name!r}{hint} (known: {', '.join(COMMANDS)})", 2)
     try:
-        return COMMANDS[name](rest) or 0
-    except KeyboardInterrupt as error:  # of `Control`, it names the signal that came again
+        return command(name).run(rest) or 0
+    except KeyboardInterrupt as error:  # from `Control`, it names the signal that came a second time
         return _fail("interrupted", EXIT_CODES.get(str(error).partition(" ")[0], 130))
     except ValueError as error:
         return _failed(error, str(error), 2)
-    except BrokenPipeError:  # of our output; the caller of all this ends quietly
+    except BrokenPipeError:  # of our stdout; `__main__` ends quietly
         raise
     except OSError as error:
         return _failed(error, f"{error.filename or name}: {error.strerror or error}", 1)
-    except Exception as error:  # a fault of ours, or of the machine
-        hint = f"{DEBUG_VARIABLE}=1 in the environment shows where"
+    except Exception as error:  # a bug, or a failure of the machine
+        hint = f"set {DEBUG_VARIABLE}=1 in the environment for the traceback"
         return _failed(error, f"{type(error).__name__}: {error} ({hint})", 1)
 
 
@@ -90,5 +88,5 @@ def _failed(error: Exception, message: str, code: int) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{PROGRAM}: {one_line(message, limit=None)}", file=sys.stderr)
     return code

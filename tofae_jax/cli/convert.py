@@ -4,59 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from tofae_jax.cli import convert as c
-from tofae_jax.config import ConfigError
-
-if TYPE_CHECKING:
-    from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from tofae_jax.cli.options import PROGRAM, SourceOptions, _reading_options, parse
+from tofae_jax.cli.options import PROGRAM, SourceOptions, parse, reading_options
+from tofae_jax.config import ConfigError
 from tofae_jax.core.detector import Detector
 
-
-def convert(argv: list[str]) -> None:
-    """make a dataset from files of other programs, or such a file from a dataset; a run from a .pth checkpoint"""
-    settings = parse(c.ConvertCommand, argv, command="convert")
-    from tofae_jax.data.convert import convert_events
-    from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
-
-    source, out = Path(settings.src), Path(settings.out)
-    if (checkpoint := read_predecessor_checkpoint(source)) is not None:
-        _convert_checkpoint(settings, checkpoint, [PROGRAM, "convert", *argv])
-        return
-    done = convert_events(
-        source, out, detector=settings.detector, overwrite=settings.overwrite, **_reading_options(settings)
-    )
-    if done.tally.n_outside:
-        print(f"{source}: {done.tally}", file=sys.stderr)
-    print(f"{done.n_events} events, {done.n_hits} hits: {out}")
+if TYPE_CHECKING:
+    from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
 
 
-def _convert_checkpoint(settings: c.ConvertCommand, checkpoint: PredecessorCheckpoint, command: list[str]) -> None:
-    if settings.array is not None:
-        raise ConfigError(f"convert: --array {settings.array}: {settings.src} is a checkpoint and has no named arrays")
-    if _reading_options(settings) != _reading_options(c.ConvertCommand(src="", out="")):
-        raise ConfigError(f"convert: {settings.src} is a checkpoint, for which no tree, columns or units can be chosen")
-    from tofae_jax.engine import process
-
-    process.prepare_process()
-    from tofae_jax.engine.import_predecessor import predecessor_run
-
-    _, record = predecessor_run(
-        checkpoint, settings.out, detector=settings.detector, overwrite=settings.overwrite, command=command
-    )
-    n_parameters, epoch = record.results["parameters"], record.results["epochs"]
-    print(
-        f"autoencoder of {n_parameters} parameters after epoch {epoch}, {record.results['precision']}: {settings.out}"
-    )
-
-
-class ConvertCommand(SourceOptions, frozen=True, kw_only=True):
+class Options(SourceOptions, frozen=True, kw_only=True):
     """make a dataset from files of other programs, or such a file from a dataset; a run from a .pth checkpoint"""
 
     src: Annotated[Positional[str], arg(metavar="SRC")]
@@ -66,3 +26,38 @@ class ConvertCommand(SourceOptions, frozen=True, kw_only=True):
     overwrite: bool = False
     """replace a dataset, file or run that is there"""
     detector: Detector = Detector()
+
+
+def run(argv: list[str]) -> None:
+    """Convert the source and print what was written."""
+    options = parse(Options, argv, command="convert")
+    from tofae_jax.data.convert import convert_events
+    from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
+
+    source, out = Path(options.src), Path(options.out)
+    if (checkpoint := read_predecessor_checkpoint(source)) is not None:
+        _convert_checkpoint(options, checkpoint, [PROGRAM, "convert", *argv])
+        return
+    done = convert_events(
+        source, out, detector=options.detector, overwrite=options.overwrite, **reading_options(options)
+    )
+    if done.tally.n_outside:
+        print(f"{source}: {done.tally}", file=sys.stderr)
+    print(f"{done.n_events} events, {done.n_hits} hits: {out}")
+
+
+def _convert_checkpoint(options: Options, checkpoint: PredecessorCheckpoint, command: list[str]) -> None:
+    if options.array is not None:
+        raise ConfigError(f"convert: --array {options.array}: {options.src} is a checkpoint and has no named arrays")
+    if reading_options(options) != reading_options(Options(src="", out="")):
+        raise ConfigError(f"convert: {options.src} is a checkpoint, for which no tree, columns or units can be chosen")
+    from tofae_jax.engine import process
+
+    process.prepare_process()
+    from tofae_jax.engine.import_predecessor import predecessor_run
+
+    _, record = predecessor_run(
+        checkpoint, options.out, detector=options.detector, overwrite=options.overwrite, command=command
+    )
+    n_parameters, epoch = record.results["parameters"], record.results["epochs"]
+    print(f"autoencoder of {n_parameters} parameters after epoch {epoch}, {record.results['precision']}: {options.out}")

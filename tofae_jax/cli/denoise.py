@@ -3,69 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
-
-import msgspec
-
-from tofae_jax.cli import denoise as c
-
-if TYPE_CHECKING:
-    pass
 from typing import Annotated, Literal
 
+import msgspec
 from tyro.conf import Positional, arg
 
-from tofae_jax.cli.options import SourceOptions, _reading_options, parse
+from tofae_jax.cli.options import SourceOptions, parse, reading_options
 from tofae_jax.config.run import PrecisionName
-from tofae_jax.config.types import (
-    Fraction,
-    NonNegative,
-)
+from tofae_jax.config.types import Fraction, NonNegative
 
 
-def denoise(argv: list[str]) -> None:
-    """denoise measured events into a file of hits with columns event, x, y, t, those of the input, and score"""
-    settings = parse(c.DenoiseCommand, argv, command="denoise")
-    from tofae_jax.engine import process
-
-    process.prepare_process()
-    from tofae_jax.data.files.units import Tally
-    from tofae_jax.engine.denoise import denoise_run
-    from tofae_jax.engine.operating_point import ThresholdChoice
-    from tofae_jax.runs.messages import warn
-
-    *run, source, output = settings.places
-    report = denoise_run(
-        run[0] if run else None,
-        source,
-        output,
-        model=settings.model,
-        tracks=settings.tracks,
-        all_hits=settings.all_hits,
-        cut=ThresholdChoice(settings.keep, settings.wanted, settings.score_threshold, settings.tof_tolerance_ns),
-        precision=settings.precision,
-        overwrite=settings.overwrite,
-        **_reading_options(settings),
-    )
-    if report.hits_outside:
-        n_read = report.hits + report.hits_outside
-        print(f"{source}: {Tally(n_read, report.hits_outside)}", file=sys.stderr)
-    for n, what in ((report.tracks_unused, "tracks have no event"), (report.events_without_tracks, "events no track")):
-        if n:
-            warn(f"{settings.tracks}: {n} {what}")
-    if 2 * report.events_emptied > report.events:
-        warn(f"{source}: no hit was kept of {report.events_emptied} of {report.events} events; {_why(settings)}")
-    print(msgspec.json.encode(report._asdict()).decode())
-
-
-def _why(settings: c.DenoiseCommand) -> str:
-    """What to look at where nearly nothing is kept."""
-    if settings.tracks is not None:
-        return f"do they belong to {settings.tracks}, its impact points and windows to this module?"
-    return "is the model made for such events?"
-
-
-class DenoiseCommand(SourceOptions, frozen=True, kw_only=True):
+class Options(SourceOptions, frozen=True, kw_only=True):
     """denoise measured events into a file of hits with columns event, x, y, t, those of the input, and score"""
 
     places: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN INPUT OUTPUT")]
@@ -94,7 +42,50 @@ class DenoiseCommand(SourceOptions, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
-        wanted = ("RUN", "INPUT", "OUTPUT") if self.model is None else ("INPUT", "OUTPUT")
-        if len(self.places) != len(wanted):
+        needed = ("RUN", "INPUT", "OUTPUT") if self.model is None else ("INPUT", "OUTPUT")
+        if len(self.places) != len(needed):
             with_model = "" if self.model is None else f" with --model {self.model}"
-            raise ValueError(f"expected {' '.join(wanted)}{with_model}, got {len(self.places)} of these")
+            raise ValueError(f"expected {' '.join(needed)}{with_model}, got {len(self.places)} of these")
+
+
+def run(argv: list[str]) -> None:
+    """Denoise a source, warn about events that look wrong, and print a report as JSON."""
+    options = parse(Options, argv, command="denoise")
+    from tofae_jax.engine import process
+
+    process.prepare_process()
+    from tofae_jax.data.files.units import Tally
+    from tofae_jax.engine.denoise import denoise_run
+    from tofae_jax.engine.operating_point import ThresholdChoice
+    from tofae_jax.runs.messages import warn
+
+    *folder, source, output = options.places
+    report = denoise_run(
+        folder[0] if folder else None,
+        source,
+        output,
+        model=options.model,
+        tracks=options.tracks,
+        all_hits=options.all_hits,
+        thresholds=ThresholdChoice(options.keep, options.wanted, options.score_threshold, options.tof_tolerance_ns),
+        precision=options.precision,
+        overwrite=options.overwrite,
+        **reading_options(options),
+    )
+    if report.hits_outside:
+        n_read = report.hits + report.hits_outside
+        print(f"{source}: {Tally(n_read, report.hits_outside)}", file=sys.stderr)
+    for n, what in ((report.tracks_unused, "tracks have no event"), (report.events_without_tracks, "events no track")):
+        if n:
+            warn(f"{options.tracks}: {n} {what}")
+    if 2 * report.events_emptied > report.events:
+        hint = _hint_where_emptied(options)
+        warn(f"{source}: no hit was kept of {report.events_emptied} of {report.events} events; {hint}")
+    print(msgspec.json.encode(report._asdict()).decode())
+
+
+def _hint_where_emptied(options: Options) -> str:
+    """Return what to check where nearly nothing is kept."""
+    if options.tracks is not None:
+        return f"do they belong to {options.tracks}, its impact points and windows to this module?"
+    return "is the model made for such events?"

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import msgspec
-
-from tofae_jax.cli import evaluate as c
-
-if TYPE_CHECKING:
-    pass
 from typing import Annotated, Literal
 
+import msgspec
 from tyro.conf import Positional, arg
 
 from tofae_jax.cli.options import parse
 from tofae_jax.config.run import PrecisionName
 from tofae_jax.config.types import (
     WIDEST,
+    CountOrRange,
     Fraction,
     Section,
     Seed,
@@ -26,32 +20,7 @@ from tofae_jax.config.types import (
 )
 
 
-def evaluate(argv: list[str]) -> None:
-    """evaluate a run on events that it has not seen, and print the result as JSON"""
-    settings = parse(c.EvaluateCommand, argv, command="evaluate")
-    from tofae_jax.engine import process
-
-    process.prepare_process()
-    from tofae_jax.engine.evaluate import evaluate_run
-    from tofae_jax.engine.operating_point import ThresholdChoice
-
-    result = evaluate_run(
-        settings.run,
-        data=settings.data,
-        split=settings.split,
-        n_signal=settings.signal,
-        n_noise=settings.noise,
-        smear_t_ns=settings.smear_t_ns,
-        seed=settings.seed,
-        save_hits=settings.save_hits,
-        precision=settings.precision,
-        overwrite=settings.overwrite,
-        cut=ThresholdChoice(settings.keep, settings.wanted, settings.score_threshold),
-    )
-    print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())
-
-
-class EvaluateCommand(Section, frozen=True):
+class Options(Section, frozen=True):
     """evaluate a run on events that it has not seen, and print the result as JSON"""
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
@@ -60,9 +29,9 @@ class EvaluateCommand(Section, frozen=True):
     """dataset of patterns; None: the one the run was trained on"""
     split: Literal["auto", "train", "validation", "test", "all"] = "auto"
     """which of its events; auto: the test events of the run's own dataset, all events of any other"""
-    signal: int | tuple[int, int] | None = None
+    signal: CountOrRange | None = None
     """signal hits kept per event, a number or a range; None: as in training"""
-    noise: int | tuple[int, int] | None = None
+    noise: CountOrRange | None = None
     """noise hits added per event, a number or a range; None: as in training"""
     smear_t_ns: WidthOrRange | None = None
     """Gaussian smearing of signal times, in ns, a number or a range; None: as in training"""
@@ -88,3 +57,28 @@ class EvaluateCommand(Section, frozen=True):
                 check_range(name, value)
         if self.smear_t_ns is not None:
             check_range("smear_t_ns", self.smear_t_ns, most=WIDEST)
+
+
+def run(argv: list[str]) -> None:
+    """Evaluate a run and print the result."""
+    options = parse(Options, argv, command="evaluate")
+    from tofae_jax.engine import process
+
+    process.prepare_process()
+    from tofae_jax.engine.evaluate import evaluate_run
+    from tofae_jax.engine.operating_point import ThresholdChoice
+
+    result = evaluate_run(
+        options.run,
+        data=options.data,
+        split=options.split,
+        n_signal=options.signal,
+        n_noise=options.noise,
+        smear_t_ns=options.smear_t_ns,
+        seed=options.seed,
+        save_hits=options.save_hits,
+        precision=options.precision,
+        overwrite=options.overwrite,
+        thresholds=ThresholdChoice(options.keep, options.wanted, options.score_threshold),
+    )
+    print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())

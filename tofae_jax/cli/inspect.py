@@ -4,50 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from tofae_jax.cli import inspect as c
-
-if TYPE_CHECKING:
-    pass
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from tofae_jax.cli.options import parse
-from tofae_jax.config.types import (
-    PlotMode,
-    Section,
-)
+from tofae_jax.config.types import PlotMode, Section
 
 
-def inspect(argv: list[str]) -> int:
-    """check a dataset's integrity and show what is in it"""
-    settings = parse(c.InspectCommand, argv, command="inspect")
-    from tofae_jax import plots
-    from tofae_jax.data.dataset import Dataset
-    from tofae_jax.data.inspection import describe, inspect_dataset
-    from tofae_jax.data.simulated import MODULE_GENERATOR
-
-    dataset = Dataset(settings.dataset)
-    found = inspect_dataset(dataset)
-    print("\n".join(describe(dataset, found)))
-    if settings.plots != "none":
-        name = settings.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
-        is_ours = dataset.provenance.get("generator") == MODULE_GENERATOR
-        angles = dataset.provenance["module"]["theta_z_rad"] if is_ours else None
-        figure = plots.dataset_distributions(
-            found.distributions, detector=dataset.detector, row_angles_rad=tuple(angles) if angles else None
-        )
-        path = plots.deliver(figure, Path(name), settings.plots)
-        if path:
-            print(f"plot saved: {path}")
-    for problem in found.problems:
-        print(f"problem: {problem}", file=sys.stderr)
-    return 2 if found.problems else 0
-
-
-class InspectCommand(Section, frozen=True):
+class Options(Section, frozen=True):
     """check a dataset's integrity and show what is in it"""
 
     dataset: Annotated[Positional[str], arg(metavar="DATASET")]
@@ -56,3 +21,30 @@ class InspectCommand(Section, frozen=True):
     """figure of the distributions"""
     plot_file: str = ""
     """where to save it; empty: runs/inspect-NAME.png"""
+
+
+def run(argv: list[str]) -> int:
+    """Inspect a dataset and print what it holds; returns 2 if it has a problem."""
+    options = parse(Options, argv, command="inspect")
+    from tofae_jax import plots
+    from tofae_jax.data.dataset import Dataset
+    from tofae_jax.data.inspection import describe, inspect_dataset
+    from tofae_jax.data.simulated import MODULE_GENERATOR
+    from tofae_jax.runs.figure_output import deliver
+
+    dataset = Dataset(options.dataset)
+    found = inspect_dataset(dataset)
+    print("\n".join(describe(dataset, found)))
+    if options.plots != "none":
+        name = options.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
+        is_ours = dataset.provenance.get("generator") == MODULE_GENERATOR
+        angles = dataset.provenance["module"]["theta_z_rad"] if is_ours else None
+        figure = plots.dataset_distributions(
+            found.distributions, detector=dataset.detector, row_angles_rad=tuple(angles) if angles else None
+        )
+        path = deliver(figure, Path(name), options.plots)
+        if path:
+            print(f"plot saved: {path}")
+    for problem in found.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    return 2 if found.problems else 0

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from tofae_jax.cli import lineage as c
-
-if TYPE_CHECKING:
-    pass
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from tofae_jax.cli.options import parse
-from tofae_jax.config.types import (
-    Section,
-)
+from tofae_jax.config.types import Section
 
 
-def lineage(argv: list[str]) -> None:
-    """show which run started from which, with training time and metrics along each line"""
-    settings = parse(c.LineageCommand, argv, command="lineage")
-    from tofae_jax.runs.lineage import family_tree, read_family
-
-    print(family_tree(read_family(settings.runs), metric=settings.metric))
-
-
-class LineageCommand(Section, frozen=True):
+class Options(Section, frozen=True):
     """show which run started from which, with training time and metrics along each line"""
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS")] = ("runs",)
     """run folders, or folders of runs"""
     metric: str = "masked.f1"
     """number of the test events to show, e.g. loss or direct.ssim"""
+
+
+def run(argv: list[str]) -> None:
+    """Print the runs as trees."""
+    options = parse(Options, argv, command="lineage")
+    from tofae_jax.runs.lineage import family_tree, read_family
+
+    print(family_tree(read_family(options.runs), metric=options.metric))

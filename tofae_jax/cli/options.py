@@ -1,4 +1,4 @@
-"""Settings of the commands other than `train`, whose settings are `Config`."""
+"""Typed options of the commands, parsed by tyro; the options that several commands share."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from tofae_jax.cli import options as c
 from tofae_jax.config import ConfigError, checked
-from tofae_jax.config.types import (
-    Section,
-)
+from tofae_jax.config.types import Section
 
-if TYPE_CHECKING:
-    pass
+PROGRAM = "tofae_jax"
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+"""of runs that a signal stopped, as in shells"""
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class ColumnsConfig(Section, frozen=True):
@@ -49,13 +48,33 @@ class SourceOptions(Section, frozen=True, kw_only=True):
     """what physical x and y are measured from, the detector's edge or its centre"""
 
 
-PROGRAM = "tofae_jax"
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}  # of runs that a signal stopped, as shells have it
-S = TypeVar("S", bound=msgspec.Struct)
+def reading_options(options: SourceOptions) -> dict[str, Any]:
+    """Return the keyword arguments of `read_events` for these options."""
+    columns = msgspec.structs.asdict(options.columns)
+    further = columns.pop("further")
+    return {
+        "array": options.array,
+        "tree": options.tree,
+        "columns": {name: column for name, column in columns.items() if name != column},
+        "further": None if further == "all" else [name for name in further.split(",") if name not in ("", "none")],
+        "units": options.units,
+        "origin": options.origin,
+    }
 
 
 def parse(kind: type[S], argv: Sequence[str], *, command: str, default: S | None = None, about: str = "") -> S:
-    """Typed settings from the command line; ConfigError in one line for whatever is wrong with it."""
+    """Parse the words of a command line into typed options.
+
+    Args:
+        kind: struct of the options; its docstrings are the help.
+        argv: words after the command.
+        command: name of the command, for the help and for errors.
+        default: options that the words change; None: the defaults of `kind`.
+        about: description in the help; empty: the docstring of `kind`.
+
+    Raises:
+        ConfigError: an option is not known, or its value is not allowed; one line.
+    """
     import tyro
 
     said = io.StringIO()
@@ -67,15 +86,15 @@ def parse(kind: type[S], argv: Sequence[str], *, command: str, default: S | None
             )
     except SystemExit as error:
         if error.code:
-            raise ConfigError(f"{command}: {one_line(said.getvalue())}") from None
+            raise ConfigError(f"{command}: {error_of_box(said.getvalue())}") from None
         raise
     return checked(settings, command)
 
 
-def one_line(box: str) -> str:
-    """The first words of an error that was drawn as a box, and what it thinks was meant."""
+def error_of_box(box: str) -> str:
+    """Return, on one line, the error that tyro has drawn as a box, with its suggestion of another option."""
     text = re.sub(r"\[/?bold\]", "", box)
-    framed = "╭" in text  # where the terminal knows no such signs, the title stands on a line of its own
+    framed = "╭" in text  # a terminal that lacks these characters gets the title on a line of its own
     lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
     parts: list[str] = [""]
     for line in lines:
@@ -84,21 +103,7 @@ def one_line(box: str) -> str:
         else:
             parts[-1] = f"{parts[-1]} {line}".strip()
     message, *rest = parts if framed or len(parts) == 1 else parts[1:]
-    message = message.partition(". Got errors:")[0]  # what each type of a union says
-    message = re.sub(r"^Error parsing \w+: ", "", message)  # the name of a class, before what settings say themselves
+    message = message.partition(". Got errors:")[0]  # the errors of every type of a union
+    message = re.sub(r"^Error parsing \w+: ", "", message)  # name of a class, before the message of a struct
     hint = next((re.search(r"(--\S+)", part) for part in rest if part.startswith("Perhaps you meant")), None)
     return f"{message}; perhaps you meant {hint.group(1)}" if hint else message
-
-
-def _reading_options(settings: c.SourceOptions) -> dict[str, Any]:
-    """What `read_events` takes."""
-    columns = msgspec.structs.asdict(settings.columns)
-    further = columns.pop("further")
-    return {
-        "array": settings.array,
-        "tree": settings.tree,
-        "columns": {name: column for name, column in columns.items() if name != column},
-        "further": None if further == "all" else [name for name in further.split(",") if name not in ("", "none")],
-        "units": settings.units,
-        "origin": settings.origin,
-    }

@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from tofae_jax.cli import report as c
-
-if TYPE_CHECKING:
-    pass
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from tofae_jax.cli.options import parse
-from tofae_jax.config.types import (
-    PlotMode,
-    Section,
-)
+from tofae_jax.config.types import PlotMode, Section
 
 
-def report(argv: list[str]) -> None:
-    """tell about a run, or compare several, in one HTML file that opens offline; also PDF, PNG, CSV, XLSX"""
-    settings = parse(c.ReportCommand, argv, command="report")
-    from tofae_jax.runs.report.write import ReportPaths, write_report
-
-    places = {name: Path(path) for name in ReportPaths._fields if (path := getattr(settings, name)) is not None}
-    for path in write_report(
-        settings.runs,
-        ReportPaths(**places),
-        mode=settings.plots,
-        overwrite=settings.overwrite,
-        say=lambda message: print(message, file=sys.stderr),
-    ):
-        print(path)
-
-
-class ReportCommand(Section, frozen=True):
-    """tell about a run, or compare several, in one HTML file that opens offline; no dataset is needed"""
+class Options(Section, frozen=True):
+    """report on a run, or compare several, in one HTML file that opens offline; also PDF, PNG, CSV, XLSX"""
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN")]
-    """run folders, or folders of runs"""
+    """run folders, or folders of runs; no dataset is needed"""
     out: str | None = None
     """HTML file; None: RUN/report.html, or comparison.html beside several runs"""
     pdf: str | None = None
@@ -58,3 +33,19 @@ class ReportCommand(Section, frozen=True):
     """save: figures in the files; show: in windows, and no files but tables; both; none: text and tables only"""
     overwrite: bool = False
     """replace files that are there (RUN/report.html and comparison.html always are)"""
+
+
+def run(argv: list[str]) -> None:
+    """Write the reports and print their paths."""
+    options = parse(Options, argv, command="report")
+    from tofae_jax.runs.report.write import ReportPaths, write_report
+
+    places = {name: Path(path) for name in ReportPaths._fields if (path := getattr(options, name)) is not None}
+    for path in write_report(
+        options.runs,
+        ReportPaths(**places),
+        mode=options.plots,
+        overwrite=options.overwrite,
+        say=lambda message: print(message, file=sys.stderr),
+    ):
+        print(path)

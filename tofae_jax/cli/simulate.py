@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from tofae_jax.cli import simulate as c
-
-if TYPE_CHECKING:
-    pass
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -25,24 +19,7 @@ from tofae_jax.config.types import (
 from tofae_jax.core.detector import Detector
 
 
-def simulate(argv: list[str]) -> None:
-    """simulate labelled patterns into a new dataset"""
-    settings = parse(c.SimulateCommand, argv, command="simulate")
-    from tofae_jax.config import SimulateConfig
-    from tofae_jax.engine.events import write_simulation
-
-    names = ("pattern", "events", "tracks", "seed", "lhcb_torch")
-    dataset = write_simulation(
-        settings.out,
-        SimulateConfig(**{name: getattr(settings, name) for name in names}),
-        detector=settings.detector,
-        origin=(settings.origin_x, settings.origin_y, settings.origin_t),
-        overwrite=settings.overwrite,
-    )
-    print(f"{len(dataset)} events, {dataset.description.n_hits} hits: {dataset.path}")
-
-
-class SimulateCommand(Section, frozen=True):
+class Options(Section, frozen=True):
     """simulate labelled patterns into a new dataset"""
 
     out: Annotated[Positional[str], arg(metavar="OUT")]
@@ -69,3 +46,20 @@ class SimulateCommand(Section, frozen=True):
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
         check_range("tracks", self.tracks, least=1, most=MOST_TRACKS)
+
+
+def run(argv: list[str]) -> None:
+    """Simulate a dataset and print its numbers of events and hits."""
+    options = parse(Options, argv, command="simulate")
+    from tofae_jax.config import SimulateConfig
+    from tofae_jax.engine.events import write_simulation
+
+    names = ("pattern", "events", "tracks", "seed", "lhcb_torch")
+    dataset = write_simulation(
+        options.out,
+        SimulateConfig(**{name: getattr(options, name) for name in names}),
+        detector=options.detector,
+        origin=(options.origin_x, options.origin_y, options.origin_t),
+        overwrite=options.overwrite,
+    )
+    print(f"{len(dataset)} events, {dataset.description.n_hits} hits: {dataset.path}")

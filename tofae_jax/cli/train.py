@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from tofae_jax.config import Config, ConfigError, read_toml
-
-if TYPE_CHECKING:
-    pass
 from tofae_jax.cli.options import EXIT_CODES, PROGRAM, parse
+from tofae_jax.config import Config, ConfigError, read_toml
+from tofae_jax.config.types import Section
 
 DEFAULT_RECIPE = "demo.toml"
 
 
-def recipes_folder() -> Path:
-    """Where the recipes are: inside an installed package, or beside it in a source tree."""
-    package = Path(__file__).resolve().parent.parent
-    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
-
-
-def train(argv: list[str]) -> int:
+class Options(Section, frozen=True):
     """train a denoiser, evaluate it on unseen events, draw; without arguments: the demo"""
-    rest = list(argv)
-    recipe, resumed, parent = (_take(rest, option) for option in ("--config", "--resume", "--from"))
-    if resumed and (recipe or parent):
-        raise ConfigError("train: --resume goes on with a run's own settings; it takes neither --config nor --from")
-    about = (
-        "Train a denoiser, evaluate it on unseen events, draw. --config FILE takes settings from a TOML recipe; "
-        f"without it configs/{DEFAULT_RECIPE} is used. --resume RUN goes on with an interrupted run. --from RUN "
-        "starts another run from its weights, with its settings unless --config gives others. Options override all."
-    )
-    if recipe is None and (resumed or parent):
-        from tofae_jax.runs.record import settings_of
 
-        default = settings_of(resumed or parent or "")
-    else:
-        default = read_toml(recipe or recipes_folder() / DEFAULT_RECIPE, Config)
-    if parent:
-        optimiser = default.start.optimiser if recipe else False  # the parent's own start is not inherited
-        default = msgspec.structs.replace(default, start=type(default.start)(run=parent, optimiser=optimiser))
-    config = parse(Config, rest, command="train", default=default, about=about)
+    recipe: str | None = None
+    """--config: TOML file of settings"""
+    resumed: str | None = None
+    """--resume: folder of the run to resume"""
+    parent: str | None = None
+    """--from: folder of the run to start from"""
+
+
+ABOUT = (
+    "Train a denoiser, evaluate it on unseen events, draw. --config FILE takes settings from a TOML recipe; "
+    f"without it configs/{DEFAULT_RECIPE} is used. --resume RUN goes on with an interrupted run. --from RUN "
+    "starts another run from its weights, with its settings unless --config gives others. Options override all."
+)
+
+
+def run(argv: list[str]) -> int:
+    """Train a run, or resume one, and print its results."""
+    rest = list(argv)
+    options = take_options(rest)
+    config = parse(Config, rest, command="train", default=_default(options), about=ABOUT)
     from tofae_jax.engine import process
 
     process.prepare_process()
@@ -51,7 +44,9 @@ def train(argv: list[str]) -> int:
 
     command = [PROGRAM, "train", *argv]
     paths, record = (
-        training.resume(resumed, config, command=command) if resumed else training.train(config, command=command)
+        training.resume(options.resumed, config, command=command)
+        if options.resumed
+        else training.train(config, command=command)
     )
     if record.results["test"]:
         print(outputs_table(record.results["test"]))
@@ -62,8 +57,26 @@ def train(argv: list[str]) -> int:
     return EXIT_CODES.get(record.reason, 0)
 
 
+def recipes_folder() -> Path:
+    """Return the folder of the recipes: inside an installed package, or beside it in a source tree."""
+    package = Path(__file__).resolve().parent.parent
+    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+
+
+def take_options(words: list[str]) -> Options:
+    """Take `--config`, `--resume` and `--from`, which choose the defaults of all settings, out of the words.
+
+    Raises:
+        ConfigError: a value is missing, or --resume is combined with another of them.
+    """
+    options = Options(recipe=_take(words, "--config"), resumed=_take(words, "--resume"), parent=_take(words, "--from"))
+    if options.resumed and (options.recipe or options.parent):
+        raise ConfigError("train: --resume goes on with a run's own settings; it takes neither --config nor --from")
+    return options
+
+
 def _take(words: list[str], option: str) -> str | None:
-    """The value of an option, which is taken out of the words; None where it is not given."""
+    """Take an option and its value out of the words; returns the value, or None where the option is not given."""
     for i, word in enumerate(words):
         if word == option:
             value = words[i + 1] if i + 1 < len(words) else ""
@@ -76,3 +89,18 @@ def _take(words: list[str], option: str) -> str | None:
             raise ConfigError(f"train: {option} needs a value")
         return value
     return None
+
+
+def _default(options: Options) -> Config:
+    """Return the settings that the other options change."""
+    if options.recipe is None and (options.resumed or options.parent):
+        from tofae_jax.runs.record import settings_of
+
+        default = settings_of(options.resumed or options.parent or "")
+    else:
+        default = read_toml(options.recipe or recipes_folder() / DEFAULT_RECIPE, Config)
+    if options.parent:
+        optimiser = default.start.optimiser if options.recipe else False  # the parent's own start is not inherited
+        start = type(default.start)(run=options.parent, optimiser=optimiser)
+        default = msgspec.structs.replace(default, start=start)
+    return default
