@@ -1,6 +1,7 @@
 """The command line: what a user types wrong gets one clear line and exit code 2, and loses nothing."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def elsewhere(tmp_path, monkeypatch):
         (["stray"], ["stray"]),
     ],
 )
-def test_bad_options_of_train(capsys, words, parts):
+def test_main_bad_train_option_is_named(capsys, words, parts):
     line = fails(capsys, "train", *words)
     for part in parts:
         assert part in line
@@ -94,7 +95,7 @@ def test_bad_options_of_train(capsys, words, parts):
         ("nonsense = 3", ["nonsense", "known here: seed"]),
     ],
 )
-def test_bad_recipes(capsys, text, parts):
+def test_main_bad_recipe_is_named(capsys, text, parts):
     Path("bad.toml").write_text(text)
     line = fails(capsys, "train", "--config", "bad.toml")
     for part in ["bad.toml", *parts]:
@@ -102,7 +103,7 @@ def test_bad_recipes(capsys, text, parts):
 
 
 @pytest.mark.backlog("B30")
-def test_good_options_are_typed():
+def test_parse_good_options_are_typed():
     words = ["--degradation.n-noise", "3", "7", "--degradation.n_signal", "5", "--mask.tof-tolerance-ns", "1.5"]
     config = options.parse(Config, [*words, "--train.no-jit"], command="train", default=Config())
     assert config.degradation.n_noise == (3, 7)
@@ -111,7 +112,7 @@ def test_good_options_are_typed():
     assert config.train.jit is False
 
 
-def test_options_override_the_recipe():
+def test_parse_options_override_the_recipe():
     Path("r.toml").write_text("seed = 4\n[train]\nepochs = 3\nbatch = 7")
     for given in (["--config=r.toml"], ["--config", "r.toml"]):
         rest = ["--train.batch", "8", *given]
@@ -132,13 +133,13 @@ def test_options_override_the_recipe():
         (["--train.time-limit", "soon"], ["time_limit", "30m", "'soon'"]),
     ],
 )
-def test_bad_starts_of_a_training(capsys, words, parts):
+def test_main_bad_train_start_is_named(capsys, words, parts):
     line = fails(capsys, "train", *words)
     for part in parts:
         assert part in line
 
 
-def test_unknown_commands_and_help(capsys):
+def test_main_unknown_command_and_help(capsys):
     assert "perhaps you meant train" in fails(capsys, "trian")
     code, out, _ = run(capsys, "--help")
     assert code == 0
@@ -151,7 +152,70 @@ def test_unknown_commands_and_help(capsys):
     assert run(capsys)[0] == 2
 
 
-def test_simulate_inspect_and_their_mistakes(capsys):
+HEAVY = {"jax", "flax", "optax", "orbax", "grain", "matplotlib", "tensorboardX"}
+HELP = """
+import sys
+from tofae_jax.__main__ import main
+sys.argv = ["tofae_jax", *sys.argv[1:]]
+try:
+    code = main()
+except SystemExit as error:
+    code = error.code
+print("LOADED", code, *sys.modules)
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in app.COMMANDS)], ids=" ".join)
+def test_help_of_any_command_loads_no_array_library(words):
+    answer = subprocess.run([sys.executable, "-c", HELP, *words], capture_output=True, text=True, cwd=ROOT, check=True)
+    text, _, loaded = answer.stdout.partition("LOADED ")
+    code, *modules = loaded.split()
+    assert code in ("0", "None")
+    assert "usage: " in text and answer.stderr == ""
+    assert "msgspec" in modules  # the list is there
+    assert not HEAVY & set(modules)
+
+
+@pytest.mark.parametrize("name", app.COMMANDS)
+def test_help_of_a_command_is_the_docstring_of_its_options(capsys, name):
+    about = app.command(name).Options.__doc__
+    code, usage, _ = run(capsys, "--help")
+    assert code == 0
+    assert re.search(rf"^  {name} +{re.escape(about)}$", usage, re.MULTILINE)
+    code, text, _ = run(capsys, name, "--help")
+    words = " ".join(re.sub("[│╭╮╰╯─]", " ", text).split()).lower()
+    assert about.partition(";")[0].lower() in words
+    assert app.command(name).__doc__ == f"The command `{name}`."
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ([], ["RUN", "NAME"]),
+        (["r"], ["NAME"]),
+        (["r", "m", "more"], ["more"]),
+        (["none", "m"], ["none", "no such run"]),
+        (["r", "m"], ["r", "not a run folder"]),
+        (["r", "m", "--config", "none.toml"], ["none.toml", "no such file"]),
+        (["r", "m", "--config", "bad.toml"], ["bad.toml", "degradation.n_nois", "perhaps n_noise"]),
+        (["r", "m", "--signal", "-1"], ["signal", "-1", "from 0 to"]),
+        (["r", "m", "--signal", "9", "5"], ["signal", "(9, 5)", "low <= high"]),
+        (["r", "m", "--noise", "1", "2", "3"], ["'3'"]),
+        (["r", "m", "--noise", "many"], ["--noise", "'many'"]),
+        (["r", "../m"], ["name '../m'", "letters, digits, '_' and '-' allowed"]),
+        (["r", "1m"], ["name '1m'", "a letter at the beginning"]),
+        (["r", "m", "--nois", "1"], ["--nois", "perhaps you meant --noise"]),
+    ],
+)
+def test_main_bad_pack_option_is_named(capsys, words, parts):
+    Path("r").mkdir()
+    Path("bad.toml").write_text("[degradation]\nn_nois = 3")
+    line = fails(capsys, "pack", *words)
+    for part in parts:
+        assert part in line
+
+
+def test_main_simulate_inspect_and_their_mistakes(capsys):
     code, out, _ = run(capsys, "simulate", "d", "--events", "50", "--pattern", "v=2,parabola=1", "--seed", "3")
     assert code == 0
     assert out.startswith("50 events")
@@ -177,7 +241,7 @@ def test_simulate_inspect_and_their_mistakes(capsys):
     assert "checksum" in err
 
 
-def test_convert_and_its_mistakes(capsys):
+def test_main_convert_and_its_mistakes(capsys):
     images = np.zeros((3, 128, 88), np.int32)
     images[0, 5, 6] = 7
     images[2, 127, 87] = 1000
@@ -203,7 +267,7 @@ def test_convert_and_its_mistakes(capsys):
     assert names == {"good.npy", "bad.npy", "shape.npy", "cut.npy", "what.txt", "header.csv", "d"}
 
 
-def test_missing_runs_are_named(capsys):
+def test_main_missing_run_is_named(capsys):
     assert "no such run" in fails(capsys, "evaluate", "nothing")
     assert "no such run" in fails(capsys, "denoise", "nothing", "in.npz", "out.npz")
     Path("empty").mkdir()
@@ -211,7 +275,7 @@ def test_missing_runs_are_named(capsys):
     assert "signal" in fails(capsys, "evaluate", "empty", "--signal", "-1")
 
 
-def test_a_detector_that_does_not_fit_is_named(capsys):
+def test_main_detector_that_does_not_fit_is_named(capsys):
     run(capsys, "simulate", "d", "--events", "20", "--detector.n-x", "5")
     line = fails_last_line(capsys, "train", "--data.path", "d")
     assert "(5, 128, 1000)" in line
@@ -226,7 +290,7 @@ def fails_last_line(capsys, *words):
     return err.strip().splitlines()[-1]
 
 
-def test_an_error_box_becomes_one_line():
+def test_error_of_box_any_box_is_one_line():
     plain = " Bad \n ------ \n  one \n  two. \n  ------\n  Perhaps you meant:\n   --x INT\n"
     assert options.error_of_box(plain) == "one two.; perhaps you meant --x"
     box = "╭─ Bad ──╮\n│ one       │\n│ two.      │\n│ ──────────│\n│ Perhaps you meant:│\n│   --x INT │\n╰──╯"
@@ -234,7 +298,7 @@ def test_an_error_box_becomes_one_line():
     assert options.error_of_box("╭─ x ─╮\n│ Error parsing TrainCommand: too few │\n╰──╯") == "too few"
 
 
-def test_a_setting_that_is_not_there_raises_for_code_too():
+def test_read_toml_unknown_setting_raises():
     with pytest.raises(ConfigError, match="no setting"):
         read_and_fail()
 
@@ -245,7 +309,7 @@ def read_and_fail():
 
 
 @pytest.mark.backlog("B53")
-def test_the_module_runs_as_a_program():
+def test_module_run_as_program_simulates():
     answer = subprocess.run(
         [sys.executable, "-m", "tofae_jax", "simulate", "data/v", "--events", "5"],
         capture_output=True,
@@ -258,7 +322,7 @@ def test_the_module_runs_as_a_program():
     assert described["provenance"]["pattern"] == {"v": 1.0}
 
 
-def test_output_that_nobody_reads_any_more_ends_the_program_quietly():
+def test_module_closed_pipe_ends_quietly():
     command = f"{sys.executable} -m tofae_jax --help | true; exit ${{PIPESTATUS[0]}}"
     for _ in range(3):  # the reader may be slower
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
