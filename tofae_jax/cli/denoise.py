@@ -19,8 +19,9 @@ class Options(SourceOptions, frozen=True, kw_only=True):
     places: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN INPUT OUTPUT")]
     """run folder, not with --model; dataset folder, or any file that convert reads; file to write: .npz, .csv, .root,
     .parquet, .arrow or .h5"""
-    model: Literal["lhcb_torch", "lhcb_torch_tracks"] | None = None
-    """in place of a run, a model that comes with this program: for hits of an LHCb TORCH module among uniform noise"""
+    model: str | None = None
+    """in place of a run, a packaged model: lhcb_torch or lhcb_torch_tracks, which come with this program and are for
+    hits of an LHCb TORCH module among uniform noise, or one that pack has stored"""
     tracks: str | None = None
     """the events' tracks, for a model that is given them, where INPUT has none: a dataset folder, or a table of event,
     x_mm, y_mm, slope_x, slope_y, momentum_gev and, where INPUT has none, window_start_ns, a row per track (.csv, .npz,
