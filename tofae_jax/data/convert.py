@@ -1,4 +1,4 @@
-"""Events from a dataset or a file of another program to a dataset or a file of hits, in bounded memory."""
+"""Convert events between datasets and files of other programs, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.dataset import Dataset, DatasetWriter
 from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.read import known_formats, read_events
+from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.registry import readable_endings, writable_endings
 from tofae_jax.data.files.units import Tally
-from tofae_jax.data.files.write import hit_file_endings, open_hit_file
+from tofae_jax.data.files.write import open_hit_file
 
 
 class Converted(NamedTuple):
-    """What `convert_events` did."""
+    """Result of `convert_events`."""
 
     n_events: int
     n_hits: int
@@ -25,7 +26,7 @@ class Converted(NamedTuple):
 
 
 def numbered_events(dataset: Dataset) -> Iterator[Events]:
-    """All events of a dataset, part by part; where it has no column `event`, one that counts them."""
+    """Yield all events of a dataset, part by part; a missing column `event` is added and counts them."""
     first = 0
     for events in dataset.events():
         counted = {"event": np.arange(first, first + events.n_events)}
@@ -34,7 +35,7 @@ def numbered_events(dataset: Dataset) -> Iterator[Events]:
 
 
 def check_no_reading_options(source: Path, reading: dict[str, Any]) -> None:
-    """DataError for options of `read_events`, which have no meaning for the dataset `source`."""
+    """Raise `DataError` for options of `read_events`, which do not apply to the dataset `source`."""
     defaults = {"units": "pixels", "origin": "edge"}
     given = [name for name, value in reading.items() if name != "tally" and value and value != defaults.get(name)]
     if given:
@@ -42,7 +43,7 @@ def check_no_reading_options(source: Path, reading: dict[str, Any]) -> None:
 
 
 def no_events(source: str | Path, tally: Tally) -> DataError:
-    """The error for a source without events."""
+    """Return the error for a source without events."""
     return DataError(f"{source}: holds no events" + (f" ({tally})" if tally.n_outside else ""))
 
 
@@ -53,21 +54,24 @@ def convert_events(
 
     Args:
         source: dataset folder, or a file that `read_events` reads.
-        out: dataset folder, or a file that `open_hit_file` writes, as its ending says.
-        detector: what the hits of a file have to lie in; a dataset has its own.
-        overwrite: replace a dataset or a file that is there.
+        out: a file that `open_hit_file` writes, if it has such an ending, otherwise a dataset folder.
+        detector: bounds of the hits of a file; a dataset has its own.
+        overwrite: replace an existing dataset or file.
         reading: options of `read_events`.
+
+    Raises:
+        DataError: for a source that cannot be read or holds no events, and an output that cannot be written.
     """
     ending = out.suffix.lower()
-    is_file = ending in hit_file_endings()
-    if not is_file and ending in known_formats():
-        raise DataError(f"{out}: {ending} files cannot be written; {', '.join(hit_file_endings())} can")
+    is_file = ending in writable_endings()
+    if not is_file and ending in readable_endings():
+        raise DataError(f"{out}: {ending} files cannot be written; {', '.join(writable_endings())} can")
     if is_file and out.exists() and out.resolve() == source.resolve():
         raise DataError(f"{out}: is the input too; give another name")
     tally = Tally()
     if source.is_dir():
         if not is_file:
-            raise DataError(f"{out}: a dataset is written to files that end in {', '.join(hit_file_endings())}")
+            raise DataError(f"{out}: a dataset is written to files that end in {', '.join(writable_endings())}")
         check_no_reading_options(source, reading)
         parts = numbered_events(Dataset(source))
     else:

@@ -1,4 +1,4 @@
-"""Where events come from: a dataset on disk, or a simulation that makes them when they are asked for."""
+"""Interface of event sources: a dataset on disk, or a simulation that draws events on demand."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tofae_jax.data.tracks import Tracks
 
 
 def origin_of(events: Events) -> np.ndarray | None:
-    """What made each hit, 0 for signal, from the hit column `origin`; None where there is none of our kind, int8[n].
+    """Return the origin of each hit, int8[n_hits], 0 for signal, from the hit column `origin`; None if there is none.
 
-    A column of that name and another type is somebody else's, and means nothing here.
+    A column of that name with another type comes from another program and is ignored.
     """
     column = events.hit_columns.get("origin")
     return column if column is not None and column.dtype == np.int8 and column.ndim == 1 else None
@@ -27,7 +27,7 @@ class EventStore(Protocol):
 
     @property
     def name(self) -> str:
-        """For people: the dataset's path, or what is simulated."""
+        """Name in messages: the path of the dataset, or a description of the simulation."""
         ...
 
     @property
@@ -37,42 +37,42 @@ class EventStore(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of all that decides the events."""
+        """Short hash of everything that determines the events."""
         ...
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How the events came to be, as JSON values."""
+        """Origin of the events, as JSON values."""
         ...
 
     @property
     def has_origins(self) -> bool:
-        """Whether the hits have a column `origin` (`origin_of`), so that some may be background."""
+        """Whether the hits have a column `origin` (see `origin_of`), so some may be background."""
         ...
 
     @property
     def is_generative(self) -> bool:
-        """Whether every epoch can have new events."""
+        """Whether new events can be drawn for every epoch."""
         ...
 
     def __len__(self) -> int: ...
 
     def events(self, start: int = 0, stop: int | None = None) -> Iterator[Events]:
-        """Events `start` to `stop - 1` in order, in parts."""
+        """Yield events `start` to `stop - 1` in order, in parts."""
         ...
 
     def per_event_hits(self, events: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Hits of each event, int16[n, 3], and their origins, or None where all are signal."""
+        """Yield the hits of each event, int16[n, 3], and their origins, or None if all are signal."""
         ...
 
     def per_event_tracks(self, events: np.ndarray) -> Tracks | None:
-        """Tracks of these events; None where none are known."""
+        """Return the tracks of these events; None if they are unknown."""
         ...
 
     def event_column(self, name: str, events: np.ndarray) -> np.ndarray | None:
-        """Values of an event column; None where there is no such column."""
+        """Return the values of an event column; None if there is no such column."""
         ...
 
     def events_for_epoch(self, events: np.ndarray, epoch: int) -> np.ndarray:
-        """Which events an epoch, from 0, trains on in place of these: the same, or fresh ones where they never end."""
+        """Return the events that an epoch, from 0, trains on instead of these: the same, or new ones if generative."""
         ...

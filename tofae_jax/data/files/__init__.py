@@ -1,1 +1,1 @@
-"""Files of other programs: reading and writing hits and tracks."""
+"""Read and write files of other programs; `registry.FORMATS` lists the formats."""

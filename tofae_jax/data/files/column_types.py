@@ -10,6 +10,12 @@ from numpy.typing import DTypeLike
 
 from tofae_jax.data.events import Events
 
+EVENT_PREFIX = "event."
+"""before the name of an event column, where hit columns could have the same name"""
+TRACK_PREFIX = "track."
+"""before the name of a track column, always"""
+EVENT_NUMBERS = EVENT_PREFIX + "event"
+TRACK_EVENTS = TRACK_PREFIX + "event"
 HIT_TYPES = {name: np.dtype(np.int16) for name in "xyt"}
 EVENT_TYPE = np.dtype(np.int64)
 _TAKEN = {"hit": {"event", *HIT_TYPES}, "event": set(), "track": {"event"}}
@@ -23,10 +29,10 @@ class ColumnTypes(NamedTuple):
     event: Mapping[str, np.dtype]
     """`event`, then the event columns"""
     track: Mapping[str, np.dtype] | None
-    """the track columns; None: no tracks are known"""
+    """the track columns; None: tracks are unknown"""
 
     def table_names(self) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-        """Names of the columns of hits, events and tracks in a table that has all of them side by side."""
+        """Return the names of hit, event and track columns in a table that has all of them side by side."""
         events = {name: f"{EVENT_PREFIX}{name}" if name in self.hit else name for name in self.event}
         return (
             {name: name for name in self.hit},
@@ -36,7 +42,7 @@ class ColumnTypes(NamedTuple):
 
 
 def types_of(events: Events) -> ColumnTypes:
-    """The columns of `events`, once they can be written."""
+    """Return the types of the columns of `events`; ValueError for a column that cannot be written."""
     tracks = None if events.track_offsets is None else _dtypes(events.track_columns)
     return column_types(_dtypes(events.hit_columns), _dtypes(events.event_columns), tracks)
 
@@ -48,7 +54,7 @@ def _dtypes(columns: Mapping[str, np.ndarray]) -> dict[str, np.dtype]:
 def column_types(
     hit: Mapping[str, DTypeLike], event: Mapping[str, DTypeLike], track: Mapping[str, DTypeLike] | None
 ) -> ColumnTypes:
-    """Types of all columns, from those besides `event, x, y, t`; ValueError for what cannot be written."""
+    """Add `event, x, y, t` to the types of the other columns; ValueError for a column that cannot be written."""
     for kind, columns in (("hit", hit), ("event", event), ("track", track or {})):
         for name, dtype in columns.items():
             _check_column(kind, name, np.dtype(dtype))
@@ -60,8 +66,13 @@ def column_types(
     )
 
 
+def hit_values(events: Events) -> dict[str, np.ndarray]:
+    """Return `x, y, t` and the hit columns by name, each [n_hits]."""
+    return {**dict(zip("xyt", events.hits.T, strict=True)), **events.hit_columns}
+
+
 def only_writable(events: Events) -> Events:
-    """The same events without the columns that cannot be written: text, and more than one number per row."""
+    """Return the events without the columns that cannot be written: text, and more than one number per row."""
 
     def kept(columns: Mapping[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
         return {name: values for name, values in columns.items() if can_be_written(kind, name, values)}
@@ -89,14 +100,6 @@ def _check_column(kind: str, name: str, dtype: np.dtype) -> None:
 
 
 def listed(types: Mapping[str, np.dtype] | None) -> str:
-    """The further columns and their types, for messages."""
+    """Return the names and types of the columns besides `event, x, y, t`, for messages."""
     known = {name: dtype for name, dtype in (types or {}).items() if name not in ("event", *HIT_TYPES)}
     return ", ".join(f"{name} {dtype}" for name, dtype in known.items()) or "none"
-
-
-EVENT_PREFIX = "event."
-"""before the name of an event column, where hit columns could have the same name"""
-TRACK_PREFIX = "track."
-"""before the name of a track column, always"""
-EVENT_NUMBERS = EVENT_PREFIX + "event"
-TRACK_EVENTS = TRACK_PREFIX + "event"

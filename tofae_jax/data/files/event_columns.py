@@ -1,11 +1,9 @@
-"""Columns of events and tracks in files that have one row per hit: how they are named, and how they come back.
+"""Read columns of events and tracks from files that have one row per hit.
 
 - In text an event's value is repeated in each of its rows, in a column `event.NAME`. An event without hits has no row,
-  so that its values are lost, and so are tracks.
-- In `.npz` files arrays `event.NAME` have one value per event, `event.event` being the numbers of all events, those
-  without hits too; and arrays `track.NAME` have one value per track, `track.event` being the number of its event.
-
-Errors raised here name the place but not the file: `readers.py` puts its name in front.
+  so its values are lost, and so are tracks.
+- In `.npz` files arrays `event.NAME` have one value per event; `event.event` holds the numbers of all events, including
+  those without hits. Arrays `track.NAME` have one value per track; `track.event` holds the number of its event.
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ from typing import IO
 import numpy as np
 
 from tofae_jax.core.text import one_line
-from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.column_types import EVENT_NUMBERS, EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
-from tofae_jax.data.files.npy import npy_header
+from tofae_jax.data.files.npy_header import npy_header
 
 
 def once_per_event(chunks: Iterable[Events]) -> Iterator[Events]:
-    """The same events, with hit columns `event.NAME`, which repeat a value for each hit, as event columns NAME."""
+    """Turn hit columns `event.NAME`, which repeat a value for each hit of an event, into event columns NAME."""
     for events in chunks:
         hit_columns, event_columns = dict(events.hit_columns), dict(events.event_columns)
         for name in [name for name in hit_columns if name.startswith(EVENT_PREFIX) and name != EVENT_PREFIX]:
@@ -43,7 +41,7 @@ def once_per_event(chunks: Iterable[Events]) -> Iterator[Events]:
 
 
 class _Arrays(ExitStack):
-    """The arrays `PREFIX.NAME` of an `.npz` file, all of the same length, read in the order of their event numbers."""
+    """Read the arrays `PREFIX.NAME` of an `.npz` file, all of the same length, block by block."""
 
     def __init__(self, path: Path, prefix: str) -> None:
         super().__init__()
@@ -74,7 +72,7 @@ class _Arrays(ExitStack):
                     raise DataError(f"array {one_line(name)} has shape {list(shape)}; as long as {self.key} expected")
 
     def __bool__(self) -> bool:
-        """Whether there are any: a file may have a name with the prefix by chance."""
+        """Whether there is an array of event numbers; without it, a name may have the prefix by accident."""
         return self.key in self._rows
 
     @property
@@ -83,14 +81,14 @@ class _Arrays(ExitStack):
         return set(self._rows)
 
     def up_to(self, event: int) -> dict[str, np.ndarray]:
-        """The next rows, those of the events numbered up to `event`."""
+        """Return the next rows up to those of event number `event`."""
         while self._n_left and (not len(self._rows[self.key]) or self._rows[self.key][-1] <= event):
             self._read()
         n_now = int(np.searchsorted(self._rows[self.key], event, side="right")) if self else 0
         return self._take(n_now)
 
     def next_rows(self) -> dict[str, np.ndarray]:
-        """Further rows, as many as are read at once; none at the end."""
+        """Return the next block of rows; none at the end."""
         if self._n_left and not len(self._rows[self.key]):
             self._read()
         return self._take(len(self._rows[self.key]))
@@ -115,9 +113,9 @@ class _Arrays(ExitStack):
 
 
 def with_event_arrays(path: Path, chunks: Iterable[Events]) -> Iterator[Events]:
-    """Events of the hit list in an `.npz` file with the values of its arrays `event.NAME` and `track.NAME`.
+    """Add the arrays `event.NAME` and `track.NAME` of an `.npz` file to the events of its hit list.
 
-    The events without hits, which no row of the hit list shows, are put between the others.
+    Events without hits, which have no row in the hit list, are inserted between the others.
     """
     with _Arrays(path, EVENT_PREFIX) as per_event, _Arrays(path, TRACK_PREFIX) as per_track:
         if not per_event:
@@ -135,7 +133,7 @@ def with_event_arrays(path: Path, chunks: Iterable[Events]) -> Iterator[Events]:
 
 
 def _merged(events: Events, rows: Mapping[str, np.ndarray], per_track: _Arrays, last: int) -> Events:
-    """The events of `rows` with the hits of `events`, and the tracks of all events up to `last`."""
+    """Return the events of `rows` with the hits of `events`, and the tracks of all events up to number `last`."""
     numbers = rows[EVENT_NUMBERS]
     found = events.event_columns["event"]
     places = np.searchsorted(numbers, found)
@@ -143,7 +141,7 @@ def _merged(events: Events, rows: Mapping[str, np.ndarray], per_track: _Arrays, 
         raise DataError(f"array {EVENT_NUMBERS} has to rise and to have every number of the array event")
     counts = np.zeros(len(numbers), np.int64)
     counts[places] = events.counts
-    merged = events._replace(offsets=np.concatenate([[0], np.cumsum(counts)]), event_columns=_named(rows, EVENT_PREFIX))
+    merged = events._replace(offsets=offsets_from_counts(counts), event_columns=without_prefix(rows, EVENT_PREFIX))
     if not per_track:
         return merged
     tracks = per_track.up_to(last)
@@ -151,12 +149,12 @@ def _merged(events: Events, rows: Mapping[str, np.ndarray], per_track: _Arrays, 
     if not np.isin(event_of_track, numbers).all():
         raise DataError(f"array {TRACK_EVENTS} has numbers that {EVENT_NUMBERS} lacks")
     offsets = np.searchsorted(event_of_track, np.append(numbers, last + 1)).astype(np.int64)
-    return merged._replace(track_offsets=offsets, track_columns=_named(tracks, TRACK_PREFIX))
+    return merged._replace(track_offsets=offsets, track_columns=without_prefix(tracks, TRACK_PREFIX))
 
 
-def _named(rows: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The columns without the prefix, in this machine's order of bytes."""
+def without_prefix(columns: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Return the columns under their names without the prefix, in native byte order."""
     return {
         name.removeprefix(prefix): values.astype(values.dtype.newbyteorder("="), copy=False)
-        for name, values in rows.items()
+        for name, values in columns.items()
     }

@@ -1,6 +1,7 @@
-"""Hit lists as comma-separated text, read block by block.
+"""Hit lists as comma-separated text, read and written block by block.
 
-Errors raised here name the line but not the file: `readers.py` puts its name in front.
+A header names the columns: at least `event, x, y, t`, in any order. Event columns are repeated for each hit as
+`event.NAME`. Tracks and events without hits cannot be written.
 """
 
 from __future__ import annotations
@@ -8,8 +9,7 @@ from __future__ import annotations
 import csv
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,9 @@ import numpy as np
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events, event_of_hit
-from tofae_jax.data.files.column_types import EVENT_PREFIX, ColumnTypes
+from tofae_jax.data.files.column_types import EVENT_PREFIX, ColumnTypes, hit_values
+from tofae_jax.data.files.event_columns import once_per_event
+from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hit_rows import (
     HIT_LIST_COLUMNS,
     MAX_EXACT_FLOAT,
@@ -31,18 +33,21 @@ from tofae_jax.data.files.hit_rows import (
     not_whole,
 )
 
+_ENCODING = "utf-8-sig"  # with or without a byte order mark
 _MAX_LINE = 8192  # characters; a file without line ends must not fill the memory
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
+_ROWS_PER_WRITE = 8192  # more is no faster
 
 
-def csv_events(path: Path, *, detector: Detector, chunk_hits: int) -> Iterator[Events]:
-    """Events of a text file whose header names at least `event, x, y, t`, in any order.
+def _read(request: ReadRequest) -> Iterator[Events]:
+    """Yield the events of a text file.
 
     Blank lines and lines that begin with `#` are skipped. A further column is of integers if its values in the
     first block of lines are written as such, and of floats otherwise.
     """
-    with path.open(encoding="utf-8-sig") as text:
-        yield from complete_events(_blocks(text, detector), chunk_hits=chunk_hits)
+    with request.path.open(encoding=_ENCODING) as text:
+        blocks = _blocks(text, request.rules.detector)
+        yield from once_per_event(complete_events(blocks, chunk_hits=request.chunk_hits))
 
 
 def _blocks(text: TextIO, detector: Detector) -> Iterator[HitBlock]:
@@ -73,13 +78,13 @@ def _is_row(line: str) -> bool:
 
 
 def _place(lines: list[str], first_line: int, row: int, n_skipped: int = 0) -> str:
-    """The line of a row, blank lines and comments counted too."""
+    """Return the line of a row; blank lines and comments count too."""
     numbers = (number for number, line in enumerate(lines, first_line) if _is_row(line))
     return f"line {next(islice(numbers, row + n_skipped, None))}"
 
 
 class _Table:
-    """The columns of the file: their names, and the types found for them so far."""
+    """Names of the columns of a file, and the types found for them so far."""
 
     def __init__(self, header: str, place: str) -> None:
         self._names = [name.strip() for name in next(csv.reader([header]))]
@@ -94,7 +99,7 @@ class _Table:
             raise DataError(f"{place}: a column without a name, or two of the same name; every column needs its own")
 
     def parse(self, rows: list[str], place: partial[str]) -> dict[str, np.ndarray]:
-        """The values of `rows` by column, each as int64 or float64."""
+        """Return the values of `rows` by column, each as int64 or float64."""
         is_first = not self._types
         if is_first:
             self._types = ["i8" if _WHOLE.fullmatch(field) else "f8" for field in rows[0].split(",")]
@@ -115,7 +120,7 @@ class _Table:
         return columns if is_first else self._of_same_types(columns, place)
 
     def _of_same_types(self, columns: dict[str, np.ndarray], place: partial[str]) -> dict[str, np.ndarray]:
-        """`columns`, where "3.0" counts as the integer 3; chunks given out earlier decide on the types."""
+        """Cast `columns` to the types of the earlier chunks, so that "3.0" counts as the integer 3."""
         for name, kind in zip(self._names, self._types, strict=True):
             values = columns[name]
             if values.dtype == kind or name in HIT_LIST_COLUMNS:
@@ -131,7 +136,7 @@ class _Table:
         return columns
 
     def _first_problem(self, rows: list[str], place: partial[str]) -> DataError:
-        """The error that names the first bad line; slow, so only for files known to have one."""
+        """Return the error that names the first bad line; slow, so only for files known to have one."""
         for row, text in enumerate(rows):
             fields = text.strip().split(",")
             if len(fields) != len(self._names):
@@ -144,7 +149,7 @@ class _Table:
 
 
 def _parsed(rows: list[str], types: list[str], column: int | None = None) -> np.ndarray | None:
-    """`rows` as a structured array with fields f0, f1, ..., or None if a value is not of the type given for it."""
+    """Parse `rows` as a structured array with fields f0, f1, ...; None if a value is not of the type given for it."""
     dtype = np.dtype([(f"f{number}", kind) for number, kind in enumerate(types)])
     try:
         with warnings.catch_warnings():
@@ -155,45 +160,64 @@ def _parsed(rows: list[str], types: list[str], column: int | None = None) -> np.
         return None
 
 
-_ROWS_AT_ONCE = 8192  # of text: more is no faster
+def _read_columns(path: Path, types: Mapping[str, np.dtype]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the columns of `types` that the file has, and the names of all its columns; others may hold text."""
+    try:
+        with path.open(encoding=_ENCODING, newline="") as file:
+            table = csv.DictReader(filter(_is_row, file), skipinitialspace=True, strict=True)
+            names = [name.strip() for name in table.fieldnames or ()]
+            table.fieldnames = names
+            rows = list(table)
+        for row in rows:
+            if None in row or None in row.values():  # more values than names, or fewer
+                raise DataError(f"a row has not {len(names)} values as the header: {one_line(row)}")
+        columns = {
+            name: np.asarray([(int if dtype.kind in "iu" else float)(row[name]) for row in rows], dtype)
+            for name, dtype in types.items()
+            if name in names
+        }
+    except DataError:
+        raise
+    except (ValueError, OverflowError, csv.Error) as error:
+        raise DataError(f"not a table of numbers with a header ({one_line(error)})") from None
+    return columns, names
 
 
-class CsvFile(ExitStack):
-    """Text with a header line; event columns are repeated for each hit as `event.NAME`, tracks are left out."""
+class _Writer(FormatWriter):
+    """Write text with a header line."""
 
-    def __init__(self, folder: Path, types: ColumnTypes) -> None:
-        super().__init__()
-        self._path = folder / "hits.csv"
-        self._file = self.enter_context(self._path.open("w", encoding="utf-8", newline=""))
+    def __init__(self, path: Path, types: ColumnTypes) -> None:
+        super().__init__(path, types)
+        self._file = self.enter_context(path.open("w", encoding="utf-8", newline=""))
         repeated = {f"{EVENT_PREFIX}{name}": dtype for name, dtype in types.event.items() if name != "event"}
         self._types = {"event": types.event["event"], **types.hit, **repeated}
         csv.writer(self._file, lineterminator="\n").writerow(self._types)
         self._row = ",".join(map(_text_format, self._types.values())) + "\n"
 
     def write(self, events: Events) -> None:
-        """Write further events."""
+        """Write a row per hit."""
         event = event_of_hit(events)
         once = {"event" if name == "event" else f"{EVENT_PREFIX}{name}": v for name, v in events.event_columns.items()}
-        columns = {**dict(zip("xyt", events.hits.T, strict=True)), **events.hit_columns}
+        columns = hit_values(events)
         n_columns = len(self._types)
-        for start in range(0, events.n_hits, _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
+        for start in range(0, events.n_hits, _ROWS_PER_WRITE):
+            rows = slice(start, start + _ROWS_PER_WRITE)
             parts = [(once[n][event[rows]] if n in once else columns[n][rows]).tolist() for n in self._types]
-            # One format for all rows together takes a third of np.savetxt's time.
+            # One format string for all rows takes a third of the time of np.savetxt.
             values: list = [None] * (n_columns * len(parts[0]))
             for number, part in enumerate(parts):
                 values[number::n_columns] = part
             self._file.write(self._row * len(parts[0]) % tuple(values))
 
-    def finish(self) -> Path:
-        """Complete the file; where it is."""
-        self.close()
-        return self._path
-
 
 def _text_format(dtype: np.dtype) -> str:
-    """How to print numbers of a type so that reading them gives the same ones, and floats look like floats."""
+    """Return the format that prints numbers of a type exactly, and floats with a decimal point."""
     if dtype.kind != "f":
         return "%d"
     n_bits = np.finfo(dtype).nmant + 1
     return f"%#.{int(np.ceil(1 + n_bits * np.log10(2)))}g"  # "#" keeps the decimal point: 1.0 is no integer
+
+
+FORMAT = Format(
+    (".csv",), "text with a header, one row per hit", read=_read, read_columns=_read_columns, writer=_Writer
+)

@@ -1,12 +1,12 @@
-"""Groups of 1-D datasets in HDF5 files, and datasets of records, as tables.
+"""Groups of 1-D datasets in HDF5 files, and datasets of records, as tables; written as a group, compressed.
 
-Errors raised here name the place but not the file: `readers.py` puts its name in front.
+A group with one row per event has a dataset `offsets`, int[n_events + 1]: event `i` owns the hits
+`offsets[i]:offsets[i + 1]`. Tracks, whose columns are called `track.NAME`, have their own `track_offsets`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,34 +15,33 @@ import numpy as np
 
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.column_types import TRACK_PREFIX, ColumnTypes
+from tofae_jax.data.files.column_types import TRACK_PREFIX, ColumnTypes, hit_values
+from tofae_jax.data.files.file_errors import listing
+from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
-from tofae_jax.data.files.optional_libraries import libraries
+from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.tables import Column, Lists, Rows, SeveralTables, Table, event_cuts
 
-OFFSETS = "offsets"
-"""the dataset that says where the events begin, where there is one row per event"""
-TRACK_OFFSETS = "track_offsets"
-"""likewise for tracks, whose columns are called `track.NAME`"""
-PER = "per"
-"""attribute of a dataset: `hit` or `event`; without it the length tells"""
-_MAX_LISTED = 12  # groups named in a message
+_OFFSETS, _TRACK_OFFSETS = "offsets", "track_offsets"
+_PER = "per"  # attribute of a dataset: `hit`, `event` or `track`; without it the length decides
+_GROUP = "events"
+_CHUNK_ROWS = 65_536
+# filters that every HDF5 library has; the last one is a check sum
+_FILTERS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
 
 
-def hdf5_table(path: Path, tree: str | None, *, x: str, chunk_hits: int) -> Table:
-    """A table in an HDF5 file: the group or dataset called `tree`, by default the only one there is.
+def _open_table(request: ReadRequest) -> Table:
+    """Open the group or dataset called `request.tree`, by default the only one in the file.
 
-    - A dataset of records: one row per hit, the columns are its fields.
-    - A group of 1-D datasets of equal length: one row per hit, each a column.
-    - A group with a dataset `offsets`, int[n_events + 1]: event `i` owns the hits `offsets[i]:offsets[i + 1]`.
-      Datasets with a value per hit act as columns of lists, those with a value per event as columns of numbers.
-      Tracks, whose columns are called `track.NAME`, have their own `track_offsets`.
-
-    `x` is the name of the column that tells how many hits there are.
+    - A dataset of records: one row per hit; its fields are the columns.
+    - A group of 1-D datasets of equal length: one row per hit; each dataset is a column.
+    - A group with a dataset `offsets`: one row per event. Datasets with a value per hit act as columns of lists, those
+      with a value per event as columns of numbers.
     """
-    (h5py,) = libraries(".h5")
+    path, x, chunk_hits = request.path, request.rules.names["x"], request.chunk_hits  # the length of x is n_hits
+    (h5py,) = import_libraries(FORMAT)
     with h5py.File(path, "r") as file:
-        name = _chosen(h5py, file, tree)
+        name = _chosen(h5py, file, request.tree)
         found = file[name]
         if isinstance(found, h5py.Dataset):
             columns = {field: _column(found.dtype[field], False) for field in found.dtype.names}
@@ -72,16 +71,15 @@ def _other(values: Any, n_hits: int) -> Column:
 def _chosen(h5py: Any, file: Any, tree: str | None) -> str:
     tables = ["/"] * _is_table(h5py, file)
     file.visititems(lambda name, found: tables.append(name) if _is_table(h5py, found) else None)
-    shown = ", ".join(map(one_line, tables[:_MAX_LISTED])) + ", ..." * (len(tables) > _MAX_LISTED)
     if tree is not None:
         name = tree.strip("/") or "/"
         if name not in tables:
-            raise DataError(f"no group {tree!r} with 1-D datasets; it has {shown or 'none'}")
+            raise DataError(f"no group {tree!r} with 1-D datasets; it has {listing(tables) or 'none'}")
         return name
     if not tables:
         raise DataError("no group with 1-D datasets, and no dataset of records")
     if len(tables) > 1:
-        raise SeveralTables(f"{len(tables)} groups of datasets", shown)
+        raise SeveralTables(f"{len(tables)} groups of datasets", listing(tables))
     return tables[0]
 
 
@@ -92,7 +90,7 @@ def _is_table(h5py: Any, found: Any) -> bool:
 
 
 def _datasets(h5py: Any, group: Any) -> dict[str, Any]:
-    """1-D datasets in the group itself, not those that a link only points to."""
+    """Return the 1-D datasets in the group itself, without those that links point to."""
     found = {name: group[name] for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink)}
     return {
         name: values
@@ -102,22 +100,22 @@ def _datasets(h5py: Any, group: Any) -> dict[str, Any]:
 
 
 def _group_columns(h5py: Any, group: Any, x: str) -> tuple[dict[str, Column], int | None]:
-    """Columns of a group, and the number of events where it has offsets."""
+    """Return the columns of a group, and the number of events if it has offsets."""
     datasets = _datasets(h5py, group)
     n_hits = len(datasets[x]) if x in datasets else -1
-    offsets = datasets.get(OFFSETS)
+    offsets = datasets.get(_OFFSETS)
     # Offsets beside an event number for each hit are no more than an index.
-    if offsets is None or x == OFFSETS or _is_per_hit(datasets.get("event"), n_hits, len(offsets) - 1):
+    if offsets is None or x == _OFFSETS or _is_per_hit(datasets.get("event"), n_hits, len(offsets) - 1):
         return {
             name: _column(values.dtype, False) if n_hits in (-1, len(values)) else _other(values, n_hits)
             for name, values in datasets.items()
         }, None
     lengths = {"hit": n_hits, "event": len(offsets) - 1}
-    for name in {OFFSETS, TRACK_OFFSETS} & set(datasets):
+    for name in {_OFFSETS, _TRACK_OFFSETS} & set(datasets):
         found = datasets.pop(name)
         if found.dtype.kind not in "iu" or len(found) != len(offsets) or not len(found):
-            raise DataError(f"dataset {name} is of {found.dtype}[{len(found)}]; {OFFSETS} are integers, one or more")
-        if name == TRACK_OFFSETS:
+            raise DataError(f"dataset {name} is of {found.dtype}[{len(found)}]; {_OFFSETS} are integers, one or more")
+        if name == _TRACK_OFFSETS:
             lengths["track"] = int(found[-1])
     columns = {}
     for name, values in datasets.items():
@@ -127,14 +125,14 @@ def _group_columns(h5py: Any, group: Any, x: str) -> tuple[dict[str, Column], in
 
 
 def _per(name: str, values: Any, lengths: Mapping[str, int]) -> str | None:
-    """What a dataset has a value for: a hit, an event or a track."""
+    """Return what a dataset has one value for: a hit, an event or a track; None if its length fits none of these."""
     if "track" in lengths and name.startswith(TRACK_PREFIX):
         return "track" if len(values) == lengths["track"] else None
     fitting = [per for per in ("hit", "event") if len(values) == lengths[per]]
     if name == "event" and "event" in fitting:
         return "event"
-    said = values.attrs.get(PER)
-    return said if said in fitting else next(iter(fitting), None)
+    marked = values.attrs.get(_PER)
+    return marked if marked in fitting else next(iter(fitting), None)
 
 
 def _is_per_hit(event: Any, n_hits: int, n_events: int) -> bool:
@@ -154,7 +152,7 @@ def _flat_rows(h5py: Any, table: Any, names: Sequence[str], x: str, chunk_hits: 
 
 
 def _rows_at_once(sources: list[Any], chunk_hits: int) -> int:
-    """Rows to read together: a chunk of a compressed dataset is unpacked as a whole, so not much less than that."""
+    """Return how many rows to read at once: about a chunk of a compressed dataset, which is unpacked as a whole."""
     longest = max((source.chunks[0] for source in sources if source.chunks), default=0)
     return max(1, min(max(ROWS_PER_BLOCK, longest), max(ROWS_PER_BLOCK, chunk_hits)))
 
@@ -166,19 +164,19 @@ def _native(values: np.ndarray) -> np.ndarray:
 def _list_rows(
     group: Any, names: Sequence[str], columns: Mapping[str, Column], n_events: int, chunk_hits: int
 ) -> Iterator[Rows]:
-    of_tracks = {name for name in names if name.startswith(TRACK_PREFIX) and TRACK_OFFSETS in group}
-    of_hits = {name for name in names if columns[name].is_list} - of_tracks
-    n_hits, n_tracks = (len(group[next(iter(found))]) if found else 0 for found in (of_hits, of_tracks))
+    track_columns = {name for name in names if name.startswith(TRACK_PREFIX) and _TRACK_OFFSETS in group}
+    hit_columns = {name for name in names if columns[name].is_list} - track_columns
+    n_hits, n_tracks = (len(group[next(iter(found))]) if found else 0 for found in (hit_columns, track_columns))
     for first in range(0, n_events, ROWS_PER_BLOCK):
         n_now = min(ROWS_PER_BLOCK, n_events - first)
         is_last = first + n_now == n_events
-        offsets = _offsets(group[OFFSETS], first, n_now, n_hits, is_last)
-        track_offsets = _offsets(group[TRACK_OFFSETS], first, n_now, n_tracks, is_last) if of_tracks else offsets
+        offsets = _offsets(group[_OFFSETS], first, n_now, n_hits, is_last)
+        track_offsets = _offsets(group[_TRACK_OFFSETS], first, n_now, n_tracks, is_last) if track_columns else offsets
         for start, stop in pairwise(event_cuts(offsets, chunk_hits=chunk_hits)):
             rows = {}
             for name in names:
                 if columns[name].is_list:
-                    bounds = (track_offsets if name in of_tracks else offsets)[start : stop + 1]
+                    bounds = (track_offsets if name in track_columns else offsets)[start : stop + 1]
                     rows[name] = Lists(np.diff(bounds), _native(group[name][int(bounds[0]) : int(bounds[-1])]))
                 else:
                     rows[name] = _native(group[name][first + start : first + stop])
@@ -186,7 +184,7 @@ def _list_rows(
 
 
 def _offsets(dataset: Any, first: int, n_events: int, n_rows: int, is_last: bool) -> np.ndarray:
-    """Offsets of events `first` and on, int64[n_events + 1], checked."""
+    """Read and check the offsets of events `first` to `first + n_events - 1`, int64[n_events + 1]."""
     offsets = dataset[first : first + n_events + 1].astype(np.int64)
     is_start_wrong = offsets[0] != 0 if first == 0 else offsets[0] < 0
     is_end_wrong = offsets[-1] != n_rows if is_last else offsets[-1] > n_rows
@@ -195,38 +193,27 @@ def _offsets(dataset: Any, first: int, n_events: int, n_rows: int, is_last: bool
     return offsets
 
 
-GROUP = "events"
-_CHUNK_ROWS = 65_536
-# filters that every HDF5 library has; the last one is a check sum
-_FILTERS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
+class _Writer(FormatWriter):
+    """Write datasets of a value per hit, per event and per track, marked so by the attribute `per`."""
 
-
-class Hdf5File(ExitStack):
-    """Datasets of a value per hit, per event and per track, marked so by the attribute `per`; compressed.
-
-    Event `i` owns the hits `offsets[i]:offsets[i + 1]`, and the tracks likewise by `track_offsets`.
-    """
-
-    def __init__(self, folder: Path, types: ColumnTypes) -> None:
-        super().__init__()
-        (h5py,) = libraries(".h5")
-        self._path = folder / "hits.h5"
-        self._types = types
-        self._names = of_hits, of_events, of_tracks = types.table_names()
-        taken = {*of_hits.values(), *of_events.values()}
-        for name in (OFFSETS, TRACK_OFFSETS):
+    def __init__(self, path: Path, types: ColumnTypes) -> None:
+        super().__init__(path, types)
+        (h5py,) = import_libraries(FORMAT)
+        self._names = hit_names, event_names, track_names = types.table_names()
+        taken = {*hit_names.values(), *event_names.values()}
+        for name in (_OFFSETS, _TRACK_OFFSETS):
             if name in taken:
                 raise ValueError(f"column {name!r} cannot be written under this name")
-        file = self.enter_context(h5py.File(self._path, "w"))
-        self._group = file.create_group(GROUP, track_order=True)
+        file = self.enter_context(h5py.File(path, "w"))
+        self._group = file.create_group(_GROUP, track_order=True)
         for per, names, columns in (
-            ("hit", of_hits, types.hit),
-            ("event", of_events, types.event),
-            ("track", of_tracks, types.track or {}),
+            ("hit", hit_names, types.hit),
+            ("event", event_names, types.event),
+            ("track", track_names, types.track or {}),
         ):
             for name, dtype in columns.items():
-                self._make(names[name], dtype).attrs[PER] = per
-        for name in (OFFSETS, *[TRACK_OFFSETS] * (types.track is not None)):
+                self._make(names[name], dtype).attrs[_PER] = per
+        for name in (_OFFSETS, *[_TRACK_OFFSETS] * (types.track is not None)):
             self._append(self._make(name, np.dtype(np.int64)), np.zeros(1, np.int64))
         self._n_hits = self._n_tracks = 0
 
@@ -239,21 +226,27 @@ class Hdf5File(ExitStack):
         dataset[n_before:] = values
 
     def write(self, events: Events) -> None:
-        """Write further events."""
-        of_hits, of_events, of_tracks = self._names
-        hits = {**dict(zip("xyt", events.hits.T, strict=True)), **events.hit_columns}
-        columns = {of_hits[name]: hits[name] for name in self._types.hit}
-        columns |= {of_events[name]: events.event_columns[name] for name in self._types.event}
-        columns[OFFSETS] = events.offsets[1:] + self._n_hits
+        """Append the events to the datasets."""
+        hit_names, event_names, track_names = self._names
+        hits = hit_values(events)
+        columns = {hit_names[name]: hits[name] for name in self.types.hit}
+        columns |= {event_names[name]: events.event_columns[name] for name in self.types.event}
+        columns[_OFFSETS] = events.offsets[1:] + self._n_hits
         self._n_hits += events.n_hits
         if events.track_offsets is not None:
-            columns |= {of_tracks[name]: values for name, values in events.track_columns.items()}
-            columns[TRACK_OFFSETS] = events.track_offsets[1:] + self._n_tracks
+            columns |= {track_names[name]: values for name, values in events.track_columns.items()}
+            columns[_TRACK_OFFSETS] = events.track_offsets[1:] + self._n_tracks
             self._n_tracks += int(events.track_offsets[-1])
         for name, values in columns.items():
             self._append(self._group[name], values)
 
-    def finish(self) -> Path:
-        """Complete the file; where it is."""
-        self.close()
-        return self._path
+
+FORMAT = Format(
+    (".h5", ".hdf5"),
+    "HDF5 group or dataset of records",
+    open_table=_open_table,
+    writer=_Writer,
+    libraries=("h5py",),
+    extra="hdf5",
+    has_trees=True,
+)

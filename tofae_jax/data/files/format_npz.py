@@ -1,7 +1,7 @@
-"""Hit lists and images in `.npz` files, read block by block.
+"""Hit lists and images in `.npz` files, read and written block by block.
 
 `np.load` would hold each array in memory as a whole; here the members of the zip file are read as streams.
-Errors raised here name the place but not the file: `readers.py` puts its name in front.
+`event_columns` describes the arrays of events and tracks.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ import numpy as np
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events, event_of_hit
-from tofae_jax.data.files.column_types import EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX, ColumnTypes
-from tofae_jax.data.files.format_images import check_images, image_events, images_per_block
+from tofae_jax.data.files.column_types import EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX, ColumnTypes, hit_values
+from tofae_jax.data.files.event_columns import with_event_arrays
+from tofae_jax.data.files.file_errors import library_errors, listing
+from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, ROWS_PER_BLOCK, HitBlock, checked_block, complete_events
-from tofae_jax.data.files.npy import npy_header
+from tofae_jax.data.files.images import check_images, image_events, images_per_block
+from tofae_jax.data.files.npy_header import npy_header
 
-_MAX_LISTED = 12  # arrays named in a message
 _MAX_NAMES_BYTES = 65_536  # of the array `columns`, which is read as a whole
+_COPY_BYTES = 2**20
 
 
 class _Array(NamedTuple):
-    """An array of the file: what its header says."""
+    """Header of an array in the file."""
 
     member: zipfile.ZipInfo
     start: int
@@ -44,7 +47,7 @@ class _Array(NamedTuple):
 
 
 class _Stream:
-    """Rows of `width` values each, from `skip` bytes after the start of an array's values on."""
+    """Read rows of `width` values each, beginning `skip` bytes after the first value of an array."""
 
     def __init__(self, archive: zipfile.ZipFile, array: _Array, *, width: int, skip: int = 0) -> None:
         self.file = archive.open(array.member)
@@ -53,7 +56,7 @@ class _Stream:
         self._width = width
 
     def read(self, n_rows: int) -> np.ndarray:
-        """The next rows, [n_rows, width]."""
+        """Return the next rows, [n_rows, width]."""
         n_bytes = n_rows * self._width * self._array.dtype.itemsize
         content = self.file.read(n_bytes)
         if len(content) < n_bytes:
@@ -61,20 +64,25 @@ class _Stream:
         return np.frombuffer(content, self._array.dtype).reshape(n_rows, self._width)
 
     def check_end(self) -> None:
-        """Read on after the last row, for it may be only there that the check sum is compared."""
+        """Read beyond the last row: the check sum may be compared only there."""
         self.file.read(1)
 
 
-def npz_events(path: Path, *, detector: Detector, array: str | None, chunk_hits: int) -> Iterator[Events]:
-    """Events of a hit list or of images, stored in one of three ways.
+def _read(request: ReadRequest) -> Iterator[Events]:
+    """Yield the events of a hit list or of images, stored in one of three ways.
 
     - 1-D arrays `event, x, y, t` of the same length; further 1-D arrays of numbers of that length are columns too.
     - A 2-D array with the columns `event, x, y, t`, or with those that a text array `columns` names.
     - Images, [n, y, x] or [n, 1, y, x].
 
-    `array` chooses among 2-D arrays and images; it may be left out where there is no choice.
+    `request.array` chooses among 2-D arrays and images; it may be None where there is no choice.
     """
-    with zipfile.ZipFile(path) as archive:
+    yield from with_event_arrays(request.path, _array_events(request))
+
+
+def _array_events(request: ReadRequest) -> Iterator[Events]:
+    array, chunk_hits, detector = request.array, request.chunk_hits, request.rules.detector
+    with zipfile.ZipFile(request.path) as archive:
         arrays = _arrays(archive)
         names = _column_names(archive, arrays)
         chosen = None if array is None and _has_columns(arrays) else _chosen(arrays, array, len(names))
@@ -88,10 +96,10 @@ def npz_events(path: Path, *, detector: Detector, array: str | None, chunk_hits:
 
 
 def _arrays(archive: zipfile.ZipFile) -> dict[str, _Array]:
-    """All arrays of the file by name, from their headers alone."""
+    """Return the headers of all arrays in the file by name."""
     arrays = {}
     for member in archive.infolist():
-        # The other ways to compress, which NumPy never uses, give out as many bytes at once as a file wants.
+        # The other compressions, which NumPy never uses, can return any number of bytes at once.
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(f"member {one_line(repr(member.filename))} is compressed in a way that NumPy does not use")
         if not member.filename.endswith(".npy"):
@@ -107,7 +115,7 @@ def _arrays(archive: zipfile.ZipFile) -> dict[str, _Array]:
 
 
 def _column_names(archive: zipfile.ZipFile, arrays: Mapping[str, _Array]) -> tuple[str, ...]:
-    """Columns of a 2-D array: what the text array `columns` says, if there is one."""
+    """Return the column names of a 2-D array, from the text array `columns` if there is one."""
     columns = arrays.get("columns")
     if columns is None or columns.dtype.kind != "U" or len(columns.shape) != 1:
         return HIT_LIST_COLUMNS
@@ -123,34 +131,29 @@ def _has_columns(arrays: Mapping[str, _Array]) -> bool:
 
 
 def _chosen(arrays: Mapping[str, _Array], array: str | None, n_columns: int) -> _Array:
-    """The 2-D array or the images to read."""
-    listing = _listing(list(arrays.values()))
+    """Return the 2-D array or the images to read."""
+    shown = listing(list(arrays.values())) or "no array"
     if array is not None:
         if array not in arrays:
-            raise DataError(f"no array {array!r}; it has {listing}")
+            raise DataError(f"no array {array!r}; it has {shown}")
         if len(arrays[array].shape) not in (2, 3, 4):
-            raise DataError(f"array {arrays[array]} is neither a 2-D hit list nor images; it has {listing}")
+            raise DataError(f"array {arrays[array]} is neither a 2-D hit list nor images; it has {shown}")
         return arrays[array]
     numeric = [found for found in arrays.values() if found.dtype.kind in "iuf"]
     tables = [found for found in numeric if len(found.shape) == 2 and found.shape[1] == n_columns]
     candidates = tables or [found for found in numeric if len(found.shape) in (3, 4)]
     if len(candidates) > 1:
-        raise DataError(f"more than one array to read; choose one by its name among {_listing(candidates)}")
+        raise DataError(f"more than one array to read; choose one by its name among {listing(candidates)}")
     if not candidates:
         raise DataError(
             f"neither 1-D arrays {', '.join(HIT_LIST_COLUMNS)}, nor a 2-D array of these columns, nor images; "
-            f"it has {listing}"
+            f"it has {shown}"
         )
     return candidates[0]
 
 
-def _listing(arrays: list[_Array]) -> str:
-    names = [str(found) for found in arrays[:_MAX_LISTED]]
-    return ", ".join(names + ["..."] * (len(arrays) > _MAX_LISTED)) or "no array"
-
-
 class _Source(NamedTuple):
-    """Columns to read together."""
+    """Columns that are read together."""
 
     array: _Array
     names: tuple[str, ...]
@@ -158,7 +161,7 @@ class _Source(NamedTuple):
 
 
 def _table(arrays: Mapping[str, _Array], chosen: _Array | None, names: tuple[str, ...]) -> list[_Source]:
-    """Where the columns of the hit list are: in the 2-D array `chosen`, or in arrays of their own."""
+    """Locate the columns of the hit list: in the 2-D array `chosen`, or in one array each."""
     if chosen is None:
         lengths = [arrays[name].shape[0] for name in HIT_LIST_COLUMNS]
         bad = [str(arrays[name]) for name in HIT_LIST_COLUMNS if arrays[name].dtype.kind not in "iuf"]
@@ -216,21 +219,25 @@ def _image_blocks(archive: zipfile.ZipFile, array: _Array, n_per_block: int) -> 
         stream.check_end()
 
 
-_COPY_BYTES = 2**20
+def _read_columns(path: Path, types: Mapping[str, np.dtype]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the arrays named in `types` that the file has, and the names of all its arrays."""
+    with library_errors(), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        names = list(file.files)
+        return {name: file[name] for name in types if name in names}, names
 
 
-class NpzFile(ExitStack):
-    """One array per column, uncompressed.
+class _Writer(FormatWriter):
+    """Write one array per column, uncompressed.
 
-    `event, x, y, t` and the hit columns have a value per hit; see `event_columns` for the others. Those are there only
-    if they say more: if there are event or track columns, or events without hits.
+    `event, x, y, t` and the hit columns have one value per hit. Arrays of events are written only if they are needed:
+    with event or track columns, or with events without hits.
 
-    A header comes first and tells the length, which only the end shows: columns wait in files of their own.
+    The header of an array tells its length, which is known only at the end; so columns are collected in temporary
+    files.
     """
 
-    def __init__(self, folder: Path, types: ColumnTypes) -> None:
-        super().__init__()
-        self._path = folder / "hits.npz"
+    def __init__(self, path: Path, types: ColumnTypes) -> None:
+        super().__init__(path, types)
         self._needs_events = len(types.event) > 1 or types.track is not None
         hits = {"event": types.event["event"], **types.hit}
         events = {f"{EVENT_PREFIX}{name}": dtype for name, dtype in types.event.items()}
@@ -238,18 +245,17 @@ class NpzFile(ExitStack):
         if types.track is not None:
             tracks[TRACK_EVENTS] = types.event["event"]
         self._types = {**hits, **events, **tracks}
-        parts = [folder / f"column_{number}" for number in range(len(self._types))]
+        parts = [path.parent / f"column_{number}" for number in range(len(self._types))]
         self._files = {
             name: self.enter_context(part.open("w+b")) for name, part in zip(self._types, parts, strict=True)
         }
 
     def write(self, events: Events) -> None:
-        """Write further events."""
+        """Append the events to the temporary files."""
         event = events.event_columns["event"]
         columns = {
             "event": event[event_of_hit(events)],
-            **dict(zip("xyt", events.hits.T, strict=True)),
-            **events.hit_columns,
+            **hit_values(events),
             **{f"{EVENT_PREFIX}{name}": values for name, values in events.event_columns.items()},
         }
         if events.track_offsets is not None:
@@ -259,24 +265,33 @@ class NpzFile(ExitStack):
         for name, dtype in self._types.items():
             self._files[name].write(np.ascontiguousarray(columns[name], dtype).data)
 
-    def finish(self) -> Path:
-        """Complete the file; where it is."""
-        with zipfile.ZipFile(self._path, "w") as archive:
+    def finish(self) -> None:
+        """Join the columns in one zip file."""
+        with zipfile.ZipFile(self.path, "w") as archive:
             for name, dtype in self._types.items():
                 if name.startswith(EVENT_PREFIX) and not self._needs_events:
                     continue
                 with self._files[name] as column:
-                    n_rows = column.tell() // dtype.itemsize
                     header = {
                         "descr": np.lib.format.dtype_to_descr(dtype),
                         "fortran_order": False,
-                        "shape": (n_rows,),
+                        "shape": (column.tell() // dtype.itemsize,),
                     }
-                    # The same date for all files (1980), so that the same hits give the same bytes.
+                    # ZipInfo has the same date in all files (1980), so that the same hits give the same bytes.
                     member = zipfile.ZipInfo(f"{name}.npy")
                     with archive.open(member, "w", force_zip64=True) as target:
                         np.lib.format.write_array_header_1_0(target, header)
                         column.seek(0)
                         shutil.copyfileobj(column, target, _COPY_BYTES)
-        self.close()
-        return self._path
+        super().finish()
+
+
+FORMAT = Format(
+    (".npz",),
+    "hits as one NumPy array per column or as a 2-D array, or images",
+    read=_read,
+    read_columns=_read_columns,
+    writer=_Writer,
+    holds=("hits", "images"),
+    has_named_arrays=True,
+)

@@ -1,10 +1,10 @@
-"""Tensors from PyTorch's zip files without PyTorch, and without running anything that a file asks for.
+"""Tensors from PyTorch's zip files, read without PyTorch and without running anything that a file asks for.
 
-Such a file is a zip of plain bytes (`*/data/N`) and of a pickle (`*/data.pkl`), a small program that puts them
-together. Python's own `pickle` is not used for it: even with `find_class` overridden, a hostile file can make it
+Such a file is a zip of plain bytes (`*/data/N`) and of a pickle (`*/data.pkl`), a small program that assembles them.
+Python's own `pickle` is not used for it: even with `find_class` overridden, a hostile file can make it
 reserve memory without bound (a memo index of 2^31) or overflow the C stack (a deeply nested key). Instead, as
-PyTorch's own `weights_only` reader does, the program is decoded by `pickletools` and followed by an interpreter that
-knows data and the few functions below.
+PyTorch's own `weights_only` reader does, the program is decoded by `pickletools` and run by an interpreter that
+supports data and the few functions below.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from __future__ import annotations
 import math
 import pickletools
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tofae_jax.core.text import one_line
-from tofae_jax.data.events import DataError
+from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.files.file_errors import naming_file
+from tofae_jax.data.files.format import Format, ReadRequest
+from tofae_jax.data.files.images import array_events
 
 MAX_FILE_BYTES = 4 * 2**30
 """largest file read by default: all of it is held in memory"""
@@ -31,26 +34,26 @@ _MAX_NUMBER = 2**40
 
 
 class _Function(NamedTuple):
-    """What the name of a function leaves on the stack: one of our own."""
+    """A function of this module, which stands for the PyTorch function of that name."""
 
     call: Callable[..., object]
 
 
 class _StorageType(NamedTuple):
-    """A PyTorch storage class: the type of its numbers as they lie in the file, byte order aside."""
+    """A PyTorch storage class: the type of its numbers in the file, except for the byte order."""
 
     name: str
     dtype: np.dtype
 
 
 class _Storage(NamedTuple):
-    """The numbers that tensors are views of."""
+    """Numbers that tensors are views of."""
 
     values: np.ndarray
 
 
 def _tensor(storage: object, offset: object, size: object, stride: object, *_ignored: object) -> np.ndarray:
-    """`torch._utils._rebuild_tensor_v2`: a read-only view of a storage, after checking that it stays inside.
+    """Stand for `torch._utils._rebuild_tensor_v2`: return a read-only view of a storage, checked to lie inside.
 
     A view never has more elements than its storage, so that no small file becomes a huge array.
     """
@@ -75,9 +78,9 @@ def _tensor(storage: object, offset: object, size: object, stride: object, *_ign
 
 
 def _numbers(value: object) -> tuple[int, ...]:
-    """`value` if it is a tuple or a list of sizes, or the like."""
-    # Values of a file never go into a message unless they are known to be small: a tree that shares its branches
-    # is short in the file and endless in print.
+    """Return `value` if it is a tuple or list of sizes, strides or offsets."""
+    # A value of a file is put into a message only if it is known to be small: a tree that shares its branches is short
+    # in the file and endless in print.
     if not isinstance(value, tuple | list) or not all(type(number) is int for number in value):
         raise DataError("makes a tensor whose offset, size or stride is not made of whole numbers")
     if len(value) > _MAX_DIMENSIONS or not all(0 <= number <= _MAX_NUMBER for number in value):
@@ -89,25 +92,25 @@ def _numbers(value: object) -> tuple[int, ...]:
 
 
 def _parameter(data: object, *_ignored: object) -> object:
-    """`torch._utils._rebuild_parameter`: the tensor itself."""
+    """Stand for `torch._utils._rebuild_parameter`: return the tensor."""
     return data
 
 
 def _ordered_dict() -> dict:
-    """`collections.OrderedDict`, as a plain dict (ordered too); later opcodes set its items.
+    """Stand for `collections.OrderedDict`: return a plain dict, which later opcodes fill.
 
-    Not from a list of pairs: a small file that makes many copies of a long list would fill the memory.
+    A list of pairs is not accepted: a small file that makes many copies of a long list would fill the memory.
     """
     return {}
 
 
 def _size(size: object) -> tuple[int, ...]:
-    """`torch.Size`, as a plain tuple."""
+    """Stand for `torch.Size`: return a plain tuple."""
     return _numbers(size)
 
 
 def _device(kind: object, number: object = 0) -> str:
-    """`torch.device`, as text: `cuda:0`."""
+    """Stand for `torch.device`: return text such as `cuda:0`."""
     if not isinstance(kind, str) or not isinstance(number, int):
         raise DataError("describes a device other than by its kind and number")
     return f"{kind}:{number}"
@@ -139,7 +142,7 @@ _GLOBALS: dict[str, _Function | _StorageType] = {
 
 
 class _Archive:
-    """The zip file: its pickle, and its storages read when asked for."""
+    """The zip file: its pickle, and its storages, read on demand."""
 
     def __init__(self, zip_file: zipfile.ZipFile, n_file_bytes: int) -> None:
         self._zip = zip_file
@@ -171,7 +174,7 @@ class _Archive:
         return self._zip.read(f"{self._root}{name}")
 
     def storage(self, identity: object) -> _Storage:
-        """The storage of a BINPERSID opcode: ("storage", type, key, device, count)."""
+        """Return the storage of a BINPERSID opcode: ("storage", type, key, device, count)."""
         match identity:
             case ("storage", _StorageType(name=name, dtype=dtype), str(key), str(), int(count)) if count >= 0:
                 pass
@@ -194,7 +197,7 @@ class _Archive:
 
 
 class _Interpreter:
-    """Follows a pickle's opcodes: builds plain values and tensors, refuses everything else."""
+    """Run the opcodes of a pickle that build plain values and tensors; reject all others."""
 
     def __init__(self, archive: _Archive) -> None:
         self._archive = archive
@@ -203,7 +206,7 @@ class _Interpreter:
         self._memo: dict = {}
 
     def run(self) -> object:
-        """The value that the pickle stands for."""
+        """Return the value of the pickle."""
         for opcode, argument, _ in pickletools.genops(self._archive.pickle):
             self._step(opcode.name, argument)
         if len(self._stack) != 1 or self._stacks_below:
@@ -257,7 +260,7 @@ class _Interpreter:
                 arguments = stack.pop()
                 function = self._top(_Function)
                 stack[-1] = function.call(*arguments)
-            case "BUILD":  # attributes: a module's weights have `_metadata`, which says nothing about their values
+            case "BUILD":  # attributes: the weights of a module have `_metadata`, which does not affect their values
                 stack.pop()
                 self._top(dict)
             case _:
@@ -269,7 +272,7 @@ class _Interpreter:
         return values
 
     def _top(self, kind: type) -> Any:
-        """The topmost value, which has to be of that very type."""
+        """Return the topmost value, which must be of exactly this type."""
         value = self._stack[-1]
         if type(value) is not kind:
             found, expected = (name.__name__.lstrip("_").lower() for name in (type(value), kind))
@@ -278,25 +281,25 @@ class _Interpreter:
 
 
 def _pairs(values: list) -> dict:
-    """The dictionary of these keys and values, in turn."""
+    """Return the dictionary of alternating keys and values."""
     for key in values[::2]:
-        if not isinstance(key, str | int):  # others could take a hash of endless recursion
+        if not isinstance(key, str | int):  # the hash of others could recurse without end
             raise DataError(f"has a dictionary key of type {type(key).__name__}; text or whole numbers expected")
     return dict(zip(values[::2], values[1::2], strict=True))
 
 
 def _known(name: str) -> _Function | _StorageType:
-    """What stands for the global "module name" here; nothing is imported for it."""
+    """Return what stands for the global "module name"; nothing is imported."""
     if name not in _GLOBALS:
         raise DataError(f"asks to run {one_line(repr(name.replace(' ', '.')))}; only tensors are read")
     return _GLOBALS[name]
 
 
 def _check_plain(tree: object) -> None:
-    """Raise unless `tree` is a finite tree of plain values that may be walked without care.
+    """Raise `DataError` unless `tree` is a finite tree of plain values.
 
-    Parts that are shared count as often as they are reached: lists of the same list, ten times over, would
-    otherwise be a small file and an endless walk. A list within itself is endlessly deep.
+    Shared parts count each time that they are reached: nested lists of the same list would otherwise be a small file
+    and an endless walk. A list within itself is infinitely deep.
     """
     waiting = [(tree, 0)]
     n_parts = 0
@@ -312,25 +315,48 @@ def _check_plain(tree: object) -> None:
 
 
 def load_tensors(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> object:
-    """Whatever `torch.save` wrote to `path`: tensors, text, numbers, None, and lists, tuples and dicts of them.
+    """Load what `torch.save` wrote to `path`: tensors, text, numbers, None, and lists, tuples and dicts of them.
 
-    A tensor becomes a read-only array of its own type and shape (bfloat16: of float32). Text stays text. Parts may
+    A tensor becomes a read-only array of its own type and shape (bfloat16: of float32). Text stays text. Objects may
     be shared, as they are in the file. Nothing that the file holds is run, and memory stays within a small multiple
     of its size.
 
     Raises `DataError` for a file that is cut, hostile, larger than `max_bytes`, or written by PyTorch before 1.6.
     """
+    with naming_file(path, damage=()):
+        return _load(path, max_bytes)
+
+
+def _load(path: Path, max_bytes: int) -> object:
     try:
         if (n_bytes := path.stat().st_size) > max_bytes:
             raise DataError(f"has {n_bytes} bytes; at most {max_bytes} allowed")
         with zipfile.ZipFile(path) as zip_file:
             tree = _Interpreter(_Archive(zip_file, n_bytes)).run()
         _check_plain(tree)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+    except DataError:
+        raise
     except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: cut or damaged, or no zip file of PyTorch 1.6 or later ({one_line(error)})") from None
+        raise DataError(f"cut or damaged, or no zip file of PyTorch 1.6 or later ({one_line(error)})") from None
     except Exception as error:  # a damaged pickle can fail anywhere
-        reason = one_line(f"{type(error).__name__}: {error}")
-        raise DataError(f"{path}: cannot be read as tensors ({reason})") from None
+        raise DataError(f"cannot be read as tensors ({one_line(f'{type(error).__name__}: {error}')})") from None
     return tree
+
+
+def _read(request: ReadRequest) -> Iterator[Events]:
+    tensors = list(_tensors(_load(request.path, MAX_FILE_BYTES)))
+    if len(tensors) != 1:
+        raise DataError(f"{len(tensors)} tensors; one tensor of images expected")
+    yield from array_events(tensors[0], detector=request.rules.detector, chunk_hits=request.chunk_hits)
+
+
+def _tensors(tree: object) -> Iterator[np.ndarray]:
+    """Yield all arrays in nested lists and dictionaries."""
+    if isinstance(tree, np.ndarray):
+        yield tree
+    elif isinstance(tree, dict | list | tuple):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from _tensors(part)
+
+
+FORMAT = Format((".pt",), "images as one PyTorch tensor, held in memory", read=_read, holds=("images",))

@@ -1,12 +1,8 @@
-"""Trees of ROOT files, as TTree or RNTuple, as tables.
-
-Errors raised here name the place but not the file: `readers.py` puts its name in front.
-"""
+"""Trees of ROOT files, TTree or RNTuple, as tables; written as a TTree, compressed with zstd (ROOT 6.20 and later)."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +10,39 @@ import numpy as np
 
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.column_types import ColumnTypes
-from tofae_jax.data.files.optional_libraries import libraries
+from tofae_jax.data.files.column_types import ColumnTypes, hit_values
+from tofae_jax.data.files.file_errors import listing
+from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
+from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.tables import Column, Lists, Rows, SeveralTables, Table
 
 _TREE_CLASSES = ("TTree", "TNtuple", "TNtupleD", "TChain")
 _NTUPLE_CLASSES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
-_BYTES_PER_HIT = 24  # of all columns together, roughly: how much to read at once
-_MAX_LISTED = 12  # trees named in a message
+_BYTES_PER_HIT = 24  # of all columns together, roughly; decides how much is read at once
+_TREE = "events"
+_HITS, _TRACKS = "hits", "tracks"  # names of the counters, after "n_"; the branches themselves are called by the column
 
 
-def root_table(path: Path, tree: str | None, *, chunk_hits: int) -> Table:
-    """A tree of a ROOT file: the one called `tree`, by default the only one there is.
+def _open_table(request: ReadRequest) -> Table:
+    """Open the tree called `request.tree`, by default the only one in the file.
 
-    Branches of numbers and of lists of numbers can be read, whether a counter branch or a `std::vector` makes them
-    lists; a counter is no column of its own.
+    Branches of numbers and of lists of numbers can be read, with a counter branch or as `std::vector`; a counter is
+    no column of its own.
     """
-    uproot, awkward = libraries(".root")
+    path = request.path
+    uproot, awkward = import_libraries(FORMAT)
     with uproot.open({path: None}) as file:
         classes = file.classnames(cycle=False)
-        name = _chosen(classes, tree)
+        name = _chosen(classes, request.tree)
         is_ntuple = classes[name] in _NTUPLE_CLASSES
         columns = _ntuple_columns(file[name]) if is_ntuple else _tree_columns(file[name])
 
     def read(names: Sequence[str]) -> Generator[Rows, None, None]:
-        wanted = set(names)
-        choice = {"filter_field" if is_ntuple else "filter_branch": lambda column: column.name in wanted}
+        chosen = set(names)
+        choice = {"filter_field" if is_ntuple else "filter_branch": lambda column: column.name in chosen}
+        step_size = f"{request.chunk_hits * _BYTES_PER_HIT} B"
         with uproot.open({path: None}) as file:
-            for part in file[name].iterate(step_size=f"{chunk_hits * _BYTES_PER_HIT} B", library="ak", **choice):
+            for part in file[name].iterate(step_size=step_size, library="ak", **choice):
                 yield {name: _values(awkward, part[name]) for name in names}
 
     return Table(f"tree {one_line(name)}", columns, read)
@@ -49,15 +50,14 @@ def root_table(path: Path, tree: str | None, *, chunk_hits: int) -> Table:
 
 def _chosen(classes: Mapping[str, str], tree: str | None) -> str:
     trees = [name for name, kind in classes.items() if kind in _TREE_CLASSES + _NTUPLE_CLASSES]
-    shown = ", ".join(map(one_line, trees[:_MAX_LISTED])) + ", ..." * (len(trees) > _MAX_LISTED)
     if tree is not None:
         if tree.partition(";")[0] not in trees:
-            raise DataError(f"no tree {tree!r}; it has {shown or 'none'}")
+            raise DataError(f"no tree {tree!r}; it has {listing(trees) or 'none'}")
         return tree.partition(";")[0]
     if not trees:
         raise DataError(f"no tree; it has {one_line(', '.join(classes)) or 'nothing'}")
     if len(trees) > 1:
-        raise SeveralTables(f"{len(trees)} trees", shown)
+        raise SeveralTables(f"{len(trees)} trees", listing(trees))
     return trees[0]
 
 
@@ -100,57 +100,50 @@ TREE = "events"
 _HITS, _TRACKS = "hits", "tracks"  # names of the counters, after "n_"; the branches themselves are called by the column
 
 
-class RootFile(ExitStack):
-    """A TTree (compressed with zstd, for ROOT 6.20 and later): branches of lists, and of numbers per event.
+class _Writer(FormatWriter):
+    """Write a TTree with branches of lists, and of numbers per event.
 
     Branches `n_hits` and `n_tracks` count; they get another name where a column has it. ROOT has no float16:
     it becomes float32.
     """
 
-    def __init__(self, folder: Path, types: ColumnTypes) -> None:
-        super().__init__()
-        uproot, self._awkward = libraries(".root")
-        self._path = folder / "hits.root"
-        self._types = types
-        self._names = of_hits, of_events, of_tracks = types.table_names()
-        branches: dict[str, Any] = {of_events[name]: _stored(dtype) for name, dtype in types.event.items()}
-        branches[_free(_HITS, branches)] = self._lists_type(of_hits, types.hit)
+    def __init__(self, path: Path, types: ColumnTypes) -> None:
+        super().__init__(path, types)
+        uproot, self._awkward = import_libraries(FORMAT)
+        self._names = hit_names, event_names, track_names = types.table_names()
+        branches: dict[str, Any] = {event_names[name]: _stored(dtype) for name, dtype in types.event.items()}
+        branches[_free(_HITS, branches)] = self._lists_type(hit_names, types.hit)
         self._hits = list(branches)[-1]
         if types.track:
-            branches[_free(_TRACKS, branches)] = self._lists_type(of_tracks, types.track)
+            branches[_free(_TRACKS, branches)] = self._lists_type(track_names, types.track)
         self._tracks = list(branches)[-1]
-        taken = {*of_hits.values(), *of_events.values(), *of_tracks.values()}
-        self._file = self.enter_context(uproot.recreate(self._path, compression=uproot.ZSTD(1)))
+        taken = {*hit_names.values(), *event_names.values(), *track_names.values()}
+        self._file = self.enter_context(uproot.recreate(path, compression=uproot.ZSTD(1)))
         self._tree = self._file.mktree(
-            TREE,
+            _TREE,
             branches,
             counter_name=lambda counted: _free(f"n_{counted}", taken),
             field_name=lambda outer, inner: inner or outer,
         )
 
     def write(self, events: Events) -> None:
-        """Write further events, as a basket of each branch."""
-        of_hits, of_events, of_tracks = self._names
+        """Write a basket of each branch."""
+        hit_names, event_names, track_names = self._names
         columns: dict[str, Any] = {
-            of_events[name]: events.event_columns[name].astype(_stored(dtype), copy=False)
-            for name, dtype in self._types.event.items()
+            event_names[name]: events.event_columns[name].astype(_stored(dtype), copy=False)
+            for name, dtype in self.types.event.items()
         }
-        hits = {**dict(zip("xyt", events.hits.T, strict=True)), **events.hit_columns}
+        hits = hit_values(events)
         columns[self._hits] = self._lists(
-            events.offsets, {of_hits[name]: hits[name].astype(_stored(d)) for name, d in self._types.hit.items()}
+            events.offsets, {hit_names[name]: hits[name].astype(_stored(d)) for name, d in self.types.hit.items()}
         )
-        if self._types.track and events.track_offsets is not None:
+        if self.types.track and events.track_offsets is not None:
             tracks = events.track_columns
             columns[self._tracks] = self._lists(
                 events.track_offsets,
-                {of_tracks[name]: tracks[name].astype(_stored(d)) for name, d in self._types.track.items()},
+                {track_names[name]: tracks[name].astype(_stored(d)) for name, d in self.types.track.items()},
             )
         self._tree.extend(columns)
-
-    def finish(self) -> Path:
-        """Complete the file; where it is."""
-        self.close()
-        return self._path
 
     def _lists_type(self, names: dict[str, str], types: Any) -> Any:
         nothing = {names[name]: np.zeros(0, _stored(dtype)) for name, dtype in types.items()}
@@ -170,3 +163,14 @@ def _free(name: str, taken: Any) -> str:
     while name in taken:
         name += "_"
     return name
+
+
+FORMAT = Format(
+    (".root",),
+    "ROOT tree",
+    open_table=_open_table,
+    writer=_Writer,
+    libraries=("uproot", "awkward"),
+    extra="root",
+    has_trees=True,
+)

@@ -1,7 +1,4 @@
-"""Rows of hit lists, `event, x, y, t` and further columns: checked, and gathered into complete events.
-
-Errors raised here name the place but not the file: `readers.py` puts its name in front.
-"""
+"""Check rows of hit lists, `event, x, y, t` and further columns, and join them into complete events."""
 
 from __future__ import annotations
 
@@ -15,19 +12,20 @@ from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError, Events
 
 HIT_LIST_COLUMNS = ("event", "x", "y", "t")
-"""the columns that every hit list has: number of the event, then the hit"""
+"""columns of every hit list: number of the event, then the hit"""
 ROWS_PER_BLOCK = 131_072
-"""rows read at once: more is no faster"""
-_MAX_EVENT = 2**63 - 1
+"""rows that are read at once; more is no faster"""
+MAX_EVENT = 2**63 - 1
+"""largest event number"""
 MAX_EXACT_FLOAT = 2**53
-"""beyond it float64 skips whole numbers"""
+"""above it float64 skips whole numbers"""
 
 
 class HitBlock(NamedTuple):
-    """Rows of a hit list, events cut anywhere."""
+    """Rows of a hit list; the first and the last event may be incomplete."""
 
     event: np.ndarray
-    """int64[n_rows], never falling: number of each row's event"""
+    """int64[n_rows], non-decreasing: number of the event of each row"""
     hits: np.ndarray
     """int16[n_rows, 3]: x, y, t"""
     columns: Mapping[str, np.ndarray]
@@ -35,10 +33,10 @@ class HitBlock(NamedTuple):
 
 
 def not_whole(values: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Where `values` are anything but whole numbers from `low` to `high`: bool of the same shape."""
+    """Return where `values` are anything but whole numbers from `low` to `high`: bool of the same shape."""
     if values.dtype.kind != "f":
         return (values < low) | (values > high)
-    # Written so that NaN, for which every comparison is false, counts as bad, and quietly so.
+    # Written so that NaN, for which every comparison is false, counts as bad, without a warning.
     with np.errstate(invalid="ignore", over="ignore"):
         values = values.astype(np.float64, copy=False)  # in float16 32768 would pass as 32767
         return ~((values >= low) & (values <= min(high, MAX_EXACT_FLOAT)) & (values == np.trunc(values)))
@@ -47,12 +45,16 @@ def not_whole(values: np.ndarray, low: int, high: int) -> np.ndarray:
 def checked_block(
     columns: Mapping[str, np.ndarray], *, detector: Detector, after: int, place: Callable[[int], str]
 ) -> HitBlock:
-    """The rows `columns` (by name, [n_rows]), once they are whole numbers within the detector and in order.
+    """Check that rows are whole numbers within the detector and in order.
 
-    `after` is the event number of the row before, 0 at the start. `place(row)` says where in the file a row is.
+    Args:
+        columns: by name, [n_rows].
+        detector: bounds of the hits.
+        after: event number of the row before, 0 at the start.
+        place: returns the place of a row in the file, for errors.
     """
     n_x, n_y, n_t = detector.shape
-    highest = {"event": _MAX_EVENT, "x": n_x - 1, "y": n_y - 1, "t": n_t}
+    highest = {"event": MAX_EVENT, "x": n_x - 1, "y": n_y - 1, "t": n_t}
     lowest = {"event": 0, "x": 0, "y": 0, "t": 1}
     for name in HIT_LIST_COLUMNS:
         bad = not_whole(columns[name], lowest[name], highest[name])
@@ -80,22 +82,22 @@ def checked_block(
 
 
 def complete_events(blocks: Iterable[HitBlock], *, chunk_hits: int) -> Iterator[Events]:
-    """Chunks of complete events with at most `chunk_hits` rows, or of one event that has more."""
+    """Yield chunks of complete events with at most `chunk_hits` rows, or of one event that has more."""
     waiting: list[HitBlock] = []
     n_waiting = 0
     for block in blocks:
         waiting.append(block)
         n_waiting += len(block.event)
-        # The last event may go on in the next block. As long as it is the only one there is nothing to give out,
-        # and joining the blocks each time would take quadratic time.
+        # The last event may continue in the next block. While it is the only one, no event is complete, and joining the
+        # blocks each time would take quadratic time.
         if n_waiting < chunk_hits or waiting[0].event[0] == block.event[-1]:
             continue
         joined = _joined(waiting)
         cuts = _cuts(_starts(joined.event), chunk_hits)
-        given = cuts[:-1] or cuts  # the last chunk may have room for more events
-        yield from _chunks(joined, given)
-        rest = _rows(joined, slice(given[-1], None))
-        waiting = [_rows(rest, np.arange(len(rest.event)))]  # a copy, to let go of what is given out
+        complete = cuts[:-1] or cuts  # the last chunk may have room for more events
+        yield from _chunks(joined, complete)
+        rest = _rows(joined, slice(complete[-1], None))
+        waiting = [_rows(rest, np.arange(len(rest.event)))]  # a copy, to free the events that were yielded
         n_waiting = len(rest.event)
     if waiting:
         joined = _joined(waiting)
@@ -103,12 +105,12 @@ def complete_events(blocks: Iterable[HitBlock], *, chunk_hits: int) -> Iterator[
 
 
 def _starts(event: np.ndarray) -> np.ndarray:
-    """First row of each event."""
+    """Return the first row of each event."""
     return np.flatnonzero(np.diff(event, prepend=-1))  # event numbers are never negative
 
 
 def _cuts(bounds: np.ndarray, chunk_hits: int) -> list[int]:
-    """Where to end chunks so that each is as large as allowed; `bounds` is where events begin, and the last end."""
+    """Return where chunks end that are as large as allowed; `bounds` are the rows where events begin or end."""
     cuts = [0]
     while cuts[-1] < bounds[-1]:
         last = int(np.searchsorted(bounds, cuts[-1] + chunk_hits, side="right")) - 1

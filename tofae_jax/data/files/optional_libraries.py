@@ -1,4 +1,4 @@
-"""Libraries for the files of other programs: extras, imported only where such a file is read or written."""
+"""Import the libraries of a file format, which extras bring, only where such a file is read or written."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ import importlib
 from typing import Any
 
 from tofae_jax.data.events import DataError
-
-_NEEDED = {  # the extra of pyproject.toml, and the modules that it brings
-    ".root": ("root", ("uproot", "awkward")),
-    ".parquet": ("columns", ("pyarrow", "pyarrow.parquet")),
-    ".pq": ("columns", ("pyarrow", "pyarrow.parquet")),
-    ".arrow": ("columns", ("pyarrow", "pyarrow.compute")),
-    ".feather": ("columns", ("pyarrow", "pyarrow.compute")),
-    ".h5": ("hdf5", ("h5py",)),
-    ".hdf5": ("hdf5", ("h5py",)),
-}
+from tofae_jax.data.files.format import Format
 
 
-def libraries(ending: str) -> tuple[Any, ...]:
-    """The modules that files of this ending need, in the order of `_NEEDED`; `DataError` where one is missing."""
-    extra, names = _NEEDED[ending]
+def import_libraries(kind: Format, ending: str | None = None) -> tuple[Any, ...]:
+    """Import the modules in `kind.libraries` and return them in that order.
+
+    Raises `DataError` where one is missing; it names the file's ending (default: the usual one), library and extra.
+    """
     try:
-        return tuple(map(importlib.import_module, names))
+        return tuple(map(importlib.import_module, kind.libraries))
     except ModuleNotFoundError as error:
-        needed = names[0] if error.name is None else error.name.partition(".")[0]
-        raise DataError(f"{ending} files need {needed}: pip install 'tofae-jax[{extra}]'") from error
+        needed = (error.name or kind.libraries[0]).partition(".")[0]
+        raise DataError(
+            f"{ending or kind.endings[0]} files need {needed}: pip install 'tofae-jax[{kind.extra}]'"
+        ) from error

@@ -1,8 +1,8 @@
-"""The predecessor's checkpoint files: weights and a few numbers, of which nothing is run.
+"""Read the predecessor's checkpoint files: weights and a few numbers; nothing in them is run.
 
 Such a file holds a dictionary: `encoder_state_dict`, `decoder_state_dict`, `latent_dim`, `fc_input_dim`, `precision`
-(bits of a number), `optimizer_state_dict`, and as text the program of the network, which is neither run nor kept. Its
-image threshold was a setting of the session, `reconstruction_threshold`, and seldom is in the file.
+(bits per number), `optimizer_state_dict`, and the source code of the network as text, which is neither run nor kept.
+The image threshold, `reconstruction_threshold`, was a setting of the session and is rarely in the file.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ import numpy as np
 from tofae_jax.core.text import one_line
 from tofae_jax.data.dataset import file_checksum
 from tofae_jax.data.events import DataError
+from tofae_jax.data.files.file_errors import naming_file
 from tofae_jax.data.files.format_pt import load_tensors
 
-_STATES = {"enc.": "encoder_state_dict", "dec.": "decoder_state_dict"}  # by how `models.predecessor` begins their names
+_STATES = {"enc.": "encoder_state_dict", "dec.": "decoder_state_dict"}  # by prefix in `models.predecessor_weights`
 _SIZES = ("latent_dim", "fc_input_dim")
 _POLICIES = {16: "float16", 32: "float32", 64: "float64"}
 _LEFT_OUT = ("optimizer_state_dict", "autoencoder_py_file_script")
 _DEFAULT_THRESHOLD = 0.5
-_MOST_SNIFFED_BYTES = 16 * 2**20  # as much of a pickle as is read at all
-_LARGEST = 2**31  # of its whole numbers: sizes, epochs
+_MOST_SNIFFED_BYTES = 16 * 2**20  # the largest pickle that is read at all
+_LARGEST = 2**31  # whole number: size, epoch
 
 
 class PredecessorCheckpoint(NamedTuple):
-    """What of such a file is of use."""
+    """Contents of a checkpoint that are used."""
 
     path: Path
     sha256: str
     weights: dict[str, np.ndarray]
-    """by the predecessor's names, `enc.encoder_cnn.0.weight` and so on; finite, shapes unchecked"""
+    """by the predecessor's names, such as `enc.encoder_cnn.0.weight`; finite, shapes unchecked"""
     latent: int
     fc: int
     policy: str
@@ -42,16 +43,16 @@ class PredecessorCheckpoint(NamedTuple):
     threshold: float
     """of the gapped normalisation"""
     epoch: int
-    """epochs done: as the file says, or its name; else 0"""
+    """epochs done, from the file, else from its name, else 0"""
     left_out: tuple[str, ...]
-    """fields that are there and not used"""
+    """fields of the file that are not used"""
 
 
 def read_predecessor_checkpoint(path: Path) -> PredecessorCheckpoint | None:
-    """The checkpoint at `path`; None where there is something else, or nothing.
+    """Read the checkpoint at `path`; None if there is something else, or nothing.
 
-    The content decides: a file of PyTorch whose top level has both state dictionaries is one. A file that is called
-    `.pth` has to be one.
+    The content decides: a checkpoint is a PyTorch file whose top level has both state dictionaries. A file with the
+    ending `.pth` must be one.
 
     Raises `DataError` for a checkpoint that is damaged, asks to run something, or lacks a field, and names it.
     """
@@ -64,20 +65,18 @@ def read_predecessor_checkpoint(path: Path) -> PredecessorCheckpoint | None:
     fields = tree if isinstance(tree, dict) else {}
     if not is_called_one and not all(name in fields for name in _STATES.values()):
         return None
-    try:
+    with naming_file(path, damage=()):
         return _checkpoint(path, fields)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
 
 
 def _mentions_states(path: Path) -> bool:
-    """Whether it may be worth while to read the whole file, which may be a large bundle of images."""
+    """Whether the file may be a checkpoint, found without reading all of it: it may be a large bundle of images."""
     try:
         with zipfile.ZipFile(path) as file:
             (name,) = [name for name in file.namelist() if name.split("/")[-1] == "data.pkl"]
             with file.open(name) as member:
                 pickled = member.read(_MOST_SNIFFED_BYTES)
-    except Exception:  # not such a file, or damaged: whoever reads it as data says what is wrong
+    except Exception:  # not such a file, or damaged: reading it as data gives the error
         return False
     return all(name.encode() in pickled for name in _STATES.values())
 
@@ -144,6 +143,6 @@ def _epoch_of_name(path: Path) -> int:
 
 
 def _shown(value: object) -> str:
-    """A value of a file in a message: itself if it is small for sure, as others may be endless in print."""
+    """Return a value of a file for a message: itself if it is known to be small, otherwise its type."""
     is_small = type(value) is float or value is None or (isinstance(value, int) and abs(value) < 2**63)
     return repr(value) if is_small else f"of type {type(value).__name__}"

@@ -1,11 +1,9 @@
-"""Events of tables whose columns have names: ROOT trees, Parquet, Arrow and HDF5 files, in either of two layouts.
+"""Read events from tables whose columns have names, in either of two layouts.
 
 - Lists: one row per event, whose columns `x, y, t` hold lists. Further columns of lists are hit columns, further
-  columns of numbers are event columns. A column `event` numbers the events; without it the rows are counted.
-  Lists called `track.NAME` are track columns, whose lengths differ from those of the hits.
+  columns of numbers are event columns. A column `event` holds the events' numbers; without it the rows are counted.
+  Lists called `track.NAME` are track columns, whose lengths may differ from those of the hits.
 - Flat: one row per hit, with the columns `event, x, y, t`; further columns are hit columns.
-
-Errors raised here name the place but not the file: `readers.py` puts its name in front.
 """
 
 from __future__ import annotations
@@ -14,36 +12,42 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.text import one_line
-from tofae_jax.data.events import DataError, Events, event_of_hit, select_hits, slice_events
+from tofae_jax.data.events import DataError, Events, event_of_hit, offsets_from_counts, select_hits, slice_events
 from tofae_jax.data.files.column_types import EVENT_NUMBERS, EVENT_PREFIX, TRACK_PREFIX
-from tofae_jax.data.files.event_columns import once_per_event
-from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, HitBlock, checked_block, complete_events, not_whole
+from tofae_jax.data.files.event_columns import once_per_event, without_prefix
+from tofae_jax.data.files.file_errors import library_errors, listing
+from tofae_jax.data.files.hit_rows import (
+    HIT_LIST_COLUMNS,
+    MAX_EVENT,
+    HitBlock,
+    checked_block,
+    complete_events,
+    not_whole,
+)
 from tofae_jax.data.files.units import Origin, Tally, Units, in_pixels
 
 T = TypeVar("T")
-_MAX_LISTED = 12  # columns named in a message
-_MAX_EVENT = 2**63 - 1
 
 
 class Column(NamedTuple):
-    """What a column of a file holds."""
+    """Type of a column of a file."""
 
     dtype: np.dtype | None
-    """of its numbers; None: not numbers, or not as we can read them"""
+    """of its numbers; None: not numbers, or of an unsupported kind"""
     is_list: bool
-    """a list in each row, instead of one number"""
+    """whether each row holds a list instead of one number"""
     shown: str
-    """its type as the file has it, for messages"""
+    """its type in the terms of the file, for messages"""
 
 
 class Lists(NamedTuple):
-    """A list for each row."""
+    """A list per row."""
 
     counts: np.ndarray
     """int64[n_rows]: their lengths"""
@@ -52,10 +56,10 @@ class Lists(NamedTuple):
 
 
 class SeveralTables(DataError):
-    """A file has several tables, and nobody said which."""
+    """A file has several tables, and none was chosen."""
 
     def __init__(self, what: str, names: str) -> None:
-        """`what` they are and how many, and their `names`."""
+        """Make the error: `what` the tables are and how many, and their `names`."""
         super().__init__(f"{what}; choose one with --tree: {names}")
         self.names = names
 
@@ -67,14 +71,14 @@ class Table(NamedTuple):
     """A table in a file."""
 
     name: str
-    """what it is called in messages, e.g. `tree hits`; may be empty"""
+    """its name in messages, e.g. `tree hits`; may be empty"""
     columns: Mapping[str, Column]
     read: Callable[[Sequence[str]], Generator[Rows, None, None]]
-    """the rows of the named columns in order, some at a time"""
+    """yields blocks of rows of the named columns, in order"""
 
 
 class HitRules(NamedTuple):
-    """What the hits of a file have to be, and what its columns are called."""
+    """Bounds and units of the hits of a file, and the names of its columns."""
 
     detector: Detector
     names: Mapping[str, str]
@@ -87,23 +91,20 @@ class HitRules(NamedTuple):
 
 
 def guarded(rows: Iterator[T]) -> Iterator[T]:
-    """The same, where whatever a library raises for a damaged file is a `DataError`."""
+    """Yield `rows`, which a library reads; its errors become `DataError`, those of the caller do not."""
+    nothing: Any = object()
     while True:
-        try:
-            found = next(rows)
-        except StopIteration:
+        with library_errors():
+            found = next(rows, nothing)
+        if found is nothing:
             return
-        except DataError:
-            raise
-        except Exception as error:  # the libraries run into errors of every kind, as damage leads them anywhere
-            raise DataError(f"cut, damaged or in a form that cannot be read ({one_line(error)})") from error
         yield found
 
 
 def table_events(table: Table, rules: HitRules, *, chunk_hits: int) -> Iterator[Events]:
-    """Events of a table in either layout, in chunks of complete events with at most `chunk_hits` hits if possible."""
+    """Yield the events of a table, in chunks of at most `chunk_hits` hits, or of one event with more."""
     names = _column_names(table, rules)
-    with closing(table.read(list(names.values()))) as rows:  # the file, too, if there is an error in between
+    with closing(table.read(list(names.values()))) as rows:  # close the file after an error too
         renamed = (_renamed(row, names, table) for row in guarded(rows))
         if table.columns[rules.names["x"]].is_list:
             for events in _list_events(table, renamed, rules):
@@ -117,14 +118,14 @@ def _renamed(rows: Rows, names: Mapping[str, str], table: Table) -> Rows:
         values = rows[column]
         found = (values.values if isinstance(values, Lists) else values).dtype
         expected = table.columns[column].dtype
-        # Missing integers come as NaN. In the hits' own columns that is one more bad or uncounted value.
+        # Missing integers are read as NaN. In `event, x, y, t` a later check finds them.
         if name not in HIT_LIST_COLUMNS and expected is not None and found != expected.newbyteorder("="):
             raise DataError(f"column {one_line(column)} lacks values, which a column of {expected} cannot; fill them")
     return {name: rows[column] for name, column in names.items()}
 
 
 def event_cuts(offsets: np.ndarray, *, chunk_hits: int) -> list[int]:
-    """Where to cut events that have these offsets: pieces of at most `chunk_hits` hits, or of one event with more."""
+    """Return where to cut events with these offsets into pieces of at most `chunk_hits` hits, or of one event."""
     cuts = [0]
     while cuts[-1] < len(offsets) - 1:
         last = int(np.searchsorted(offsets, offsets[cuts[-1]] + chunk_hits, side="right")) - 1
@@ -133,13 +134,13 @@ def event_cuts(offsets: np.ndarray, *, chunk_hits: int) -> list[int]:
 
 
 def pieces(events: Events, *, chunk_hits: int) -> Iterator[Events]:
-    """The same events, cut where `event_cuts` says."""
+    """Cut events into pieces of at most `chunk_hits` hits, or of one event with more."""
     for start, stop in pairwise(event_cuts(events.offsets, chunk_hits=chunk_hits)):
         yield slice_events(events, start, stop)
 
 
 def _column_names(table: Table, rules: HitRules) -> dict[str, str]:
-    """Name in the file of every column to read, by the name that it gets; DataError for what cannot be right."""
+    """Return the names in the file of all columns to read, by their names in `Events`; `DataError` for wrong types."""
     where = f"{table.name}: " if table.name else ""
     needed = {name: rules.names[name] for name in HIT_LIST_COLUMNS}
     is_list = _is_list_layout(table, needed, where)
@@ -169,14 +170,13 @@ def _is_list_layout(table: Table, needed: Mapping[str, str], where: str) -> bool
 
 def _column(table: Table, name: str, where: str, use: str = "") -> Column:
     if name not in table.columns:
-        listed = [one_line(column) for column in table.columns]
-        shown = ", ".join(listed[:_MAX_LISTED] + ["..."] * (len(listed) > _MAX_LISTED)) or "none"
+        shown = listing(list(table.columns)) or "none"
         raise DataError(f"{where}no column {name!r}{use}; it has {shown} (--columns gives other names)")
     return table.columns[name]
 
 
 def _further(table: Table, rules: HitRules, used: set[str], is_list: bool, where: str) -> dict[str, str]:
-    """Columns besides the hits', by the names that they get."""
+    """Return the names of the columns besides `event, x, y, t`, by their names in `Events`."""
 
     def can_be_read(column: Column) -> bool:
         return column.dtype is not None and column.dtype.kind in "biuf" and (is_list or not column.is_list)
@@ -191,7 +191,7 @@ def _further(table: Table, rules: HitRules, used: set[str], is_list: bool, where
     further = {}
     for name in chosen:
         is_per_event = is_list and not table.columns[name].is_list
-        # A second x beside the one that --columns.x names has no name left.
+        # The name x is taken where --columns.x names another column.
         is_taken = name in HIT_LIST_COLUMNS or (is_per_event and name == EVENT_NUMBERS)
         if name not in used and not is_taken:
             further[name] = name
@@ -249,22 +249,15 @@ def _list_events(table: Table, rows: Iterator[Rows], rules: HitRules) -> Iterato
             np.zeros((int(offsets[-1]), 3), np.int16),
             offsets,
             {},
-            {"event": event, **_without_prefix(numbers, EVENT_PREFIX)},
+            {"event": event, **without_prefix(numbers, EVENT_PREFIX)},
             _offsets(tracks, rules, place) if tracks else None,
-            _without_prefix({name: column.values for name, column in tracks.items()}, TRACK_PREFIX),
+            without_prefix({name: column.values for name, column in tracks.items()}, TRACK_PREFIX),
         )
         yield _with_hits(events, {name: column.values for name, column in lists.items()}, rules, place)
 
 
-def _without_prefix(columns: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {
-        name.removeprefix(prefix): values.astype(values.dtype.newbyteorder("="), copy=False)
-        for name, values in columns.items()
-    }
-
-
 def _offsets(lists: Mapping[str, Lists], rules: HitRules, place: Callable[[int], str]) -> np.ndarray:
-    """Offsets of the rows' lists, once all have the same lengths."""
+    """Return the offsets of the lists, which must have the same lengths in all columns."""
     names = {name: rules.names.get(name, name) for name in lists}
     (reference, first), *others = lists.items()
     for name, column in others:
@@ -276,14 +269,14 @@ def _offsets(lists: Mapping[str, Lists], rules: HitRules, place: Callable[[int],
                 f"{place(row)}: {names[name]} has {column.counts[row]} values, "
                 f"{names[reference]} has {first.counts[row]}; lists of equal length expected{hint}"
             )
-    return np.concatenate([[0], np.cumsum(first.counts, dtype=np.int64)]).astype(np.int64)
+    return offsets_from_counts(first.counts)
 
 
 def _event_numbers(numbers: np.ndarray, last_event: int, place: Callable[[int], str]) -> np.ndarray:
-    bad = not_whole(numbers, 0, _MAX_EVENT)
+    bad = not_whole(numbers, 0, MAX_EVENT)
     if bad.any():
         row = int(bad.argmax())
-        raise DataError(f"{place(row)}: event = {numbers[row]}; whole numbers from 0 to {_MAX_EVENT} allowed")
+        raise DataError(f"{place(row)}: event = {numbers[row]}; whole numbers from 0 to {MAX_EVENT} allowed")
     numbers = numbers.astype(np.int64)
     before = np.concatenate([[last_event], numbers[:-1]])
     falls = numbers <= before
@@ -299,7 +292,7 @@ def _event_numbers(numbers: np.ndarray, last_event: int, place: Callable[[int], 
 def _with_hits(
     events: Events, columns: Mapping[str, np.ndarray], rules: HitRules, place: Callable[[int], str]
 ) -> Events:
-    """The events with these hits, once they are checked, or without those that lie outside."""
+    """Check the hits and put them into the events; in physical units drop those outside the detector."""
     rules.tally.n_hits += events.n_hits
     if rules.units == "physical":
         n_before = events.n_hits

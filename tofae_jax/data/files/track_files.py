@@ -1,12 +1,11 @@
-"""Tracks from a file of their own, for events whose own file has none.
+"""Read tracks from a separate file, for events whose own file has none.
 
-A table of one row per track: the number of its `event`, `x_mm, y_mm, slope_x, slope_y, momentum_gev`, and where the
-event's file does not have it, `window_start_ns`, the same for all tracks of an event. Rows may have any order.
+A table of one row per track: the number of its `event`, `x_mm, y_mm, slope_x, slope_y, momentum_gev`, and, if the
+events have none, `window_start_ns`, the same for all tracks of an event. Rows may have any order.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,23 +14,24 @@ import numpy as np
 from tofae_jax.core.text import one_line
 from tofae_jax.data.convert import numbered_events
 from tofae_jax.data.dataset import Dataset
-from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.hit_rows import not_whole
-from tofae_jax.data.files.read import read_table, table_formats
+from tofae_jax.data.events import DataError, Events, offsets_from_counts
+from tofae_jax.data.files.file_errors import naming_file
+from tofae_jax.data.files.hit_rows import MAX_EVENT, not_whole
+from tofae_jax.data.files.read import read_table
+from tofae_jax.data.files.registry import format_of, track_endings
 from tofae_jax.data.tracks import GIVEN, WINDOW_START
 
-ENDINGS = (".csv", ".npz", *table_formats())
 _EVENT = "event"
-_WANTED = (_EVENT, *GIVEN)
-_MAX_EVENT = 2**63 - 1
-_SAME_NS = 1e-3  # windows that start within this of each other are the same, written with more or fewer digits
+_TYPES = {_EVENT: np.dtype(np.int64), **dict.fromkeys((*GIVEN, WINDOW_START), np.dtype(np.float64))}
+_NEEDED = (_EVENT, *GIVEN)
+_SAME_NS = 1e-3  # windows whose starts differ by less are the same, written with more or fewer digits
 
 
 class TrackFile:
-    """Tracks by event, and how many of them found their event."""
+    """Tracks by event, and counts of those that were used."""
 
     def __init__(self, path: Path, columns: Mapping[str, np.ndarray]) -> None:
-        """Tracks in any order; DataError where a column is no column of numbers."""
+        """Sort the tracks by event; `DataError` where a column does not hold one number per track."""
         self.path = path
         event = _checked(path, columns)
         order = np.argsort(event, kind="stable")
@@ -41,20 +41,20 @@ class TrackFile:
 
     @property
     def n_unused(self) -> int:
-        """Tracks of events that have not come."""
+        """Number of tracks whose events were not given."""
         return len(self._event) - self.n_used
 
     def given_to(self, events: Events) -> Events:
-        """The same events with the tracks of their numbers, in place of any of their own; an event may have none.
+        """Return the events with the tracks of their numbers, instead of any of their own; an event may have none.
 
-        DataError where the windows' starts are nowhere, differ within an event, or from what the events say.
+        Raises `DataError` if the window starts are missing, differ within an event, or differ from those of the events.
         """
         numbers = events.event_columns[_EVENT]
         first, stop = (np.searchsorted(self._event, numbers, side=side) for side in ("left", "right"))
         counts = stop - first
         self.n_used += int(counts.sum())
         self.n_events_without += int(np.count_nonzero(counts == 0))
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        offsets = offsets_from_counts(counts)
         rows = np.repeat(first, counts) + np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
         columns = {name: values[rows] for name, values in self._columns.items()}
         start = self._window_start(events, columns.pop(WINDOW_START, None), offsets)
@@ -63,7 +63,7 @@ class TrackFile:
         )
 
     def _window_start(self, events: Events, of_tracks: np.ndarray | None, offsets: np.ndarray) -> np.ndarray:
-        """Of each event: its own, or its tracks'; 0 where it has neither, so no track that would need it."""
+        """Return the window start per event: its own, or that of its tracks; 0 for an event with neither."""
         known = events.event_columns.get(WINDOW_START)
         if of_tracks is None:
             if known is None:
@@ -84,23 +84,23 @@ class TrackFile:
 
 
 def read_tracks(path: str | Path) -> TrackFile:
-    """The tracks of a file or of a dataset; DataError for whatever is wrong with it.
+    """Read the tracks of a file or of a dataset; `DataError` for whatever is wrong with it.
 
     Of several trees or groups in a file, the one called `tracks` is read.
     """
     path = Path(path)
     if path.is_dir():
         return TrackFile(path, _of_dataset(path))
-    ending = path.suffix.lower()
-    if ending not in ENDINGS:
-        raise DataError(f"{path}: unknown ending {path.suffix!r}; tracks are read from {', '.join(ENDINGS)}")
+    kind = format_of(path)
+    if kind is None or path.suffix.lower() not in track_endings():
+        raise DataError(f"{path}: unknown ending {path.suffix!r}; tracks are read from {', '.join(track_endings())}")
     if not path.is_file():
         raise DataError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
-    if ending in (".csv", ".npz"):
-        columns = _csv(path) if ending == ".csv" else _npz(path)
-    else:
-        columns = read_table(path, _WANTED, optional=(WINDOW_START,), called="tracks")
-    return TrackFile(path, columns)
+    if kind.read_columns is None:
+        return TrackFile(path, read_table(path, _NEEDED, optional=(WINDOW_START,), called="tracks"))
+    with naming_file(path, damage=()):
+        columns, names = kind.read_columns(path, _TYPES)
+    return TrackFile(path, _with_all(path, columns, names))
 
 
 def _of_dataset(path: Path) -> dict[str, np.ndarray]:
@@ -112,56 +112,21 @@ def _of_dataset(path: Path) -> dict[str, np.ndarray]:
         columns = {_EVENT: np.repeat(events.event_columns[_EVENT], counts), **events.track_columns}
         if WINDOW_START in events.event_columns:
             columns[WINDOW_START] = np.repeat(events.event_columns[WINDOW_START], counts)
-        for name in (*_WANTED, WINDOW_START):
+        for name in (*_NEEDED, WINDOW_START):
             if name in columns:
                 parts.setdefault(name, []).append(np.asarray(columns[name]))
     return _with_all(path, {name: np.concatenate(values) for name, values in parts.items()}, parts)
 
 
 def _with_all(path: Path, columns: dict[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
-    """The columns, once all that are needed are there; `names` are those of the file."""
-    if missing := [name for name in _WANTED if name not in columns]:
+    """Return the columns if all that are needed are there; `names` are those of the file."""
+    if missing := [name for name in _NEEDED if name not in columns]:
         raise DataError(f"{path}: lacks {', '.join(missing)}; it has {one_line(', '.join(names)) or 'no columns'}")
     return columns
 
 
-def _csv(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = (line for line in file if not line.startswith("#") and not line.isspace())
-            table = csv.DictReader(lines, skipinitialspace=True, strict=True)
-            names = [name.strip() for name in table.fieldnames or ()]
-            table.fieldnames = names
-            rows = list(table)
-        for row in rows:
-            if None in row or None in row.values():  # more values than names, or fewer
-                raise DataError(f"{path}: a row has not {len(names)} values as the header: {one_line(row)}")
-        columns: dict[str, np.ndarray] = {
-            name: np.asarray([float(row[name]) for row in rows], np.float64)
-            for name in (*GIVEN, WINDOW_START)
-            if name in names
-        }
-        if _EVENT in names:
-            columns[_EVENT] = np.asarray([int(row[_EVENT]) for row in rows], np.int64)
-    except DataError:
-        raise
-    except (ValueError, OverflowError, csv.Error) as error:
-        raise DataError(f"{path}: not a table of numbers with a header ({one_line(error)})") from None
-    return _with_all(path, columns, names)
-
-
-def _npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            names = list(file.files)
-            columns = {name: file[name] for name in (*_WANTED, WINDOW_START) if name in names}
-    except Exception as error:  # zip, zlib and header errors of many kinds
-        raise DataError(f"{path}: cut, damaged or not an .npz file ({one_line(error)})") from None
-    return _with_all(path, columns, names)
-
-
 def _checked(path: Path, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Numbers of the tracks' events, int64, once all columns are right."""
+    """Check the columns and return the event numbers, int64[n_tracks]."""
     event = np.asarray(columns[_EVENT])
     for name, values in columns.items():
         if values.ndim != 1 or len(values) != len(event) or values.dtype.kind not in "iuf":
@@ -169,7 +134,7 @@ def _checked(path: Path, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         if not np.all(np.isfinite(values)):
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise DataError(f"{path}: {name} of track {row} (the first is 0) is no number")
-    bad = not_whole(event, 0, _MAX_EVENT)
+    bad = not_whole(event, 0, MAX_EVENT)
     if np.any(bad):
-        raise DataError(f"{path}: column {_EVENT} has {event[bad][0]}; whole numbers from 0 to {_MAX_EVENT} expected")
+        raise DataError(f"{path}: column {_EVENT} has {event[bad][0]}; whole numbers from 0 to {MAX_EVENT} expected")
     return event.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Hits measured in mm and ns as pixels and time bins; what falls outside the detector is counted."""
+"""Convert hits from mm and ns to pixels and time bins, and count those outside the detector."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Origin = Literal["edge", "centre"]
 
 @dataclass
 class Tally:
-    """Counts hits while a file is read."""
+    """Counts of hits while a file is read."""
 
     n_hits: int = 0
-    """hits in the file, as far as it has been read"""
+    """hits that were read"""
     n_outside: int = 0
-    """those that were dropped because they lie outside the detector"""
+    """hits that were dropped because they lie outside the detector"""
 
     def __str__(self) -> str:
         return f"{self.n_outside} of {self.n_hits} hits outside the detector, dropped"
 
 
 def check_units(units: str, origin: str) -> None:
-    """ValueError for a name that is none of the known ones, and for an origin that would have no effect."""
+    """Raise ValueError for an unknown name, and for an origin that would have no effect."""
     for name, value, allowed in (("units", units, get_args(Units)), ("origin", origin, get_args(Origin))):
         if value not in allowed:
             raise ValueError(f"{name} = {value!r}: {' or '.join(allowed)} allowed")
@@ -39,19 +39,19 @@ def check_units(units: str, origin: str) -> None:
 def in_pixels(
     columns: Mapping[str, np.ndarray], *, detector: Detector, origin: Origin
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Pixels and time bins of the hits inside the detector, and which hits those are (bool[n_hits]).
+    """Convert hits to pixels and time bins, without those outside the detector.
 
     Pixel `floor(n · mm / length)` for `x` and `y`, where a centred origin adds half a length first; time bin
     `floor(n · ns / window) + 1`. Multiplying first keeps edges such as 3 · 25 ps, which no float holds exactly, in the
-    bin that they begin. A hit is inside where all three lie in `0 <= value < length`; NaN and infinity are outside.
+    bin that they begin. A hit is inside if all three lie in `0 <= value < length`; NaN and infinity are outside.
 
     Args:
         columns: `x` and `y` in mm, `t` in ns, and any others; all [n_hits].
         detector: lengths and numbers of pixels.
-        origin: what `x` and `y` are measured from; `t` counts from the start of the window.
+        origin: zero of `x` and `y`: edge or centre of the detector; `t` counts from the start of the window.
 
     Returns:
-        All columns at the hits inside, with `x, y, t` as int16; and the marks.
+        All columns at the hits inside, with `x, y, t` as int16; and which hits are inside, bool[n_hits].
     """
     shift = 0.5 if origin == "centre" else 0.0
     lengths = {"x": detector.width_mm, "y": detector.height_mm, "t": detector.window_ns}

@@ -1,4 +1,4 @@
-"""Hits as files that other programs read, written piece by piece, so that memory does not grow with the file."""
+"""Write hits to files that other programs read, piece by piece, so that memory does not grow with the file."""
 
 from __future__ import annotations
 
@@ -7,83 +7,50 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from tofae_jax.data.events import DataError, Events, concatenate
 from tofae_jax.data.files.column_types import ColumnTypes, column_types, listed, types_of
-from tofae_jax.data.files.format_arrow import ArrowFile, ParquetFile
-from tofae_jax.data.files.format_csv import CsvFile
-from tofae_jax.data.files.format_hdf5 import Hdf5File
-from tofae_jax.data.files.format_npz import NpzFile
-from tofae_jax.data.files.format_root import RootFile
-from tofae_jax.data.files.optional_libraries import libraries
+from tofae_jax.data.files.file_errors import naming_file
+from tofae_jax.data.files.format import FormatWriter
+from tofae_jax.data.files.optional_libraries import import_libraries
+from tofae_jax.data.files.registry import format_of, writable_endings
 
-_BATCH = 200_000  # hits and events: what a basket, row group or batch has at least, for few of them read faster
-
-
-@runtime_checkable
-class _Sink(Protocol):
-    """A file of one kind."""
-
-    def write(self, events: Events) -> None:
-        """Write further events, with the columns that were announced and the event column `event`."""
-
-    def finish(self) -> Path:
-        """Complete the file; where it is."""
-        ...
-
-
-_ROW_FILES = {".csv": CsvFile, ".npz": NpzFile}
-_TABLE_FILES = {
-    ".root": RootFile,
-    ".parquet": ParquetFile,
-    ".pq": ParquetFile,
-    ".arrow": ArrowFile,
-    ".feather": ArrowFile,
-    ".h5": Hdf5File,
-    ".hdf5": Hdf5File,
-}
-_SINKS = {**_ROW_FILES, **_TABLE_FILES}
-
-
-def hit_file_endings() -> tuple[str, ...]:
-    """The endings of files that `open_hit_file` can write; those at the end need extras."""
-    return tuple(_SINKS)
+_BATCH = 200_000  # hits and events: least size of a basket, row group or batch, since few of them read faster
 
 
 class HitFileWriter:
-    """Writes events to a hit file; made by `open_hit_file`."""
+    """Write events to a hit file; `open_hit_file` makes one."""
 
     def __init__(
         self,
-        make_sink: Callable[[ColumnTypes], _Sink],
+        open_writer: Callable[[ColumnTypes], FormatWriter],
         columns: Mapping[str, DTypeLike] | None,
         *,
         batch: int,
     ):
-        self._make_sink = make_sink
+        self._open_writer = open_writer
         self._batch = batch
         self._waiting: list[Events] = []
         self._n_waiting = 0
         self._next_event = 0
         self._types: ColumnTypes | None = None
-        self._sink = None if columns is None else self._begin(column_types(columns, {}, None))
+        self._writer = None if columns is None else self._begin(column_types(columns, {}, None))
 
     def append(self, events: Events) -> None:
         """Write all hits of `events`.
 
-        Columns: `event`, `x`, `y`, `t`, and every hit, event and track column, of which names and types have to stay
-        the same. The event's number is that of the event column `event`, or counts on from the event before.
+        Columns: `event`, `x`, `y`, `t`, and all hit, event and track columns, whose names and types must stay the same.
+        An event's number is that in the event column `event`; without it, events are counted.
 
-        Raises `ValueError` for other columns than before, or event numbers that do not rise.
+        Raises `ValueError` for other columns than before, or event numbers that do not increase.
         """
         _check_lengths(events)
         found = types_of(events)
         if self._types is None:
-            self._sink = self._begin(found)
+            self._writer = self._begin(found)
         elif found != self._types:
             raise ValueError(
                 next(
@@ -100,22 +67,23 @@ class HitFileWriter:
             self._flush()
 
     def finish(self) -> Path:
-        """Complete the file, without rows if there were none; where it is."""
+        """Complete the file, without rows if no event was written, and return its path."""
         self._flush()
-        sink = self._sink or self._begin(column_types({}, {}, None))
-        return sink.finish()
+        writer = self._writer or self._begin(column_types({}, {}, None))
+        writer.finish()
+        return writer.path
 
-    def _begin(self, types: ColumnTypes) -> _Sink:
+    def _begin(self, types: ColumnTypes) -> FormatWriter:
         self._types = types
-        return self._make_sink(types)
+        return self._open_writer(types)
 
     def _flush(self) -> None:
-        if self._waiting and self._sink is not None:
-            self._sink.write(concatenate(self._waiting))
+        if self._waiting and self._writer is not None:
+            self._writer.write(concatenate(self._waiting))
         self._waiting, self._n_waiting = [], 0
 
     def _numbers(self, events: Events) -> np.ndarray:
-        """Number of each event, int64[n_events]."""
+        """Return the number of each event, int64[n_events]."""
         numbers = events.event_columns.get("event")
         if numbers is None:
             numbers = np.arange(self._next_event, self._next_event + events.n_events)
@@ -146,39 +114,41 @@ def _check_lengths(events: Events) -> None:
 def open_hit_file(
     path: Path, *, columns: Mapping[str, DTypeLike] | None = None, overwrite: bool = False
 ) -> Iterator[HitFileWriter]:
-    """A hit file to write to in a `with` block; its ending says what it is.
+    """Open a hit file to be written in a `with` block; its ending decides on the format.
 
     - `.csv` (text with a header) and `.npz` (one array per column) have one row per hit, see `event_columns`.
     - `.root` (a tree `events`), `.parquet` (`.pq`), `.arrow` (`.feather`) and `.h5` (`.hdf5`, a group `events`) have
       one row per event, with lists of hits; each needs a library that an extra brings.
 
-    `columns` says which hit columns there will be, of which types, and that there are no event columns but `event`,
-    and no tracks; without it the first events do. It makes a file without any event have them too. `path` appears,
-    complete, when the block ends; when it ends with an error nothing is left behind. Missing folders are made.
+    `path` appears, complete, when the block ends; if it ends with an error, nothing is left behind. Missing folders are
+    created.
 
-    Raises `DataError` for an unknown ending, a path that cannot be written to, and a file that exists unless
-    `overwrite`.
+    Args:
+        path: the file.
+        columns: types of all hit columns, where there are no event columns but `event` and no tracks; so that a file
+            without events has the columns too. None: the first events decide.
+        overwrite: replace an existing file.
+
+    Raises:
+        DataError: for an unknown ending, a path that cannot be written to, and a file that exists unless `overwrite`.
     """
-    ending = path.suffix.lower()
-    if ending not in _SINKS:
-        raise DataError(f"{path}: unknown ending {ending!r}; known are {', '.join(_SINKS)}")
+    kind, ending = format_of(path), path.suffix.lower()
+    if kind is None or (open_writer := kind.writer) is None:
+        raise DataError(f"{path}: unknown ending {ending!r}; known are {', '.join(writable_endings())}")
     _check_free(path, overwrite)
-    if ending in _TABLE_FILES:
-        try:
-            libraries(ending)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+    with naming_file(path, damage=()):
+        import_libraries(kind, ending)
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Beside the target, for only within one file system a file can be renamed into its place.
+            # Beside the target, since a file can be renamed within one file system only.
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)))
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror})") from error
         writer = HitFileWriter(
-            lambda types: stack.enter_context(_SINKS[ending](folder, types)),
+            lambda types: stack.enter_context(open_writer(folder / f"hits{kind.endings[0]}", types)),
             columns,
-            batch=_BATCH if ending in _TABLE_FILES else 1,
+            batch=_BATCH if kind.is_table else 1,
         )
         yield writer
         finished = writer.finish()

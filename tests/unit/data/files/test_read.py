@@ -19,10 +19,11 @@ from tofae_jax.data.events import DataError, Events, concatenate, event_of_hit
 from tofae_jax.data.files import format_csv, format_npz
 from tofae_jax.data.files.format_pt import load_tensors
 from tofae_jax.data.files.hit_rows import HitBlock, complete_events, not_whole
-from tofae_jax.data.files.read import known_formats, read_events
+from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.registry import readable_endings
 
 SMALL = Detector(n_x=4, n_y=3, n_t=10)
-TABLES = (".arrow", ".feather", ".h5", ".hdf5", ".parquet", ".pq", ".root")
+TABLES = (".root", ".parquet", ".pq", ".arrow", ".feather", ".h5", ".hdf5")
 CSV_ROWS = "".join(",".join(map(str, row)) + "\n" for row in ROWS.tolist())
 
 
@@ -42,11 +43,11 @@ def write_npz(path: Path, **arrays) -> Path:
 # Which files are read at all
 
 
-def test_known_formats():
-    assert known_formats() == (".csv", ".npy", ".npz", ".pt", *TABLES)
+def test_readable_endings():
+    assert readable_endings() == (".csv", ".npz", ".npy", ".pt", *TABLES)
 
 
-@pytest.mark.parametrize("ending", known_formats())
+@pytest.mark.parametrize("ending", readable_endings())
 def test_missing_empty_and_folder(tmp_path, ending):
     assert_refused(tmp_path / f"missing{ending}", "does not exist")
     (tmp_path / f"empty{ending}").touch()
@@ -56,7 +57,7 @@ def test_missing_empty_and_folder(tmp_path, ending):
 
 
 def test_unknown_ending_and_settings(tmp_path):
-    assert_refused(tmp_path / "hits.txt", r"unknown ending '\.txt'; known are \.csv, \.npy, \.npz, \.pt, \.arrow")
+    assert_refused(tmp_path / "hits.txt", r"unknown ending '\.txt'; known are \.csv, \.npz, \.npy, \.pt, \.root")
     assert_refused(tmp_path / "hits.csv", "only .npz files have named arrays", array="rdt")
     with pytest.raises(ValueError, match="chunk_hits must be at least 1, got 0"):
         read_events(tmp_path / "hits.csv", detector=SMALL, chunk_hits=0)

@@ -35,8 +35,9 @@ from tofae_jax.data.dataset import Dataset, write_dataset
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.column_types import only_writable
 from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.registry import writable_endings
 from tofae_jax.data.files.units import Tally, check_units, in_pixels
-from tofae_jax.data.files.write import hit_file_endings, open_hit_file
+from tofae_jax.data.files.write import open_hit_file
 
 KINDS = (".root", ".parquet", ".arrow", ".feather", ".h5")
 WRITTEN = (".root", ".parquet", ".arrow", ".h5")
@@ -486,7 +487,7 @@ def test_mistakes_of_convert(tmp_path, capsys):
         assert expected in err
         assert len(err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
-    assert hit_file_endings()[:3] == (".csv", ".npz", ".root")
+    assert writable_endings()[:3] == (".csv", ".npz", ".root")
 
 
 class FakeDenoiser:

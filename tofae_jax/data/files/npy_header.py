@@ -1,4 +1,4 @@
-"""Headers of NumPy files, read without unpickling."""
+"""Read headers of NumPy arrays without unpickling."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def npy_header(file: IO[bytes] | BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran order, and type of the array whose `.npy` form begins here; the values come next."""
+    """Read the `.npy` header at the current position: shape, whether in Fortran order, and type. The values follow."""
     try:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:  # 3.0: records with unusual names
             raise DataError(f"array in version {version} of the npy format; 1.0 and 2.0 allowed")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy complains about files that Python 2 wrote, and reads them
+            warnings.simplefilter("ignore")  # NumPy warns about files that Python 2 wrote, and reads them
             return _HEADERS[version](file)
     except DataError:
         raise
-    except Exception as error:  # the header is Python text, and NumPy passes on what its tokeniser and parser raise
+    except Exception as error:  # the header is Python text; NumPy passes on what its tokeniser and parser raise
         raise DataError(f"array header is damaged ({one_line(error)})") from error

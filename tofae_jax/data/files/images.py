@@ -1,7 +1,4 @@
-"""Images, one per event, whose pixels hold the time bin of a hit or 0: checked, and turned into hit lists.
-
-Errors raised here name the place but not the file: `readers.py` puts its name in front.
-"""
+"""Turn images, one per event, whose pixels hold the time bin of a hit or 0, into hit lists."""
 
 from __future__ import annotations
 
@@ -11,12 +8,12 @@ import numpy as np
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.text import one_line
-from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.hit_rows import not_whole
 
 
 def check_images(shape: tuple[int, ...], dtype: np.dtype, *, detector: Detector) -> None:
-    """Raise unless an array of this shape and type may hold images of the detector."""
+    """Raise `DataError` unless an array of this shape and type can hold images of the detector."""
     n_x, n_y, _ = detector.shape
     if dtype.kind not in "iuf":
         raise DataError(f"images of type {one_line(dtype)}; integer or float allowed")
@@ -27,17 +24,28 @@ def check_images(shape: tuple[int, ...], dtype: np.dtype, *, detector: Detector)
 
 
 def images_per_block(*, detector: Detector, chunk_hits: int) -> int:
-    """Number of images that have no more than `chunk_hits` pixels together, but at least one."""
+    """Return the number of images that have at most `chunk_hits` pixels together, at least 1."""
     return max(1, chunk_hits // (detector.n_x * detector.n_y))
 
 
+def array_events(images: np.ndarray, *, detector: Detector, chunk_hits: int) -> Iterator[Events]:
+    """Yield the events of an array of images, [n, y, x] or [n, 1, y, x], in chunks of at most `chunk_hits` pixels."""
+    check_images(images.shape, images.dtype, detector=detector)
+    n_per_block = images_per_block(detector=detector, chunk_hits=chunk_hits)
+    blocks = (np.asarray(images[start : start + n_per_block]) for start in range(0, len(images), n_per_block))
+    yield from image_events(blocks, detector=detector)
+
+
 def image_events(blocks: Iterable[np.ndarray], *, detector: Detector) -> Iterator[Events]:
-    """Events of blocks of images; hits ordered by y, then x; an image without hits is an event without hits."""
+    """Yield the events of each block of images, hits ordered by y, then x.
+
+    The event column `event` counts the images. An image without hits is an event without hits.
+    """
     n_x, n_y, n_t = detector.shape
     n_before = 0
     for block in blocks:
         images = block.reshape(len(block), -1)
-        is_hit = images != 0  # NaN is not 0 either, so it meets the check below
+        is_hit = images != 0  # NaN differs from 0 too, so the check below finds it
         event, pixel = np.divmod(np.flatnonzero(is_hit), n_y * n_x)
         values = images[event, pixel]
         bad = not_whole(values, 1, n_t)
@@ -52,7 +60,6 @@ def image_events(blocks: Iterable[np.ndarray], *, detector: Detector) -> Iterato
         hits[:, 0] = pixel % n_x
         hits[:, 1] = pixel // n_x
         hits[:, 2] = values
-        offsets = np.concatenate([[0], np.cumsum(is_hit.sum(axis=1, dtype=np.int64))]).astype(np.int64)
         numbers = np.arange(n_before, n_before + len(images), dtype=np.int64)
         n_before += len(images)
-        yield Events(hits, offsets, {}, {"event": numbers})
+        yield Events(hits, offsets_from_counts(is_hit.sum(axis=1)), {}, {"event": numbers})

@@ -1,0 +1,85 @@
+"""Describe a file format: its endings, its reader, its writer and the libraries that it needs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from tofae_jax.data.events import Events
+from tofae_jax.data.files.column_types import ColumnTypes
+from tofae_jax.data.files.tables import HitRules, Table
+
+Content = Literal["hits", "images"]
+
+
+class ReadRequest(NamedTuple):
+    """Arguments of a reader; see `read.read_events`."""
+
+    path: Path
+    array: str | None
+    """name of the array to read; only formats with `has_named_arrays` get one"""
+    tree: str | None
+    """name of the tree or group to read; only formats with `has_trees` get one"""
+    chunk_hits: int
+    """most hits of a chunk that holds more than one event"""
+    rules: HitRules
+
+
+class FormatWriter(ExitStack):
+    """Write a file piece by piece; the base class of all writers.
+
+    Whatever a subclass enters into this stack is closed by `finish`, or when the `with` block ends with an error.
+    """
+
+    def __init__(self, path: Path, types: ColumnTypes) -> None:
+        """Open the file; its folder is empty and may hold temporary files."""
+        super().__init__()
+        self.path = path
+        self.types = types
+
+    @abstractmethod
+    def write(self, events: Events) -> None:
+        """Write further events, whose columns are those of `types`."""
+
+    def finish(self) -> None:
+        """Complete the file."""
+        self.close()
+
+
+class Format(NamedTuple):
+    """A file format. Each is one module `format_NAME.py` with one line in `registry`.
+
+    Errors of readers and writers need not name the file: `read` and `write` put its name in front.
+    """
+
+    endings: tuple[str, ...]
+    """endings of its files, in lower case and with the dot; the usual one first"""
+    description: str
+    read: Callable[[ReadRequest], Iterator[Events]] | None = None
+    """read chunks of complete events, each with the event column `event`; None: `open_table` is given"""
+    open_table: Callable[[ReadRequest], Table] | None = None
+    """open a table with named columns, for `tables.table_events`; None: `read` is given"""
+    read_columns: Callable[[Path, Mapping[str, np.dtype]], tuple[dict[str, np.ndarray], Sequence[str]]] | None = None
+    """read named columns of a file that is not a table of hits, and the names of all its columns; text is parsed as
+    the types given; None: for formats with `open_table`, which can do it too, and for those that cannot"""
+    writer: Callable[[Path, ColumnTypes], FormatWriter] | None = None
+    """open a file to be written; None: files of this format cannot be written"""
+    holds: tuple[Content, ...] = ("hits",)
+    libraries: tuple[str, ...] = ()
+    """modules to import, which only the extra brings"""
+    extra: str | None = None
+    """extra of pyproject.toml"""
+    has_trees: bool = False
+    """whether a file can hold several tables, chosen by `tree`"""
+    has_named_arrays: bool = False
+    """whether a file can hold several arrays, chosen by `array`"""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether columns and units can be chosen."""
+        return self.open_table is not None

@@ -1,0 +1,67 @@
+"""Parquet files as tables; written compressed with zstd, with check sums."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tofae_jax.data.events import Events
+from tofae_jax.data.files.arrow_batches import EXTRA, LIBRARIES, BatchMaker, batch_rows, schema_columns
+from tofae_jax.data.files.column_types import ColumnTypes
+from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
+from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
+from tofae_jax.data.files.optional_libraries import import_libraries
+from tofae_jax.data.files.tables import Rows, Table
+
+# Without pre_buffer and with a small buffer, pages are decoded only when they are needed.
+_READING = {"pre_buffer": False, "buffer_size": 2**20, "page_checksum_verification": True}
+_WRITING = {"compression": "zstd", "write_page_checksum": True}
+
+
+def _open_table(request: ReadRequest) -> Table:
+    """Open the table; it is read `chunk_hits` values of a column at a time, whatever the row groups are."""
+    path = request.path
+    pyarrow, _, parquet = import_libraries(FORMAT)
+    with parquet.ParquetFile(path) as file:
+        columns = schema_columns(pyarrow, file.schema_arrow)
+        n_values = max((_n_values(file.metadata, group) for group in range(file.num_row_groups)), default=1)
+    n_rows = int(min(ROWS_PER_BLOCK, max(1, request.chunk_hits // max(1, n_values))))
+
+    def read(names: Sequence[str]) -> Generator[Rows, None, None]:
+        with parquet.ParquetFile(path, **_READING) as file:
+            for batch in file.iter_batches(n_rows, columns=list(names), use_threads=False):
+                yield batch_rows(pyarrow, batch, names)
+
+    return Table("", columns, read)
+
+
+def _n_values(metadata: Any, group: int) -> float:
+    """Return the mean length of the longest lists in a row group, 1 if it has none."""
+    rows = metadata.row_group(group)
+    longest = max((rows.column(place).num_values for place in range(rows.num_columns)), default=0)
+    return longest / max(1, rows.num_rows)
+
+
+class _Writer(FormatWriter):
+    """Write a Parquet file."""
+
+    def __init__(self, path: Path, types: ColumnTypes) -> None:
+        super().__init__(path, types)
+        pyarrow, _, parquet = import_libraries(FORMAT)
+        self._batches = BatchMaker(pyarrow, types)
+        self._file = self.enter_context(parquet.ParquetWriter(path, self._batches.schema, **_WRITING))
+
+    def write(self, events: Events) -> None:
+        """Write a row group."""
+        self._file.write_batch(self._batches.batch(events))
+
+
+FORMAT = Format(
+    (".parquet", ".pq"),
+    "Parquet table",
+    open_table=_open_table,
+    writer=_Writer,
+    libraries=(*LIBRARIES, "pyarrow.parquet"),
+    extra=EXTRA,
+)
