@@ -31,7 +31,7 @@ import numpy as np
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.atomic import replacing_folder
 from tofae_jax.data.event_store import origin_of
-from tofae_jax.data.events import DataError, Events, column_names, concatenate, slice_events
+from tofae_jax.data.events import DataError, Events, column_names, concatenate, offsets_from_counts, slice_events
 from tofae_jax.data.tracks import WINDOW_START, Tracks
 
 SCHEMA_VERSION = 2  # 1 had no tracks
@@ -217,7 +217,7 @@ class Dataset:
         self.path = Path(path)
         self.description = _read_description(self.path)
         self._arrays: list[Events | None] = [None] * len(self.description.shards)
-        self._first = np.concatenate([[0], np.cumsum([s.n_events for s in self.description.shards])]).astype(np.int64)
+        self._first = offsets_from_counts([s.n_events for s in self.description.shards])
 
     def __len__(self) -> int:
         return self.description.n_events

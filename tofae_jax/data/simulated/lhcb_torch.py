@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.events import Events, concatenate
+from tofae_jax.data.events import Events, concatenate, offsets_from_counts
 from tofae_jax.lhcb_torch.simulation import (
     BackgroundSettings,
     MixedEvent,
@@ -167,7 +167,7 @@ def _columns(simulated: SimulatedEvent, mixed: MixedEvent, n_events: int) -> Eve
     hits = np.concatenate([photons.hits[seen], mixed.hits[added]]).astype(np.int16)[order]
     return Events(
         hits,
-        _offsets(n_seen + n_added),
+        offsets_from_counts(n_seen + n_added),
         {
             "track": hit_column(photons.track, mixed.track, np.int16),
             "origin": hit_column(np.zeros_like(photons.track), mixed.origin, np.int8),
@@ -176,13 +176,9 @@ def _columns(simulated: SimulatedEvent, mixed: MixedEvent, n_events: int) -> Eve
             "time_ns": hit_column(photons.true_time_ns, 0, np.float32),
         },
         {"window_start_ns": np.asarray(simulated.window_start_ns[:n_events], np.float32)},
-        _offsets(n_tracks),
+        offsets_from_counts(n_tracks),
         {
             name: np.asarray(getattr(tracks, name)[:n_events][known], np.int8 if name == "particle" else np.float32)
             for name in SIMULATED_TRACK_COLUMNS
         },
     )
-
-
-def _offsets(counts: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

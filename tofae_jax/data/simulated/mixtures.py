@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.events import Events, concatenate, event_of_hit, select_hits, slice_events
+from tofae_jax.data.events import Events, concatenate, event_of_hit, offsets_from_counts, select_hits, slice_events
 from tofae_jax.data.simulated.patterns import ANYWHERE, PATTERNS, Origin, origin_limits
 
 BLOCK_EVENTS = 1000  # events drawn from one random stream, whatever the chunks that are asked for
@@ -81,7 +81,7 @@ def _draw_block(
 ) -> Events:
     rng = np.random.default_rng([seed, block])
     tracks = rng.integers(*n_tracks, size=BLOCK_EVENTS, endpoint=True)
-    first_track = np.concatenate([[0], np.cumsum(tracks)])
+    first_track = offsets_from_counts(tracks)
     pattern = rng.choice(len(PATTERNS), size=first_track[-1], p=shares).astype(np.int16)
     hits, offsets = _draw_tracks(rng, pattern, detector, origin)
     number = np.arange(len(pattern)) - np.repeat(first_track[:-1], tracks)
@@ -106,7 +106,7 @@ def _draw_tracks(
             part = generate(rng, len(tracks), detector=detector, origin=origin)
             counts[tracks] = part.counts
             parts.append((tracks, part))
-    offsets = np.concatenate([[0], np.cumsum(counts)])
+    offsets = offsets_from_counts(counts)
     hits = np.empty((offsets[-1], 3), np.int16)
     for tracks, part in parts:
         shift = np.repeat(offsets[tracks] - part.offsets[:-1], part.counts)

@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.events import Events, concatenate
+from tofae_jax.data.events import Events, concatenate, offsets_from_counts
 
 Origin = tuple[float | None, float | None, float | None]
 ANYWHERE: Origin = (None, None, None)
@@ -120,7 +120,7 @@ def parabola_hits(
     keep = t <= detector.n_t
     counts = np.bincount(event[keep], minlength=len(x0))
     hits = np.stack([place % n_x, y, t], axis=1)[keep].astype(np.int16)
-    return Events(hits, np.concatenate([[0], np.cumsum(counts)]))
+    return Events(hits, offsets_from_counts(counts))
 
 
 def line(rng: np.random.Generator, n_events: int, *, detector: Detector, origin: Origin = ANYWHERE) -> Events:
@@ -229,7 +229,7 @@ def _kept(x: np.ndarray, y: np.ndarray, t: np.ndarray, keep: np.ndarray) -> Even
     hits = np.empty((counts.sum(), 3), np.int16)
     for column, values in enumerate((x, y, t)):
         hits[:, column] = np.broadcast_to(values, keep.shape)[keep]
-    return Events(hits, np.concatenate([[0], np.cumsum(counts)]))
+    return Events(hits, offsets_from_counts(counts))
 
 
 def _is_inside(x: np.ndarray, y: np.ndarray, t: np.ndarray, detector: Detector) -> np.ndarray:
