@@ -30,7 +30,7 @@ from tofae_jax.config import Config, read_toml
 from tofae_jax.core.degradation import degrade
 from tofae_jax.data.batches import EvaluationSource, TrainSource, batches
 from tofae_jax.data.dataset import Dataset
-from tofae_jax.engine.build import RunSetup, build_run, describe_devices, step_settings
+from tofae_jax.engine.build import RunSetup, build_run, describe_devices
 from tofae_jax.engine.denoise import Denoiser
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.engine.events import write_simulation
@@ -63,7 +63,7 @@ class Parts:
 
     def __init__(self, setup: RunSetup, dataset: Dataset, n_batches: int) -> None:
         self.setup, self.n = setup, n_batches
-        self.settings = step_settings(setup.config)
+        self.settings = setup.step_settings()
         batch, slots = setup.config.train.batch, setup.config.data.max_hits
         events = np.arange(len(dataset))
         self.source = TrainSource(dataset, events, batch=batch, max_hits=slots, seed=0)

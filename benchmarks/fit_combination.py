@@ -20,7 +20,7 @@ import numpy as np
 
 from tofae_jax.config import Config, read_toml
 from tofae_jax.engine import process
-from tofae_jax.engine.build import build_run, step_settings
+from tofae_jax.engine.build import build_run
 from tofae_jax.engine.evaluate import with_degradation
 from tofae_jax.engine.evaluator import evaluation_key
 from tofae_jax.engine.events import evaluation_source, open_events, splits_of
@@ -36,13 +36,13 @@ USUAL = 30, 200
 def evidence_of(run: LoadedRun, config: Config, n_events: int) -> tuple[np.ndarray, np.ndarray]:
     """Bounded evidence `[n, 2]` of all hits of fresh events, and which of them are signal `[n]`."""
     setup, store = build_run(config), open_events(config, print)
-    settings = step_settings(config)
+    settings = setup.step_settings()
     source = evaluation_source(config, store, splits_of(store, config.data).test[:n_events])
 
     @jax.jit
     def step(variables: Any, batch: Any) -> tuple[Evidence, Any, Any]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(evaluation_key(config.seed), batch.event)
-        degraded = degrade_batch(keys, batch, settings, setup.options).degraded
+        degraded = degrade_batch(keys, batch, settings, setup.options).events
         is_hit = (degraded.hits[..., 2] > 0) & batch.is_event[:, None]
         evidence: Any = setup.model.module.apply(variables, HitInput(degraded.hits), method=LhcbTorch.evidence)
         return bounded(evidence, is_hit), degraded.is_signal, is_hit

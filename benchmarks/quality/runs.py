@@ -77,7 +77,7 @@ class Run:
         """All its rows."""
         own = HitScorer(self.name, self.kept, threshold=DECIDED, compiles=True)
         # a model that was trained to score hits may give images too, which nobody taught it
-        if self.run.setup.options.reads == "hits":
+        if self.run.setup.options.scores_hits:
             return [own, HitScorer(f"{self.name} tuned", self.score, compiles=True)]
         has_time = self._normalisation.has_time
         found: list[Method] = [own, HitScorer(f"{self.name} masked", self.lit, threshold=DECIDED, compiles=True)]

@@ -31,7 +31,7 @@ TOYS: dict[str, dict[str, float]] = {
     "mixture": dict.fromkeys(EQUAL, 1),
 }
 LEGACY = "legacy"
-LEGACY_FILE = Path(__file__).resolve().parents[2] / "tests" / "data" / "legacy_patterns.npz"
+LEGACY_FILE = Path(__file__).resolve().parents[2] / "tests" / "reference" / "legacy_patterns.npz"
 LEGACY_VALIDATION = 40  # of its 120 patterns; the others are for the test
 
 # Means so large that practically every event has a thousand hits of its kind to draw from.

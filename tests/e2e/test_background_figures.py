@@ -22,9 +22,9 @@ from small_run import (  # noqa: F401 (fixtures)
 )
 
 from tofae_jax.engine.training import train as training
-from tofae_jax.plots import save_views
 from tofae_jax.runs import background_figures, figures
 from tofae_jax.runs.background_figures import BackgroundPlots, draw_epoch
+from tofae_jax.runs.event_views import save_views
 from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
 
@@ -233,7 +233,7 @@ def test_figures_under_way_are_finished_after_another_error(paths, fake):
 OF_A_KILLED_RUN = """
 import sys, time
 from tofae_jax.runs.background_figures import BackgroundPlots
-from tofae_jax.runs import RunPaths
+from tofae_jax.runs.folder import RunPaths
 plots = BackgroundPlots(RunPaths(sys.argv[1]), say=print)
 plots.request(1)
 print(plots._process.pid, flush=True)
@@ -272,7 +272,7 @@ def test_the_process_ends_with_its_run_and_only_then(paths, number):
 
 
 def test_the_process_knows_no_jax(paths):
-    code = "import sys; from tofae_jax import drawing; drawing.main(sys.argv[1:], sys.stdin); "
+    code = "import sys; from tofae_jax.runs import background_figures; background_figures.main(sys.argv[1:], sys.stdin); "
     code += "print('jax' in sys.modules)"
     paths.timeline.unlink()  # reading it takes the instruments, which load jax
     done = subprocess.run(

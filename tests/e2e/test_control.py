@@ -177,8 +177,8 @@ def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, caps
 SLOW = """
 import sys, time
 from pathlib import Path
-from tofae_jax import cli, loop
-from tofae_jax.control import Control
+from tofae_jax.cli import app
+from tofae_jax.engine.training.control import Control
 
 real = Control.is_to_pause
 def slowly(self):
@@ -192,8 +192,8 @@ if "--slow-end" in sys.argv:
         (Path.cwd() / "ending").touch()
         time.sleep(60)
     import tofae_jax.engine.training.train
-    tofae_jax.engine.training.train.finish = end
-sys.exit(cli.main(sys.argv[1:]))
+    tofae_jax.engine.training.train.finish_run = end
+sys.exit(app.main(sys.argv[1:]))
 """
 
 
@@ -248,7 +248,7 @@ def test_a_signal_ends_a_run_in_good_order(program, tmp_path, number, code, whol
     assert f"train --resume {paths.folder} goes on" in log
     assert record.run_id in paths.summary.read_text()
     meta = newest(paths)
-    assert meta.under_way is not None
+    assert meta.partial_epoch is not None
     assert 0 < meta.batches_delivered == record.results["steps"] < STEPS
     if plots == "save":
         assert {"curves.png", "outputs.png", "event_1_stages.png"} <= {path.name for path in paths.plots.iterdir()}
@@ -321,9 +321,9 @@ def test_whatever_fails_everything_is_closed_and_the_reason_kept(monkeypatch, wh
     every = {"record_every": 1, "timer": True, "profile_steps": 50, "profile_first_step": STEPS + 1}
     c = config(runs={"name": f"broken-{where}"}, instruments=every)
     if where == "step":
-        real_look = loop.Loop._look
+        real_look = loop.Loop._fetch_metrics
         monkeypatch.setattr(
-            loop.Loop, "_look", lambda self, *rest: broken() if self.history else real_look(self, *rest)
+            loop.Loop, "_fetch_metrics", lambda self, *rest: broken() if self.history else real_look(self, *rest)
         )
     elif where == "input":
         real_item = batches.TrainSource.__getitem__
@@ -378,8 +378,8 @@ def test_a_checkpoint_that_cannot_be_written_fails_the_run_in_one_line(monkeypat
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-from tofae_jax import cli
-sys.exit(cli.main(sys.argv[2:]))
+from tofae_jax.cli import app
+sys.exit(app.main(sys.argv[2:]))
 """
 
 
@@ -403,7 +403,7 @@ def test_a_full_disk_fails_the_run_in_one_line(tmp_path, folder):
 
 def test_a_metric_that_does_not_exist_is_refused_before_training(capsys, monkeypatch):
     before = set(Path("runs").glob("*"))
-    monkeypatch.setattr(loop.Loop, "_look", lambda *_: pytest.fail("steps were trained"))
+    monkeypatch.setattr(loop.Loop, "_fetch_metrics", lambda *_: pytest.fail("steps were trained"))
     words = [f"--detector.{k.replace('_', '-')}={v}" for k, v in DETECTOR.items()]
     for metric in ("masked.f2", "masked", "unmasked.f1"):
         assert app.main(["train", *words, "--data.path=d", "--train.batch=16", f"--checkpoints.metric={metric}"]) == 2

@@ -30,7 +30,7 @@ from tofae_jax.core.detector import Detector
 from tofae_jax.data.dataset import file_checksum, write_dataset
 from tofae_jax.data.events import Events
 from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
-from tofae_jax.data.simulated.dataset import simulated_dataset
+from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.import_predecessor import predecessor_run
 from tofae_jax.engine.load import load_run

@@ -133,9 +133,9 @@ def begun(monkeypatch, *words):
     """A child's state before its first step; the run of the child is kept."""
     seen, real = [], loop.Loop.run
 
-    def run(self, state, *rest):
+    def run(self, state):
         seen.append(jax.device_get(state.replace(key=None)))
-        return real(self, state, *rest)
+        return real(self, state)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Loop, "run", run)
@@ -219,7 +219,7 @@ def test_a_child_in_float32_of_a_parent_in_float64_computes_as_any_other(tmp_pat
 
     def train(*words):
         """The run, and whether 64-bit numbers were on at its end."""
-        code = "import sys, jax; from tofae_jax import cli; code = cli.main(sys.argv[1:]); "
+        code = "import sys, jax; from tofae_jax.cli import app; code = app.main(sys.argv[1:]); "
         done = subprocess.run(
             [sys.executable, "-c", f"{code} print(jax.config.jax_enable_x64); sys.exit(code)", "train", *words],
             cwd=tmp_path,

@@ -9,10 +9,10 @@ from tiny import settings_from
 from tofae_jax.cli import app
 from tofae_jax.config import Config, ConfigError, from_tree
 from tofae_jax.data.files.read import read_events
-from tofae_jax.data.simulated.dataset import simulated_dataset
+from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.checks import check_losses, check_mask
 from tofae_jax.engine.load import load_run
-from tofae_jax.engine.operating_point import ThresholdChoice, checkpoint_metric, with_cut
+from tofae_jax.engine.operating_point import ThresholdChoice, checkpoint_metric, with_thresholds
 from tofae_jax.engine.training import train
 from tofae_jax.metrics import ScoreSums, choose_operating_point, kept_counts
 from tofae_jax.models import MODELS
@@ -102,13 +102,13 @@ def test_another_cut_is_chosen_by_command(runs, command, tmp_path, aim):
     out = tmp_path / "kept.npz"
     command("denoise", runs["hits"], runs["hits"].parent.parent / "d", out, "--keep", aim, "--wanted", 0.6)
     run = load_run(runs["hits"])
-    config = with_cut(run.setup, run.paths.scores, ThresholdChoice(keep=aim, wanted=0.6), warn=[].append)
+    config = with_thresholds(run.setup, run.paths.scores, ThresholdChoice(keep=aim, minimum=0.6), warn=[].append)
     scores = np.concatenate([part.hit_columns["score"] for part in read_events(out, detector=config.detector)])
     assert scores.min() > config.mask.score_threshold
     result = json.loads(command("evaluate", runs["hits"], "--keep", aim, "--wanted", 0.6, "--split", "validation"))
     # the same events with the same draws: what was counted is what is kept
     arrays = load_arrays(run.paths.scores)
-    point = choose_operating_point(ScoreSums(*(arrays[name] for name in ScoreSums._fields)), aim=aim, wanted=0.6)
+    point = choose_operating_point(ScoreSums(*(arrays[name] for name in ScoreSums._fields)), aim=aim, minimum=0.6)
     for name in ("efficiency", "purity"):
         assert result["masked"][name] == pytest.approx(getattr(point, name), abs=1e-3)
 
@@ -136,7 +136,7 @@ def test_impossible_wishes_are_named(runs, command, tmp_path):
     run = load_run(runs["hits"])
     paths = type(run.paths)(tmp_path)
     with pytest.raises(RunError, match=r"no scores\.npz to choose a cut by"):
-        with_cut(run.setup, paths.scores, ThresholdChoice(keep="f1"), warn=[].append)
+        with_thresholds(run.setup, paths.scores, ThresholdChoice(keep="f1"), warn=[].append)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_the_unet_is_not_given_times_that_it_cannot_read():
 def test_every_model_takes_the_losses_of_what_it_gives_alone(name):
     for loss, takes in (("acb_mse", "image"), ("hit_bce", "hits")):
         config = settings_from(TREE, model={"name": name}, loss={"name": loss})
-        if takes in MODELS[name].gives:
+        if takes in MODELS[name].outputs:
             check_losses(config)
         else:
             with pytest.raises(ValueError, match=f"loss '{loss}' takes {takes}, but the model gives"):

@@ -472,8 +472,8 @@ def test_runs_are_told_once_however_they_are_named(tmp_path, capsys):
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-from tofae_jax import cli
-sys.exit(cli.main(sys.argv[2:]))
+from tofae_jax.cli import app
+sys.exit(app.main(sys.argv[2:]))
 """
 
 
@@ -500,7 +500,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, ending):
 def test_a_report_loads_no_jax_and_is_quick(tmp_path):
     run = make_run(tmp_path / "a")
     run.timeline.unlink()  # reading it takes the instruments, which load jax
-    code = "import sys; from tofae_jax import cli; code = cli.main(sys.argv[1:]); "
+    code = "import sys; from tofae_jax.cli import app; code = app.main(sys.argv[1:]); "
     code += "print(sorted({'jax', 'flax', 'grain', 'orbax', 'sklearn'} & {*sys.modules})); sys.exit(code)"
     began = time.monotonic()
     done = subprocess.run(

@@ -32,7 +32,7 @@ from small_run import (  # noqa: F401 (fixtures)
 from tofae_jax.cli import app
 from tofae_jax.config import ConfigError
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.simulated.dataset import simulated_dataset
+from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.checkpoints import CheckpointError
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.training import train
@@ -48,7 +48,7 @@ def test_a_run_stopped_within_an_epoch_and_resumed_is_the_same(whole, variant, s
     paths = stopped(config(runs={"name": "halves"}, **VARIANTS[variant]), steps)
     epochs, rest = divmod(steps, STEPS)
     meta = newest(paths)
-    assert (meta.epoch, meta.step, meta.under_way.steps) == (epochs, steps, rest)
+    assert (meta.epoch, meta.step, meta.partial_epoch.steps) == (epochs, steps, rest)
     capsys.readouterr()
     record = resumed(paths)
     assert f"resuming after step {steps} (epoch {epochs}, step {rest} of the next)" in capsys.readouterr().err
@@ -202,7 +202,7 @@ def test_data_that_are_gone_are_named_and_none_are_made(halted, tmp_path, monkey
 
 HOLDER = """
 import sys
-from tofae_jax.runs import RunPaths, locked
+from tofae_jax.runs.folder import RunPaths, locked
 with locked(RunPaths(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

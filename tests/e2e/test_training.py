@@ -24,8 +24,8 @@ from tofae_jax.data.batches import EvaluationSource, TrainSource
 from tofae_jax.data.dataset import Dataset, write_dataset
 from tofae_jax.data.events import Events
 from tofae_jax.data.files.read import read_events
-from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.engine.build import build_run, step_settings
+from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
+from tofae_jax.engine.build import build_run
 from tofae_jax.engine.checkpoints import checksums
 from tofae_jax.engine.class_weights import resolved_losses
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
@@ -67,7 +67,7 @@ def steps(c, n):
     state, step, batches = setup.fresh_state(), loop.compiled_train_step(setup), source(c)
     losses = []
     for i in range(n):
-        state, metrics = step(state, jax.device_put(batches[i]), step_settings(c))
+        state, metrics = step(state, jax.device_put(batches[i]), build_run(c).step_settings())
         losses.append(float(metrics.loss))
     return state, losses
 
@@ -115,7 +115,7 @@ def test_a_step_compiles_once_whatever_the_numbers():
             normalisation={"threshold": 0.1 * i},
             loss={"acb_mse": {"hit_weight": float(i)}},
         )
-        state, _ = step(state, jax.device_put(batches[i]), step_settings(other))
+        state, _ = step(state, jax.device_put(batches[i]), build_run(other).step_settings())
     assert step._cache_size() == 1
     assert int(state.step) == 4
 
@@ -125,7 +125,7 @@ def test_a_step_changes_no_shape_or_type():
     setup = build_run(c)
     before = setup.fresh_state()
     described = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), getattr(leaf, "weak_type", False)), before)
-    after, _ = loop.compiled_train_step(setup)(before, jax.device_put(source(c)[0]), step_settings(c))
+    after, _ = loop.compiled_train_step(setup)(before, jax.device_put(source(c)[0]), build_run(c).step_settings())
     assert (
         jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), getattr(leaf, "weak_type", False)), after) == described
     )
@@ -149,7 +149,7 @@ def test_every_choice_takes_a_step(normalisation, loss, target):
     setup = build_run(c)
     evaluator = Evaluator(setup)
     evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=32, max_hits=24)
-    result = evaluator.result(state.variables, evaluation, evaluation_key(0), step_settings(c))
+    result = evaluator.result(state.variables, evaluation, evaluation_key(0), build_run(c).step_settings())
     assert result["events"] == 40
     assert (result["direct"]["mse"] is None) == (normalisation == "binary")
 
@@ -170,7 +170,7 @@ def test_evaluation_does_not_depend_on_the_batch_size():
     for batch in (1, 7, 32, 64):
         evaluator = Evaluator(build_run(c))
         evaluation = EvaluationSource(Dataset("d"), np.arange(50), batch=batch, max_hits=24)
-        results.append(evaluator.result(variables, evaluation, evaluation_key(3), step_settings(c)))
+        results.append(evaluator.result(variables, evaluation, evaluation_key(3), build_run(c).step_settings()))
     for result in results[1:]:
         assert result["counts"] == results[0]["counts"]
         for output in ("input", "direct", "masked"):
@@ -250,7 +250,7 @@ def test_the_evaluation_loss_may_be_another_than_the_training_loss():
 
     def evaluated(c):
         evaluator = Evaluator(build_run(c))
-        return evaluator.result(variables, evaluation, evaluation_key(0), step_settings(c))["loss"]
+        return evaluator.result(variables, evaluation, evaluation_key(0), build_run(c).step_settings())["loss"]
 
     other = {"name": "split", "split": {"hit_loss": "bce", "hit_weight": 2.0}}
     trained_otherwise = config(evaluation_loss=other)
@@ -263,7 +263,7 @@ def test_the_evaluation_loss_may_be_another_than_the_training_loss():
 def test_automatic_weights_are_the_class_ratio_of_the_training_data():
     c = config(loss={"acb_mse": {"hit_weight": "auto"}}, train={"epochs": 1, "plots": "none"})
     with pytest.raises(ValueError, match=r"acb_mse\.hit_weight is auto"):
-        step_settings(c)
+        build_run(c).step_settings()
     paths, record = train.train(c)
     dataset = Dataset("d")
     events = splits_of(dataset, c.data).train
@@ -276,7 +276,7 @@ def test_automatic_weights_are_the_class_ratio_of_the_training_data():
     assert f"loss.acb_mse.hit_weight = {ratio}"[:32] in paths.summary.read_text()
     Path("d").rename("away")  # the stored run knows its numbers: nothing is counted again
     try:
-        assert step_settings(load_run(paths.folder).setup.config).loss_weights["hit_weight"] == pytest.approx(ratio)
+        assert build_run(load_run(paths.folder).setup.config).step_settings().loss_weights["hit_weight"] == pytest.approx(ratio)
     finally:
         Path("away").rename("d")
 
@@ -503,7 +503,7 @@ def test_settings_in_mm_and_ns_become_pixels_and_bins():
     detector = Detector(n_x=10, n_y=20, n_t=50, width_mm=100.0, height_mm=40.0, window_ns=25.0)
     c = config(degradation={"smear_x_mm": 5.0, "smear_y_mm": 4.0, "smear_t_ns": 1.0}, mask={"tof_tolerance_ns": 2.0})
     c = msgspec.structs.replace(c, detector=detector)
-    s = step_settings(c)
+    s = build_run(c).step_settings()
     assert (s.degradation.sigma_x_pixels, s.degradation.sigma_y_pixels) == (0.5, 2.0)
     assert (s.degradation.sigma_t_bins, s.tof_tolerance_bins) == (2.0, 4.0)
 

@@ -1,6 +1,6 @@
 """Makes `small_bundle.pt` and `small_bundle_hits.csv`: the first four events of a bundle of the predecessor.
 
-    python tests/data/make_small_bundle.py V3_bundle_0.pt
+    python tests/reference/make_small_bundle.py V3_bundle_0.pt
 
 The bundle keeps the layout and the pickle that PyTorch wrote, but for the counts of events and numbers; its
 float64 become float16, which has all time bins up to 2048, so that the file is small. The hits are found by a loop

@@ -10,9 +10,11 @@ leaf, with its dtype and shape, and a checkpoint that differs is passed over for
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from tofae_jax.config import Config
 from tofae_jax.core.precision import POLICIES
+from tofae_jax.core.text import one_line
 from tofae_jax.runs.migrations import migrated_meta
 from tofae_jax.steps.state import TrainState
 
@@ -43,8 +47,61 @@ class SaveError(OSError):
     """A checkpoint could not be written, e.g. as the disk is full; the message names the folder."""
 
 
+@dataclass(frozen=True)
+class CheckpointPolicy:
+    """Decide when a run is saved, how many checkpoints are kept, and which of two is better."""
+
+    every_epochs: int = 1
+    every_seconds: float | None = None
+    """also within an epoch; None: only between epochs"""
+    keep: int = 2
+    """newest checkpoints kept"""
+    keep_best: int = 1
+    """best checkpoints kept beside them"""
+    metric: str = "masked.f1"
+    """number of the validation that is compared, dotted"""
+    higher_is_better: bool = True
+
+    def is_due(self, epoch: int | None, seconds: float) -> bool:
+        """Decide whether to save now.
+
+        Args:
+            epoch: the epoch that has just ended, from 1; None within an epoch.
+            seconds: time since the last save.
+        """
+        if epoch is None:
+            return self.every_seconds is not None and seconds >= self.every_seconds
+        return epoch % self.every_epochs == 0
+
+    def score(self, record: dict[str, Any]) -> float:
+        """Score the record of an epoch, higher is better; without validation events the training loss counts."""
+        value: Any = record["validation"]
+        if value is None:
+            loss = record["train"]["loss"]
+            return -math.inf if loss is None else -loss
+        for name in self.metric.split("."):
+            value = value[name]
+        if value is None:
+            return -math.inf
+        return value if self.higher_is_better else -value
+
+
+def checkpoint_policy(config: Config) -> CheckpointPolicy:
+    """Build the checkpoint policy of a run from its settings."""
+    section = config.checkpoints
+    default_metric = "masked.f1" if config.mask.choose == "none" else "scores.best_f1"
+    return CheckpointPolicy(
+        every_epochs=section.every_epochs,
+        every_seconds=None if section.every_minutes is None else 60 * section.every_minutes,
+        keep=section.keep,
+        keep_best=section.keep_best,
+        metric=section.metric or default_metric,
+        higher_is_better=section.better == "higher",
+    )
+
+
 class EpochTotals(msgspec.Struct):
-    """What the steps done of an epoch add up to, in float64, so that a resumed epoch ends with the very same means."""
+    """Sums over the steps done of an epoch, in float64, so that a resumed epoch ends with exactly the same means."""
 
     steps: int = 0
     skipped: int = 0
@@ -77,8 +134,8 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
     """policy of the weights; not that of `config` if the run fell back"""
     history: list[dict[str, Any]]
     """one record per epoch done"""
-    under_way: EpochTotals | None = None
-    """of the epoch under way, if the checkpoint was made within one"""
+    partial_epoch: EpochTotals | None = msgspec.field(default=None, name="under_way")
+    """totals of the epoch that the checkpoint was made within, if any; stored as `under_way`"""
     fallback: str = ""
     """why the precision is not that of `config`"""
     git_revision: str | None = None
@@ -222,7 +279,7 @@ class Checkpoints:
             raise self._not_written(error) from None
 
     def _not_written(self, error: Exception) -> SaveError:
-        message = f"{self.folder}: a checkpoint could not be written: {_one_line(error)}"
+        message = f"{self.folder}: a checkpoint could not be written: {_shown(error)}"
         return SaveError(message)
 
     def numbers(self) -> list[int]:
@@ -241,7 +298,7 @@ class Checkpoints:
         try:
             tree = self._manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         except Exception as error:  # Orbax raises many kinds, bare Exception among them
-            raise DamagedError(f"{self._where(number)}: {_one_line(error)}") from None
+            raise DamagedError(f"{self._where(number)}: {_shown(error)}") from None
         version = tree.get("schema_version") if isinstance(tree, dict) else None
         if not isinstance(version, int):
             raise CheckpointError(f"{self._where(number)} lacks its schema_version")
@@ -299,7 +356,7 @@ class Checkpoints:
         try:
             items = self._manager.restore(number, args=args)
         except Exception as error:
-            raise DamagedError(f"{self._where(number)}: {_one_line(error)}") from None
+            raise DamagedError(f"{self._where(number)}: {_shown(error)}") from None
         found = checksums({name: items[name] for name in wanted})
         different = [name for name, checksum in found.items() if meta.checksums.get(name) != checksum]
         if different:
@@ -307,11 +364,10 @@ class Checkpoints:
         return template.replace(**items["model"], **items["train"]), meta
 
 
+def _shown(error: Exception) -> str:
+    return one_line(error, limit=300, tail=170)  # errors of Orbax name their cause at the end
+
+
 def _prefix(folder: Path) -> str:
     """Of the names of checkpoints; before schema version 2 they were numbered by epoch."""
     return "epoch" if any(folder.glob("epoch_*")) else "step"
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:120]} ... {text[-170:]}"  # the cause stands at the end

@@ -1,72 +1,17 @@
-"""Check that the settings of a run fit each other."""
+"""Check that the settings of a run fit each other, before anything is opened or compiled."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from tofae_jax import losses
-from tofae_jax.config import (
-    Config,
-    ConfigError,
-    selected_settings,
-    to_tree,
-)
-from tofae_jax.engine.build import (
-    _chosen_losses,
-    every_epoch,
-)
-from tofae_jax.engine.operating_point import NO_TIMES, checkpoint_metric
+from tofae_jax.config import Config, ConfigError, leaves, selected_settings, to_tree
+from tofae_jax.engine.build import every_epoch, losses_in_use
+from tofae_jax.engine.checkpoints import checkpoint_policy
+from tofae_jax.engine.operating_point import NO_TIMES
+from tofae_jax.losses import LOSSES, Loss, loss_by_name
 from tofae_jax.metrics import metric_names
 from tofae_jax.models import MODELS
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.record import RunRecord
 
-
-def check_schedules(config: Config) -> None:
-    """ConfigError where a schedule leads to what is not allowed, or would change what is compiled: a choice."""
-    every_epoch(config)
-    choices = losses.loss_by_name(config.loss.name).choices
-    for key in config.schedules:
-        if key.startswith("loss.") and key.rpartition(".")[2] in choices:
-            raise ConfigError(f"schedules: {key!r} is a choice, not a number: it cannot change from epoch to epoch")
-
-
-def check_losses(config: Config) -> None:
-    """ValueError where a chosen loss cannot be had from the model's output or the normalised images, or the model makes
-    nothing of these.
-    """
-    if config.model.name == "unet" and config.normalisation.name == "none":
-        raise ValueError(
-            "model.name: unet reads times as parts of the window, which normalisation.name none does not give"
-        )
-    gives = MODELS[config.model.name].gives
-    for key, section in _chosen_losses(config).items():
-        try:
-            loss = losses.loss_by_name(section.name, gives=gives)
-        except ValueError as error:
-            raise ValueError(f"{key}.name: {error}") from None
-        components = selected_settings(section)
-        has_bce = "bce" in (section.name, components.get("zero_loss"), components.get("hit_loss"))
-        if has_bce and config.normalisation.name == "none":
-            raise ValueError(f"{key}.name: bce needs targets in [0, 1], which normalisation.name none does not give")
-        if loss.reads_time and config.normalisation.name != "gapped":
-            raise ValueError(
-                f"{key}.name: loss {section.name!r} reads times, which need normalisation.name gapped, "
-                f"got {config.normalisation.name}"
-            )
-
-
-def check_mask(config: Config) -> None:
-    """ValueError where times are to be compared that no output has, or where a cut is given that will be chosen."""
-    for name in ("score_threshold", "tof_tolerance_ns"):
-        if config.mask.choose != "none" and getattr(config.mask, name) is not None:
-            chooses = f"mask.choose = {config.mask.choose!r} chooses it"
-            raise ValueError(f"mask.{name} is given, but {chooses}: --mask.choose none, or leave it out")
-    if config.mask.tof_tolerance_ns is not None and losses.loss_by_name(config.loss.name).takes == "hits":
-        raise ValueError(f"mask.tof_tolerance_ns {NO_TIMES}")
-
-
-# may differ when a run is resumed: they do not change what it computes
 MAY_CHANGE = (
     "train.epochs",
     "train.time_limit",
@@ -79,12 +24,78 @@ MAY_CHANGE = (
     "data.threads",
     "data.prefetch_batches",
 )
+"""beginnings of the keys that may differ when a run is resumed: they do not change what it computes"""
 
 
-def _check_metric(config: Config) -> None:
-    """ConfigError unless `checkpoints.metric` is a number that a validation gives."""
+def check_run(config: Config) -> None:
+    """Check all settings of a run.
+
+    Raises:
+        ValueError: a loss, model, normalisation or mask does not fit the others.
+        ConfigError: a schedule leads to a value that is not allowed, or `checkpoints.metric` is not known.
+    """
+    chosen = check_losses(config)
+    check_mask(config, chosen["loss"])
+    check_schedules(config, chosen["loss"])
+    check_metric(config)
+
+
+def check_losses(config: Config) -> dict[str, Loss]:
+    """Check that the losses fit the model's outputs and the normalisation; returns them by key."""
+    kind, normalisation = MODELS[config.model.name], config.normalisation.name
+    if kind.needs_normalised_images and normalisation == "none":
+        raise ValueError(
+            f"model.name: {config.model.name} reads times as fractions of the window, which normalisation.name none "
+            "does not give"
+        )
+    found = {}
+    for key, section in losses_in_use(config).items():
+        try:
+            loss = loss_by_name(section.name, outputs=kind.outputs)
+        except ValueError as error:
+            raise ValueError(f"{key}.name: {error}") from None
+        parts = [section.name, *(selected_settings(section)[name] for name in loss.choices)]
+        bounded = next((part for part in parts if _needs_unit_targets(part)), None)
+        if normalisation == "none" and bounded:
+            raise ValueError(
+                f"{key}.name: {bounded} needs targets in [0, 1], which normalisation.name none does not give"
+            )
+        if loss.reads_time and normalisation != "gapped":
+            raise ValueError(
+                f"{key}.name: loss {section.name!r} reads times, which need normalisation.name gapped, "
+                f"got {normalisation}"
+            )
+        found[key] = loss
+    return found
+
+
+def _needs_unit_targets(name: object) -> bool:
+    """Whether a loss, or the component of one, needs targets in [0, 1]; other settings have no such name."""
+    return isinstance(name, str) and name in LOSSES and LOSSES[name].needs_unit_targets
+
+
+def check_mask(config: Config, loss: Loss) -> None:
+    """Check that no threshold is both given and to be chosen, and that compared times are predicted."""
+    for name in ("score_threshold", "tof_tolerance_ns"):
+        if config.mask.choose != "none" and getattr(config.mask, name) is not None:
+            chooses = f"mask.choose = {config.mask.choose!r} chooses it"
+            raise ValueError(f"mask.{name} is given, but {chooses}: --mask.choose none, or leave it out")
+    if config.mask.tof_tolerance_ns is not None and loss.takes == "hits":
+        raise ValueError(f"mask.tof_tolerance_ns {NO_TIMES}")
+
+
+def check_schedules(config: Config, loss: Loss) -> None:
+    """Check that every epoch has valid settings and that no schedule changes a static choice of the loss."""
+    every_epoch(config)
+    for key in config.schedules:
+        if key.startswith("loss.") and key.rpartition(".")[2] in loss.choices:
+            raise ConfigError(f"schedules: {key!r} is a choice, not a number: it cannot change from epoch to epoch")
+
+
+def check_metric(config: Config) -> None:
+    """Check that `checkpoints.metric` is a number that a validation gives."""
     known = metric_names()
-    if checkpoint_metric(config) not in known:
+    if checkpoint_policy(config).metric not in known:
         raise ConfigError(
             f"checkpoints.metric = {config.checkpoints.metric!r}: not a number of the validation; "
             f"known: {', '.join(known)}"
@@ -92,8 +103,13 @@ def _check_metric(config: Config) -> None:
 
 
 def check_resumable(old: Config, new: Config, record: RunRecord) -> None:
-    """ConfigError where a setting differs that may not, RunError where no epoch is left to train."""
-    before, after = (_flat(to_tree(config)) for config in (old, new))
+    """Check that a run can be resumed with new settings.
+
+    Raises:
+        ConfigError: a setting differs that may not.
+        RunError: no epoch is left to train.
+    """
+    before, after = (dict(leaves(to_tree(config))) for config in (old, new))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key) and not key.startswith(MAY_CHANGE):
             raise ConfigError(
@@ -108,10 +124,3 @@ def check_resumable(old: Config, new: Config, record: RunRecord) -> None:
     done = record.results.get("epochs", 0)
     if new.train.epochs < done or (record.status == "finished" and new.train.epochs == done):
         raise RunError(f"{record.run_id}: {record.status} after {done} epochs; a larger --train.epochs goes on")
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -1,4 +1,4 @@
-"""What follows from the losses that a run chooses, and whether they fit the rest of it."""
+"""Replace loss weights that are `auto` by the ratio of class sizes in the training events."""
 
 from __future__ import annotations
 
@@ -8,29 +8,23 @@ import numpy as np
 from tofae_jax.config import AUTO, Config, as_range, selected_settings
 from tofae_jax.data.class_sizes import class_ratio, class_sizes
 from tofae_jax.data.event_store import EventStore
-from tofae_jax.engine.build import _chosen_losses, target_of_run
-
-OPPOSITE_AND_CLASS = {
-    "zero_weight": ("hit", "zero"),
-    "hit_weight": ("zero", "hit"),
-    "true_negative_weight": ("hit", "zero"),
-    "false_positive_weight": ("hit", "zero"),
-    "true_positive_weight": ("zero", "hit"),
-    "false_negative_weight": ("zero", "hit"),
-    "signal_weight": ("noise", "signal"),
-    "noise_weight": ("signal", "noise"),
-}  # of each weight that may be auto
+from tofae_jax.engine.build import losses_in_use, target_of_run
+from tofae_jax.losses import loss_by_name
 
 
 def resolved_losses(config: Config, dataset: EventStore, events: np.ndarray) -> tuple[Config, dict[str, float]]:
-    """The settings with numbers for the weights that are `auto` in the losses in use, and these numbers by key.
+    """Replace the `auto` weights of the losses in use by numbers; returns the new settings and the numbers by key.
 
-    The weight of a class is the size of its opposite per size of its own, over the given (training) events.
+    The weight of a class is the size of the opposite class per size of its own, over the given (training) events;
+    which class a weight belongs to, `losses.Loss.auto` declares.
+
+    Raises:
+        DataError: a class is empty, so that its weight would be 0 or infinite.
     """
     found: dict[str, float] = {}
     automatic = {
-        key: [n for n, value in selected_settings(s).items() if value == AUTO]
-        for key, s in _chosen_losses(config).items()
+        key: [name for name, value in selected_settings(section).items() if value == AUTO]
+        for key, section in losses_in_use(config).items()
     }
     if not any(automatic.values()):
         return config, found
@@ -44,7 +38,8 @@ def resolved_losses(config: Config, dataset: EventStore, events: np.ndarray) -> 
     )
     for key, names in automatic.items():
         section = getattr(config, key)
-        numbers = {name: class_ratio(sizes, *OPPOSITE_AND_CLASS[name]) for name in names}
+        ratios = loss_by_name(section.name).auto
+        numbers = {name: class_ratio(sizes, *ratios[name]) for name in names}
         found |= {f"{key}.{section.name}.{name}": number for name, number in numbers.items()}
         own = msgspec.structs.replace(getattr(section, section.name), **numbers)
         config = msgspec.structs.replace(config, **{key: msgspec.structs.replace(section, **{section.name: own})})

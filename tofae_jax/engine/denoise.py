@@ -19,10 +19,10 @@ from tofae_jax.data.files.track_files import TrackFile, read_tracks
 from tofae_jax.data.files.units import Tally
 from tofae_jax.data.files.write import HitFileWriter, open_hit_file
 from tofae_jax.data.tracks import track_table, tracks_of
-from tofae_jax.engine.build import RunSetup, score_threshold, step_settings
+from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.events import check_detector, check_module
 from tofae_jax.engine.load import load_run
-from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_cut
+from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
 from tofae_jax.engine.pretrained.load import PackagedModel, load_packaged
 from tofae_jax.runs.messages import warn
 from tofae_jax.steps import DenoiseOutput, denoise_step
@@ -112,13 +112,14 @@ class Denoiser:
         """Prepare.
 
         Args:
-            setup: the model and step options of a run, e.g. `load_run(folder).setup`; `with_cut` changes what it keeps.
+            setup: model and step options of a run, e.g. `load_run(folder).setup`; `with_thresholds` changes what it
+                keeps.
             variables: its weights, e.g. `load_run(folder).variables`.
         """
         self.detector = setup.config.detector
         self._takes_tracks = setup.model.takes_tracks
         self._variables = variables
-        self._settings = step_settings(setup.config)
+        self._settings = setup.step_settings()
         self._batch = setup.config.train.batch
         self._step = jax.jit(
             lambda variables, hits, settings, tracks: denoise_step(
@@ -172,7 +173,7 @@ def denoise_run(
     *,
     model: str | None = None,
     all_hits: bool = False,
-    cut: ThresholdChoice = RUN_DEFAULT,
+    thresholds: ThresholdChoice = RUN_DEFAULT,
     tracks: str | Path | None = None,
     overwrite: bool = False,
     precision: str | None = None,
@@ -190,7 +191,7 @@ def denoise_run(
         output: a file that `open_hit_file` writes.
         model: in place of a run, a model that comes with the package, see `packaged`.
         all_hits: write all hits, with a column `kept`, instead of the kept ones.
-        cut: which hits are kept, in place of the run's own choice.
+        thresholds: which hits are kept, in place of the run's own choice.
         tracks: file of the events' tracks (`read_tracks`), for models that are given them; None: the source has them.
         overwrite: replace the output if it is there.
         precision: policy; None: as in training.
@@ -200,7 +201,7 @@ def denoise_run(
         if read is not None and Path(output).exists() and Path(read).resolve() == Path(output).resolve():
             raise DataError(f"{output}: is the input too; give another name")
     ready = _ready(folder, model, precision)
-    setup = ready.setup._replace(config=with_cut(ready.setup, ready.scores, cut, warn=warn))
+    setup = ready.setup._replace(config=with_thresholds(ready.setup, ready.scores, thresholds, warn=warn))
     tally = Tally()
     events = events_of(source, config=setup.config, tally=tally, **reading)
     table = _read_tracks(tracks, setup) if tracks is not None else None
@@ -218,7 +219,7 @@ def denoise_run(
         epoch=ready.epoch,
         output=str(output),
         precision=setup.policy.name,
-        score_threshold=score_threshold(setup.config),
+        score_threshold=setup.score_threshold,
         tof_tolerance_ns=setup.config.mask.tof_tolerance_ns,
         hits_outside=tally.n_outside,
         tracks_unused=None if table is None else table.n_unused,

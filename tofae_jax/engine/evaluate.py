@@ -14,13 +14,13 @@ from tofae_jax.config import Config
 from tofae_jax.data.batches import EvaluationSource
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
-from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.write import open_hit_file
-from tofae_jax.engine.build import build_run, score_threshold, step_settings
+from tofae_jax.engine.build import build_run
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.engine.events import evaluation_source, is_gone, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun, load_run
-from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_cut
+from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
 from tofae_jax.runs.messages import warn
 from tofae_jax.steps import Batch, EvalOutput
 
@@ -70,7 +70,7 @@ def evaluate_run(
     save_hits: str | None = None,
     overwrite: bool = False,
     precision: str | None = None,
-    cut: ThresholdChoice = RUN_DEFAULT,
+    thresholds: ThresholdChoice = RUN_DEFAULT,
 ) -> dict[str, Any]:
     """Evaluate a run on a dataset of patterns, degraded as in training unless told otherwise.
 
@@ -88,15 +88,15 @@ def evaluate_run(
         save_hits: write all degraded hits with `is_signal`, `score` and `kept` to this file.
         overwrite: replace that file if it is there.
         precision: policy; None: as in training.
-        cut: which hits are kept, in place of the run's own choice.
+        thresholds: which hits are kept, in place of the run's own choice.
     """
     run = load_run(folder, precision=precision)
-    config = with_cut(run.setup, run.paths.scores, cut, warn=warn)
+    config = with_thresholds(run.setup, run.paths.scores, thresholds, warn=warn)
     config = with_degradation(config, n_signal=n_signal, n_noise=n_noise, smear_t_ns=smear_t_ns)
     setup = build_run(config)
     source, split = _evaluation_source(run, config, data, split)
     evaluator = Evaluator(setup)
-    inputs = (run.variables, source, evaluation_key(seed), step_settings(config))
+    inputs = (run.variables, source, evaluation_key(seed), setup.step_settings())
     if save_hits is None:
         details = evaluator.details(*inputs)
     else:
@@ -113,14 +113,14 @@ def evaluate_run(
         "n_signal": config.degradation.n_signal,
         "n_noise": config.degradation.n_noise,
         "smear_t_ns": config.degradation.smear_t_ns,
-        "score_threshold": score_threshold(config),
+        "score_threshold": setup.score_threshold,
         "tof_tolerance_ns": config.mask.tof_tolerance_ns,
     }
     return about | details.result
 
 
 def _evaluated_hits(batch: Batch, evaluated: EvalOutput) -> Events:
-    degraded = evaluated.views.degraded
+    degraded = evaluated.degraded.events
     hits, is_signal, score, kept = jax.device_get((degraded.hits, degraded.is_signal, evaluated.score, evaluated.kept))
     return compact_hits(hits, batch.is_event, {"is_signal": is_signal, "score": score, "kept": kept}, event=batch.event)
 
@@ -131,7 +131,7 @@ def compact_hits(
     """Padded hit lists and per-hit columns `[batch, k]` as events, without empty slots and filling events."""
     hits = hits[is_event]
     filled = hits[..., 2] > 0
-    offsets = np.concatenate([[0], np.cumsum(filled.sum(axis=1))]).astype(np.int64)
+    offsets = offsets_from_counts(filled.sum(axis=1))
     numbers = np.asarray(event, np.int64)[is_event]
     kept = {name: column[is_event][filled] for name, column in columns.items()}
     return Events(hits[filled].astype(np.int16), offsets, kept, {"event": numbers})

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from tofae_jax import metrics
-from tofae_jax.core.normalisation import NORMALISATIONS
 from tofae_jax.data.batches import EvaluationSource, evaluation_batches
+from tofae_jax.data.event_store import EventStore
 from tofae_jax.engine.build import RunSetup
+from tofae_jax.engine.events import evaluation_source
 from tofae_jax.plots import EventView
 from tofae_jax.steps import Batch, EvalOutput, StepSettings, eval_step, model_input
 
@@ -82,9 +83,9 @@ class Evaluator:
         return metrics.compute(self.sums(variables, source, key, settings), **self._reading(settings))
 
     def _reading(self, settings: StepSettings) -> dict[str, Any]:
-        normalisation = NORMALISATIONS[self._setup.options.normalisation]
-        reads_hits = self._setup.options.reads == "hits"
-        threshold = settings.score_threshold if reads_hits else normalisation.lit_above(settings.threshold)
+        options = self._setup.options
+        normalisation = options.normalisation
+        threshold = settings.score_threshold if options.scores_hits else normalisation.lit_above(settings.threshold)
         return {"threshold": float(threshold), "direct_has_time": normalisation.has_time}
 
     def details(
@@ -142,13 +143,13 @@ class Evaluator:
     def inputs(self, variables: Any, source: EvaluationSource, key: jax.Array, settings: StepSettings) -> Any:
         """What the model is given for the first batch of a source, without filling."""
         batch = source[0]
-        views = self._all(variables, jax.device_put(batch), key, settings).views
+        degraded = self._all(variables, jax.device_put(batch), key, settings).degraded
         model, options = self._setup.model, self._setup.options
-        given = model_input(model, views.input, views.degraded.hits, batch.tracks, settings, options)
+        given = model_input(model, degraded.input, degraded.events.hits, batch.tracks, settings, options)
         return jax.tree.map(lambda leaf: np.asarray(leaf)[batch.is_event], given)
 
     def _view(self, pattern: np.ndarray, event: EvalOutput) -> EventView:
-        degraded = event.views.degraded
+        degraded = event.degraded.events
         hits = np.asarray(degraded.hits)
         filled = hits[:, 2] > 0
 
@@ -164,6 +165,56 @@ class Evaluator:
             is_signal=np.asarray(degraded.is_signal)[filled],
             direct=np.asarray(event.direct),
             kept=np.asarray(event.kept)[filled],
-            has_time=NORMALISATIONS[self._setup.options.normalisation].has_time,
+            has_time=self._setup.options.normalisation.has_time,
             target=self._setup.options.target,
         )
+
+
+class RunEvaluator:
+    """Evaluate events of a run with the run's own settings and draws; compiles once."""
+
+    def __init__(self, setup: RunSetup, dataset: EventStore) -> None:
+        """Prepare; nothing is compiled before the first batch."""
+        self.setup, self.dataset = setup, dataset
+        self.compiled = Evaluator(setup)
+        self.key = evaluation_key(setup.config.seed)
+        """root of the draws of validation and test"""
+        self.settings = setup.step_settings()
+        """settings of validation and test; schedules change those of the training only"""
+
+    def source(self, events: np.ndarray) -> EvaluationSource:
+        """Make batches of the events with these numbers."""
+        return evaluation_source(self.setup.config, self.dataset, events)
+
+    def metrics(self, variables: Any, events: np.ndarray) -> dict[str, Any] | None:
+        """Compute the metrics of events; None where there are no events."""
+        if not len(events):
+            return None
+        return self.compiled.result(variables, self.source(events), self.key, self.settings)
+
+    def sums(self, variables: Any, events: np.ndarray) -> metrics.Metrics:
+        """Sum the metrics of events."""
+        return self.compiled.sums(variables, self.source(events), self.key, self.settings)
+
+    def views(self, variables: Any, events: np.ndarray, *, n_events: int) -> list[EventView]:
+        """Show the first events at every stage; none where there are no events."""
+        if not len(events):
+            return []
+        return self.compiled.views(variables, self.source(events), self.key, self.settings, n_events=n_events)
+
+    def inputs(self, variables: Any, events: np.ndarray) -> Any:
+        """Return the model's input for the first batch of events."""
+        return self.compiled.inputs(variables, self.source(events), self.key, self.settings)
+
+    def details(
+        self,
+        variables: Any,
+        events: np.ndarray,
+        settings: StepSettings,
+        *,
+        n_views: int,
+        each: Callable[[Batch, EvalOutput], None] | None,
+    ) -> Details:
+        """Evaluate events in detail, with these settings; see `Evaluator.details`."""
+        source = self.source(events)
+        return self.compiled.details(variables, source, self.key, settings, n_views=n_views, each=each)

@@ -1,4 +1,4 @@
-"""Simulations by name, from their settings: written into a dataset, or made as they are asked for."""
+"""Open or simulate the events of a run, split them and check that the model can read them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tofae_jax.data.dataset import Dataset, write_dataset
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.simulated import MODULE_GENERATOR, PATTERN_GENERATOR
-from tofae_jax.data.simulated.dataset import simulated_dataset
+from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
 from tofae_jax.data.simulated.patterns import ANYWHERE, Origin
 from tofae_jax.data.simulated.stream import SimulatedEvents, numbered_patterns
 from tofae_jax.data.tracks import track_table
 from tofae_jax.engine.build import (
-    _module_settings,
     every_epoch,
+    module_settings_of,
 )
 from tofae_jax.lhcb_torch.simulation import BackgroundSettings
 from tofae_jax.models import MODELS
@@ -46,7 +46,7 @@ def module_events(config: LhcbTorchConfig, *, detector: Detector, tracks: tuple[
     """The simulated module; ValueError naming a setting that is not allowed."""
     events = ModuleEvents(
         detector=detector,
-        settings=_module_settings(config, tracks),
+        settings=module_settings_of(config, tracks),
         backgrounds=BackgroundSettings(**msgspec.structs.asdict(config.background)),
         photons=config.photons,
         seed=seed,
@@ -200,7 +200,7 @@ def track_slots(config: Config, *, training: bool) -> TrackSlots:
     """What batches need of tracks."""
     kind = MODELS[config.model.name]
     learns = kind.learns_tracks and training
-    is_needed = kind.takes == "hits and tracks" or learns
+    is_needed = kind.takes_tracks or learns
     return TrackSlots(config.data.max_tracks, with_truth=learns) if is_needed else NO_TRACKS
 
 

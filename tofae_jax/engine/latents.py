@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from tofae_jax.core.normalisation import NORMALISATIONS
 from tofae_jax.engine.build import RunSetup
 from tofae_jax.runs.saved_run import Latents
 from tofae_jax.steps import Batch, EvalOutput, StepSettings, normalised
@@ -32,7 +31,7 @@ class LatentCollector:
     def add(self, batch: Batch, evaluated: EvalOutput) -> None:
         """Take the vectors of a batch, unless there are enough."""
         if sum(map(len, self._found)) < MOST_VECTORS:
-            vectors = self._encode(self._variables, evaluated.views.input, self._settings)
+            vectors = self._encode(self._variables, evaluated.degraded.input, self._settings)
             self._found.append(np.asarray(jax.device_get(vectors), np.float32)[batch.is_event])
 
     def latents(self, labels: list[str] | None, *, seed: int) -> Latents:
@@ -43,7 +42,7 @@ class LatentCollector:
 
     @property
     def _has_time(self) -> bool:
-        return NORMALISATIONS[self._setup.options.normalisation].has_time
+        return self._setup.options.normalisation.has_time
 
     def _samples(self, vectors: np.ndarray, seed: int) -> np.ndarray:
         """What the model makes of draws, as direct outputs in time bins, or 1 where lit."""
@@ -54,7 +53,7 @@ class LatentCollector:
         spread = np.linalg.svd(finite - finite.mean(axis=0), full_matrices=False)
         scaled = (spread[1] / np.sqrt(len(finite) - 1))[:, None] * spread[2]  # of the covariance: its square root
         draws = np.random.default_rng(seed).normal(size=(N_SAMPLES, len(scaled))) @ scaled + finite.mean(axis=0)
-        normalisation = NORMALISATIONS[options.normalisation]
+        normalisation = options.normalisation
 
         def read(variables: Any, draws: jax.Array, threshold: Any) -> jax.Array:
             output = model.decode(variables, draws)

@@ -1,4 +1,4 @@
-"""Where a run cuts on its scores: chosen on its validation events, kept with it, and chosen anew when asked."""
+"""Choose, store and override a run's operating point: score threshold and ToF tolerance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 
 from tofae_jax.config import Config, ConfigError, MaskConfig
-from tofae_jax.core.normalisation import NORMALISATIONS
 from tofae_jax.engine.build import RunSetup
 from tofae_jax.metrics import Aim, OperatingPoint, ScoreSums, choose_operating_point
 from tofae_jax.runs.arrays import load_arrays, save_arrays
@@ -19,25 +18,19 @@ from tofae_jax.runs.folder import RunError
 from tofae_jax.steps import StepOptions
 
 
-def checkpoint_metric(config: Config) -> str:
-    """Which number of the validation makes one epoch better than another."""
-    own = "masked.f1" if config.mask.choose == "none" else "scores.best_f1"
-    return config.checkpoints.metric or own
-
-
 def chosen_point(config: Config, options: StepOptions, scores: ScoreSums) -> OperatingPoint:
-    """The cut that `mask.choose` asks for, on these hits; times are cut on too where the network gives them."""
+    """Choose the thresholds that `mask.choose` asks for; on times too where the network predicts them."""
     mask = config.mask
     assert mask.choose != "none"
     return choose_operating_point(scores, aim=mask.choose, wanted=mask.wanted, tune_times=_has_times(options))
 
 
 def _has_times(options: StepOptions) -> bool:
-    return options.reads == "image" and NORMALISATIONS[options.normalisation].has_time
+    return not options.scores_hits and options.normalisation.has_time
 
 
 def point_record(config: Config, point: OperatingPoint) -> dict[str, Any]:
-    """An operating point as it goes into a run's results."""
+    """Describe an operating point for a run's results."""
     tolerance = point.tof_tolerance_bins
     return {
         "chosen_for": config.mask.choose,
@@ -50,11 +43,11 @@ def point_record(config: Config, point: OperatingPoint) -> dict[str, Any]:
 
 
 def with_point(config: Config, record: dict[str, Any] | None) -> Config:
-    """The settings with the cuts of a run's operating point, if it has one."""
+    """Return the settings with the thresholds of a run's operating point, if it has one."""
     if not record:
         return config
-    cuts = {name: record[name] for name in ("score_threshold", "tof_tolerance_ns")}
-    return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **cuts))
+    thresholds = {name: record[name] for name in ("score_threshold", "tof_tolerance_ns")}
+    return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **thresholds))
 
 
 def not_reached(mask: MaskConfig) -> str:
@@ -63,52 +56,52 @@ def not_reached(mask: MaskConfig) -> str:
 
 
 def save_scores(file: Path, scores: ScoreSums) -> None:
-    """Keep the counts that cuts are chosen by."""
+    """Save the counts that thresholds are chosen from."""
     save_arrays(file, {name: np.asarray(counts) for name, counts in scores._asdict().items()})
 
 
 class ThresholdChoice(NamedTuple):
-    """What a user asks to be kept, in place of a run's own choice; None keeps that."""
+    """Which hits to keep, in place of a run's own operating point; None leaves that."""
 
     keep: Aim | None = None
-    """choose the cut for this aim, by the run's validation events"""
-    wanted: float | None = None
-    """the least efficiency or purity, where that is the aim"""
+    """choose the thresholds for this aim, on the run's validation events"""
+    minimum: float | None = None
+    """least efficiency or purity, where that is the aim"""
     score_threshold: float | None = None
     tof_tolerance_ns: float | None = None
 
 
 RUN_DEFAULT = ThresholdChoice()
-"""the run's own choice"""
+"""the run's own operating point"""
 
 
-def with_cut(setup: RunSetup, scores: Path, cut: ThresholdChoice, *, warn: Callable[[str], None]) -> Config:
-    """The settings of a run with another cut, chosen by the scores in a file that `save_scores` wrote.
+def with_thresholds(setup: RunSetup, scores: Path, choice: ThresholdChoice, *, warn: Callable[[str], None]) -> Config:
+    """Return the settings of a run with other thresholds, given or chosen by the scores that `save_scores` wrote.
 
-    `warn` is told where no cut reaches what is wanted, and the nearest is taken. RunError where the run has kept no
-    scores to choose it by, ConfigError where the aim needs another `wanted`, where times are to be compared that the
-    model does not give, or where a cut is both given and to be chosen.
+    `warn` is called where no threshold reaches the minimum, and the nearest is taken. RunError where the run has kept
+    no scores, ConfigError where the aim needs another `minimum`, where times are to be compared that the model does not
+    predict, or where a threshold is both given and to be chosen.
     """
     config = setup.config
-    if cut.tof_tolerance_ns is not None and not _has_times(setup.options):
+    if choice.tof_tolerance_ns is not None and not _has_times(setup.options):
         raise ConfigError(f"--tof-tolerance-ns {NO_TIMES}")
-    given = {name: getattr(cut, name) for name in ("score_threshold", "tof_tolerance_ns")}
+    given = {name: getattr(choice, name) for name in ("score_threshold", "tof_tolerance_ns")}
     given = {name: value for name, value in given.items() if value is not None}
-    if cut.keep is not None or cut.wanted is not None:
+    if choice.keep is not None or choice.minimum is not None:
         if given:
             options = ", ".join("--" + name.replace("_", "-") for name in given)
             raise ConfigError(f"--keep chooses the cut, and {options} gives it: leave one out")
-        config = _chosen_anew(setup, scores, cut, warn)
+        config = _chosen_again(setup, scores, choice, warn)
     return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **given))
 
 
-def _chosen_anew(setup: RunSetup, file: Path, cut: ThresholdChoice, warn: Callable[[str], None]) -> Config:
-    if cut.keep is None:
+def _chosen_again(setup: RunSetup, file: Path, choice: ThresholdChoice, warn: Callable[[str], None]) -> Config:
+    if choice.keep is None:
         raise ConfigError("--wanted needs --keep efficiency or --keep purity")
     try:
-        mask = MaskConfig(choose=cut.keep, wanted=cut.wanted)
+        mask = MaskConfig(choose=choice.keep, wanted=choice.minimum)
     except ValueError as error:
-        raise ConfigError(f"--keep {cut.keep}: {error}") from None
+        raise ConfigError(f"--keep {choice.keep}: {error}") from None
     if not file.is_file():
         raise RunError(f"{file.parent}: it has no {file.name} to choose a cut by; give --score-threshold")
     config = msgspec.structs.replace(setup.config, mask=mask)

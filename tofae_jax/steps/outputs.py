@@ -1,4 +1,4 @@
-"""From what a model gives to which hits are kept."""
+"""Decode model outputs into hit scores and the keep mask."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from tofae_jax.core import hits, precision
-from tofae_jax.core.normalisation import normalisation_by_name
 from tofae_jax.models import Output
 from tofae_jax.steps.inputs import hit_logits
 from tofae_jax.steps.types import StepOptions, StepSettings
 
 
 class DecodedOutput(NamedTuple):
-    """A model's output as it is used."""
+    """Scores, images and keep mask decoded from a model's output."""
 
     direct: Array
     masked: Array
@@ -34,11 +33,11 @@ class DecodedOutput(NamedTuple):
 def decode_output(
     image: Array, event_hits: Array, output: Output, settings: StepSettings, options: StepOptions
 ) -> DecodedOutput:
-    """What is kept of the hits, by what the run reads of the model's output."""
-    if options.reads == "hits":
-        return _read_hits(image, event_hits, output, settings, options)
-    assert output.image is not None  # `gives` says that there is one
-    normalisation, raw = normalisation_by_name(options.normalisation), output.image
+    """Decode the model output into hit scores and the keep mask."""
+    if options.scores_hits:
+        return _decode_hits(image, event_hits, output, settings, options)
+    assert output.image is not None  # the loss takes images, which the model gives: `build_run` has checked it
+    normalisation, raw = options.normalisation, output.image
     is_shown = hits.is_visible(event_hits, image)
     time_error = jnp.zeros(is_shown.shape, jnp.float32)
     if normalisation.has_time:
@@ -49,21 +48,21 @@ def decode_output(
     score = precision.at_least_float32(hits.at_hits(raw, event_hits))
     kept = is_shown & (score > settings.score_threshold) & (time_error <= settings.tof_tolerance_bins)
     score = jnp.where(is_shown, score, 0).astype(jnp.float32)
-    masked = _image_of(kept, event_hits, options)
+    masked = _kept_image(kept, event_hits, options)
     return DecodedOutput(direct, masked, score, time_error, is_shown, kept, raw)
 
 
-def _read_hits(
+def _decode_hits(
     image: Array, event_hits: Array, output: Output, settings: StepSettings, options: StepOptions
 ) -> DecodedOutput:
-    """A model that scores hits has no image of its own: its direct output shows what it keeps, as its masked one."""
+    """Decode hit scores; without an image of its own, the direct output shows the kept hits, as the masked one does."""
     logits, is_shown = hit_logits(output, event_hits, image)
     score = jnp.where(is_shown, jax.nn.sigmoid(precision.at_least_float32(logits)), 0).astype(jnp.float32)
     kept = is_shown & (score > settings.score_threshold)
-    masked = _image_of(kept, event_hits, options)
+    masked = _kept_image(kept, event_hits, options)
     return DecodedOutput(masked, masked, score, jnp.zeros(score.shape, jnp.float32), is_shown, kept, score)
 
 
-def _image_of(kept: Array, event_hits: Array, options: StepOptions) -> Array:
+def _kept_image(kept: Array, event_hits: Array, options: StepOptions) -> Array:
     n_x, n_y, _ = options.shape_xyt
     return hits.embed(jnp.where(kept[..., None], event_hits, 0), n_x=n_x, n_y=n_y)

@@ -1,4 +1,4 @@
-"""One step of training."""
+"""One training step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tofae_jax.core import precision
 from tofae_jax.core.batch import Batch
 from tofae_jax.models import Model
 from tofae_jax.steps import loss_scaling
-from tofae_jax.steps.inputs import degrade_batch, loss_of, model_input
+from tofae_jax.steps.inputs import bind_loss, degrade_batch, model_input
 from tofae_jax.steps.state import TrainState
 from tofae_jax.steps.types import StepOptions, StepSettings, TrainMetrics
 
@@ -27,16 +27,16 @@ def train_step(
     optimiser: optax.GradientTransformation,
     options: StepOptions,
 ) -> tuple[TrainState, TrainMetrics]:
-    """Degrade, predict, follow the gradient. The draw is a function of root key, epoch, step and place in the batch."""
+    """Degrade, predict, update. Every draw is a function of root key, epoch, step and place in the batch."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, batch.epoch), batch.step)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch.hits.shape[0]))
-    views = degrade_batch(keys, batch, settings, options)
-    x = model_input(model, views.input, views.degraded.hits, batch.tracks, settings, options, train=True)
-    loss_function = loss_of(settings, options, evaluation=False)
+    degraded = degrade_batch(keys, batch, settings, options)
+    x = model_input(model, degraded.input, degraded.events.hits, batch.tracks, settings, options, train=True)
+    loss_function = bind_loss(options.loss, settings.loss_weights, settings, options)
 
     def objective(params: Any) -> tuple[Array, Any]:
         output, batch_stats = model.apply_train({"params": params, "batch_stats": state.batch_stats}, x)
-        loss = loss_function(output, views, "batch")
+        loss = loss_function(output, degraded, "batch")
         if output.extra_loss is not None:
             loss = loss + jnp.mean(output.extra_loss)
         return (loss * state.scale.value if options.scale_loss else loss), (loss, batch_stats)

@@ -1,7 +1,8 @@
-"""What goes into a step and comes out of it."""
+"""Inputs, static options and outputs of the steps."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax import metrics
 from tofae_jax.core import degradation
+from tofae_jax.core.normalisation import NORMALISATIONS, Normalisation
 
 Target = Literal["pattern", "signal"]
 
@@ -26,7 +28,7 @@ class StepSettings(NamedTuple):
     loss_weights: dict[str, Any] = {}
     """numbers of the training loss"""
     evaluation_loss_weights: dict[str, Any] = {}
-    """numbers of the evaluation loss, where that is another one"""
+    """numbers of the evaluation loss"""
     learning_rate: Any = 1e-3
     tolerance_bins: Any = 10.0
     """largest error of a time that the metrics count as near"""
@@ -34,32 +36,45 @@ class StepSettings(NamedTuple):
     """good steps in a row after which the loss scale is doubled"""
 
 
+class StepLoss(NamedTuple):
+    """A loss function with its static settings, ready for a step."""
+
+    function: Callable[..., Array]
+    """as `losses.Loss.function`; its numbers come from `StepSettings`"""
+    takes: Literal["image", "hits"]
+    """what it reads of the model's output"""
+    reads_time: bool = False
+    """whether it is given the threshold of the normalisation"""
+    choices: tuple[tuple[str, Any], ...] = ()
+    """static settings, by name"""
+
+
 class StepOptions(NamedTuple):
-    """Choices of a step, all static."""
+    """Static options of a step: what is compiled depends on them."""
 
     shape_xyt: tuple[int, int, int]
     max_signal: int
     max_noise: int
+    loss: StepLoss
+    """training loss; masks read of the model's output what it reads"""
+    evaluation_loss: StepLoss
+    normalisation: Normalisation = NORMALISATIONS["gapped"]
     overflow: str = "drop"
     selection: str = "random"
-    normalisation: str = "gapped"
-    loss: str = "acb_mse"
-    loss_choices: tuple[tuple[str, Any], ...] = ()
-    """static settings of the loss, by name"""
-    evaluation_loss: str | None = None
-    """None: the training loss, with its settings"""
-    evaluation_loss_choices: tuple[tuple[str, Any], ...] = ()
     target: Target = "pattern"
-    reads: Literal["image", "hits"] = "image"
-    """what training and masks read of the model's output: its image, or its logits of hits"""
     scale_loss: bool = False
     """dynamic loss scaling, for float16"""
 
+    @property
+    def scores_hits(self) -> bool:
+        """Whether the model's output is read as logits of hits, not as an image."""
+        return self.loss.takes == "hits"
+
 
 class DegradedBatch(NamedTuple):
-    """One batch at every stage; images are in time bins."""
+    """A batch at every stage of the degradation; images are in time bins."""
 
-    degraded: degradation.Degraded
+    events: degradation.Degraded
     pattern: Float[Array, "batch y x"]
     signal: Float[Array, "batch y x"]
     """kept and smeared signal without noise"""
@@ -67,16 +82,16 @@ class DegradedBatch(NamedTuple):
 
 
 class EvalOutput(NamedTuple):
-    """What an evaluation knows of one batch. What its caller drops inside its own `jit` is not computed."""
+    """Result of `eval_step`. XLA drops the fields that the caller's jitted function does not return."""
 
     metrics: metrics.Metrics
     per_event: metrics.Metrics
-    """of single events, filling included"""
-    views: DegradedBatch
+    """metrics per event, padding included"""
+    degraded: DegradedBatch
     output: Float[Array, "batch ..."]
-    """of the network, before renormalisation: of pixels, or, where hits are read, the chance of each to be signal"""
+    """network output before renormalisation: per pixel, or the signal probability of each hit"""
     direct: Float[Array, "batch y x"]
-    """direct output in time bins, or 1 where lit if the normalisation has no time; where hits are read, what is kept"""
+    """direct output in time bins, or 1 where lit if the normalisation has no time; for hit scores the kept hits"""
     score: Float[Array, "batch k"]
     """of each hit of the degraded events"""
     kept: Bool[Array, "batch k"]

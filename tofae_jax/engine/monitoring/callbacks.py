@@ -1,4 +1,4 @@
-"""All that watches a run: metrics file, TensorBoard, figures, recorder, timer, profilers. Closed on every path out."""
+"""Monitor a run: metrics file, TensorBoard, figures, recorder, timer, profilers; closed on every path out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import jax
 import msgspec
@@ -20,14 +20,30 @@ from tofae_jax.engine.monitoring.profiler import StepProfiler, python_profile
 from tofae_jax.engine.monitoring.recorder import Recorder, activations_of, split_parameters
 from tofae_jax.engine.monitoring.timer import Timer
 from tofae_jax.engine.monitoring.tracker import Tracker, stage_image
+from tofae_jax.engine.parameters import named_parameters
+from tofae_jax.models import Model
+from tofae_jax.plots import EventView
 from tofae_jax.runs.background_figures import BackgroundPlots
+from tofae_jax.runs.event_views import save_views
+from tofae_jax.runs.figure_output import deliver
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.steps.state import TrainState
 
-if TYPE_CHECKING:
-    from tofae_jax.engine.training.loop import Loop
-
 MIB = 2**20
+
+
+class EpochEnd(NamedTuple):
+    """What callbacks are told of the end of an epoch."""
+
+    record: dict[str, Any]
+    """as in the history; callbacks add their own times"""
+    state: TrainState
+    model: Model
+    detector: Detector
+    views: Callable[[], list[EventView]]
+    """evaluates the first validation event at every stage; none without validation events"""
+    inputs: Callable[[], Any]
+    """makes the model's input for one event"""
 
 
 class Callbacks:
@@ -55,7 +71,7 @@ class Callbacks:
     def _save_timeline(self) -> None:
         self.timer.save(self._paths.timeline)
         if (mode := self._config.train.plots) != "none":
-            plots.deliver(plots.timer_timeline(self.timer.spans), self._paths.plots / "timeline.png", mode)
+            deliver(plots.timer_timeline(self.timer.spans), self._paths.plots / "timeline.png", mode)
 
     def _open(self, stack: ExitStack) -> None:
         wanted, tracking = self._config.instruments, self._config.tracking
@@ -107,58 +123,47 @@ class Callbacks:
         with self._profiler.step_annotation(number):
             yield
 
-    def epoch(self, record: dict[str, Any], loop: Loop, state: TrainState) -> None:
-        """An epoch is done."""
-        epoch, tracking, train = record["epoch"], self._config.tracking, self._config.train
+    def epoch(self, end: EpochEnd) -> None:
+        """Record the end of an epoch: metrics, TensorBoard, figures in the background, recordings."""
+        record, tracking, train = end.record, self._config.tracking, self._config.train
+        epoch = record["epoch"]
         draws = train.plots in ("save", "both") and _is_due(epoch, train.plots_every) and epoch < train.epochs
         draws = draws and self.plots.is_free
         pictures = tracking.tensorboard and _is_due(epoch, tracking.images_every)
         began = time.perf_counter()
-        views = _views(loop, state) if draws or pictures else []
+        views = end.views() if draws or pictures else []
         draws = draws and bool(views)
         if draws:
             with self.span("plots"):
                 path = self._paths.epoch_plots(epoch) / self._paths.plot_data.name
-                plots.save_views(path, views, loop.config.detector)
+                save_views(path, views, end.detector)
                 plots_s = time.perf_counter() - began
                 record["time"] |= {"plots_s": plots_s, "plots_share": plots_s / record["time"]["epoch_s"]}
         if drawing_s := self.plots.take_cpu_s():
             record["time"]["drawing_cpu_s"] = drawing_s
         with self.span("tracking"):
             if pictures:
-                self.tracker.images(epoch, _pictures(views, loop.config.detector))
+                self.tracker.images(epoch, _pictures(views, end.detector))
             if tracking.tensorboard and _is_due(epoch, tracking.histograms_every):
-                self.tracker.histograms(epoch, _named(state.params))
+                self.tracker.histograms(epoch, named_parameters(jax.device_get(end.state.params)))
             if self._recorder is not None and _is_due(epoch, self._config.instruments.record_every):
-                self._record(self._recorder, epoch, loop, state)
+                _record(self._recorder, end)
             self.tracker.epoch(record)
         if draws:
             self.plots.request(epoch)
 
-    def _record(self, recorder: Recorder, epoch: int, loop: Loop, state: TrainState) -> None:
-        weights, biases = split_parameters(state.params)
-        recorder.record(epoch, "weights", weights)
-        recorder.record(epoch, "biases", biases)
-        events = loop.work.splits.validation if len(loop.work.splits.validation) else loop.work.splits.train[:1]
-        images = loop.evaluator.inputs(state.variables, loop.evaluation_source(events[:1]), loop.key, loop.settings)
-        recorder.record(epoch, "activations", activations_of(loop.setup.model, state.variables, jax.device_put(images)))
+
+def _record(recorder: Recorder, end: EpochEnd) -> None:
+    epoch, state = end.record["epoch"], end.state
+    weights, biases = split_parameters(state.params)
+    recorder.record(epoch, "weights", weights)
+    recorder.record(epoch, "biases", biases)
+    activations = activations_of(end.model, state.variables, jax.device_put(end.inputs()))
+    recorder.record(epoch, "activations", activations)
 
 
 def _is_due(epoch: int, every: int) -> bool:
     return every > 0 and epoch % every == 0
-
-
-def _named(params: Any) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(params))
-    return {"/".join(str(getattr(key, "key", key)) for key in path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def _views(loop: Loop, state: TrainState) -> list[plots.EventView]:
-    """The first validation event at every stage, if there is one."""
-    if not len(loop.work.splits.validation):
-        return []
-    source = loop.evaluation_source(loop.work.splits.validation)
-    return loop.evaluator.views(state.variables, source, loop.key, loop.settings, n_events=1)
 
 
 def _pictures(views: list[plots.EventView], detector: Detector) -> dict[str, np.ndarray]:

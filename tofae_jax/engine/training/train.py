@@ -1,4 +1,4 @@
-"""Trainings from start to end: new ones, children of other runs, and resumed ones. Only here do the parts meet."""
+"""Train a run from start to end: a new one, one that starts from another run's weights, or a resumed one."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from typing import Any
 import jax
 import msgspec
 
-from tofae_jax.config import Config, ConfigError, to_tree
+from tofae_jax.config import Config, ConfigError, parse_duration, to_tree
 from tofae_jax.core.precision import POLICIES, check_device, prepare
 from tofae_jax.data.batches import Splits
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
-from tofae_jax.engine.build import build_run, describe_devices, seeds_of
-from tofae_jax.engine.checkpoints import CheckpointError, Checkpoints
-from tofae_jax.engine.checks import _check_metric, check_losses, check_mask, check_resumable, check_schedules
+from tofae_jax.engine.build import build_run, describe_devices, seeds_of, with_precision
+from tofae_jax.engine.checkpoints import (
+    CheckpointError,
+    CheckpointMeta,
+    CheckpointPolicy,
+    Checkpoints,
+    checkpoint_policy,
+)
+from tofae_jax.engine.checks import check_resumable, check_run
 from tofae_jax.engine.class_weights import resolved_losses
 from tofae_jax.engine.events import check_tracks, is_gone, open_events, splits_of, train_source
 from tofae_jax.engine.monitoring.callbacks import Callbacks
 from tofae_jax.engine.training.control import Control
-from tofae_jax.engine.training.finish import finish
-from tofae_jax.engine.training.loop import Loop, TrainingError, TrainingJob, control_of
+from tofae_jax.engine.training.finish import finish_run
+from tofae_jax.engine.training.loop import Loop, TrainingError, TrainingJob
 from tofae_jax.engine.training.warm_start import InitialWeights, load_initial_weights, start_from
 from tofae_jax.runs import environment, folder
 from tofae_jax.runs import record as runs
@@ -30,21 +36,27 @@ from tofae_jax.runs.folder import RunError, RunPaths
 from tofae_jax.runs.messages import say
 from tofae_jax.runs.record import RunRecord, Session
 from tofae_jax.steps.loss_scaling import FALLBACKS
+from tofae_jax.steps.state import TrainState
 
 __all__ = ["TrainingError", "resume", "train"]
 
 
-def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths, RunRecord]:
-    """Train, evaluate on unseen events, draw, and write it all to a new run folder.
+def train(
+    config: Config, *, command: list[str] | None = None, checkpoints: CheckpointPolicy | None = None
+) -> tuple[RunPaths, RunRecord]:
+    """Train, evaluate on unseen events, draw, and write everything to a new run folder.
 
-    Returns the folder's paths and its final record. The record says `stopped` or `failed`, with the reason, if it was
-    stopped or anything raised.
+    Args:
+        config: settings of the run.
+        command: for the record.
+        checkpoints: when to save and what to keep; None: as `config.checkpoints` says.
+
+    Returns:
+        The folder's paths and its final record, which says `stopped` or `failed`, with the reason, if the run was
+        stopped or anything raised.
     """
     _prepare(config)
-    check_losses(config)
-    check_mask(config)
-    check_schedules(config)
-    _check_metric(config)
+    check_run(config)
     parent = None
     if config.start.run:
         start = msgspec.structs.replace(config.start, run=str(Path(config.start.run).resolve()))
@@ -63,34 +75,45 @@ def train(config: Config, *, command: list[str] | None = None) -> tuple[RunPaths
     record = RunRecord(
         run_id=paths.folder.name,
         parent_run_id=parent.run_id if parent is not None else None,
-        started=folder.now(),
+        started=folder.timestamp(),
         command=command or [],
         config=to_tree(config),
         data=_data_record(dataset, splits) | ({"automatic_weights": automatic} if automatic else {}),
         seeds=seeds_of(config),
         versions=environment.versions(),
         system=environment.system_information(describe_devices()),
-        sessions=[Session(started=folder.now(), command=command or [])],
+        sessions=[Session(started=folder.timestamp(), command=command or [])],
     )
+    job = TrainingJob(config, paths, record, dataset, splits, source, checkpoints or checkpoint_policy(config))
     with folder.locked(paths):
-        return _worked(TrainingJob(config, paths, record, dataset, splits, source), parent)
+        return _run_job(job, parent)
 
 
-def resume(run: str, config: Config, *, command: list[str] | None = None) -> tuple[RunPaths, RunRecord]:
-    """Go on with a run from its newest good checkpoint, as if it had never been interrupted.
+def resume(
+    run: str, config: Config, *, command: list[str] | None = None, checkpoints: CheckpointPolicy | None = None
+) -> tuple[RunPaths, RunRecord]:
+    """Continue a run from its newest good checkpoint, as if it had never been interrupted.
 
-    `config` is what `runs.settings_of` gave, changed in nothing that the run has computed with: ConfigError names what
-    may not change. RunError where there is nothing left to do, or another process works on the run.
+    Args:
+        run: the run's folder.
+        config: what `runs.record.settings_of` gave, with changes only in what does not change the results.
+        command: for the record.
+        checkpoints: as in `train`.
+
+    Raises:
+        ConfigError: a setting was changed that may not; the message names it.
+        RunError: nothing is left to do, the data are gone, or another process works on the run.
     """
     with folder.locked(runs.read_record(run)[0]):
-        return _resumed(run, config, command or [])
+        job = _interrupted_job(run, config, command or [])
+        return _run_job(job._replace(policy=checkpoints or job.policy), None)
 
 
-def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, RunRecord]:
+def _interrupted_job(run: str, config: Config, command: list[str]) -> TrainingJob:
     paths, record = runs.read_record(run)
     check_resumable(runs.settings_of(run), config, record)
     _prepare(config)
-    check_schedules(config)
+    check_run(config)
     then = str(record.data.get("path", ""))
     if is_gone(config.data, then):
         raise RunError(f"{config.data.path}: the data of {record.run_id} are gone; name them with --data.path")
@@ -98,7 +121,7 @@ def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, Ru
     if dataset.fingerprint != record.data.get("fingerprint"):
         raise RunError(f"{dataset.name}: not the dataset that run {record.run_id} was trained on")
     splits = splits_of(dataset, config.data)
-    session = Session(started=folder.now(), command=command)
+    session = Session(started=folder.timestamp(), command=command)
     # a process that was killed could not say how it ended
     before = [
         msgspec.structs.replace(old, status="stopped", reason=old.reason or "killed") if not old.ended else old
@@ -107,11 +130,12 @@ def _resumed(run: str, config: Config, command: list[str]) -> tuple[RunPaths, Ru
     record = msgspec.structs.replace(
         record, status="running", reason="", ended="", config=to_tree(config), sessions=[*before, session]
     )
-    return _worked(TrainingJob(config, paths, record, dataset, splits, train_source(config, dataset, splits)), None)
+    source = train_source(config, dataset, splits)
+    return TrainingJob(config, paths, record, dataset, splits, source, checkpoint_policy(config))
 
 
 def _prepare(config: Config) -> None:
-    """Make the process ready for the precision, and see that the one to fall back to would run too."""
+    """Prepare the process for the precision, and check that the device runs the one to fall back to as well."""
     policy = prepare(config.precision.policy)
     if policy.scales_loss:
         check_device(POLICIES[FALLBACKS[policy.name, config.precision.fallback]])
@@ -127,59 +151,77 @@ def _data_record(dataset: EventStore, splits: Splits) -> dict[str, Any]:
     }
 
 
-def _worked(work: TrainingJob, parent: InitialWeights | None) -> tuple[RunPaths, RunRecord]:
-    """Work on a run until it ends one way or another, and say in its record how."""
-    runs.write_record(work.paths, work.record)
+def _run_job(job: TrainingJob, parent: InitialWeights | None) -> tuple[RunPaths, RunRecord]:
+    """Run a job until it ends one way or another, and write into its record how."""
+    runs.write_record(job.paths, job.record)
     say(f"device: {', '.join(describe_devices()['devices'])} ({jax.default_backend()})")
-    say(f"run: {work.paths.folder}")
-    debug: AbstractContextManager[Any] = nullcontext() if work.config.train.jit else jax.disable_jit()
+    say(f"run: {job.paths.folder}")
+    train = job.config.train
+    debug: AbstractContextManager[Any] = nullcontext() if train.jit else jax.disable_jit()
+    control = Control(job.paths.folder, time_limit_s=parse_duration(train.time_limit), say=say)
     try:
-        with control_of(work) as control, debug:
-            loop = Loop(work)
-            results = _run(loop, control, parent)
+        with control, debug:
+            stopped_by, results = _train_and_finish(job, control, parent)
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
         reason = str(error) or "interrupted" if stopped else f"{type(error).__name__}: {error}"
         try:
-            _ended(work, "stopped" if stopped else "failed", reason, {})
+            _end(job, "stopped" if stopped else "failed", reason, {})
         except OSError as second:  # the disk may be what failed
-            say(f"{work.paths.record}: could not be written: {second}")
+            say(f"{job.paths.record}: could not be written: {second}")
         raise
-    return work.paths, _ended(work, "stopped" if loop.stopped_by else "finished", loop.stopped_by, results)
+    return job.paths, _end(job, "stopped" if stopped_by else "finished", stopped_by, results)
 
 
-def _ended(work: TrainingJob, status: runs.RunStatus, reason: str, results: dict[str, Any]) -> RunRecord:
-    record, now = work.record, folder.now()
+def _end(job: TrainingJob, status: runs.RunStatus, reason: str, results: dict[str, Any]) -> RunRecord:
+    record, now = job.record, folder.timestamp()
     *before, session = record.sessions
     session = msgspec.structs.replace(session, ended=now, status=status, reason=reason)
     record = msgspec.structs.replace(
         record, status=status, reason=reason, ended=now, results=results, sessions=[*before, session]
     )
-    runs.write_record(work.paths, record)
+    runs.write_record(job.paths, record)
     return record
 
 
-def _run(loop: Loop, control: Control, parent: InitialWeights | None) -> dict[str, Any]:
-    config, paths = loop.config, loop.work.paths
-    keep = config.checkpoints
-    with Checkpoints(paths.checkpoints, keep=keep.keep, keep_best=keep.keep_best) as checkpoints:
-        if checkpoints.numbers():
-            state, meta = checkpoints.restore(loop.template, warn=say)
-            if meta.data_fingerprint != loop.work.source.fingerprint:
-                raise CheckpointError(f"{paths.checkpoints}: made with other data, batches or seeds")
-            loop.restore_progress(meta)
-            say(f"resuming after step {loop.position} (epoch {len(loop.history)}, step {loop.sums.steps} of the next)")
-        else:
-            state = loop.setup.fresh_state()
-            if config.start.run:
-                parent = parent or load_initial_weights(config.start.run, loop.setup, optimiser=config.start.optimiser)
-                state = start_from(parent, state)
-                say(f"starting from epoch {parent.epoch} of {parent.run_id}")
+def _train_and_finish(job: TrainingJob, control: Control, parent: InitialWeights | None) -> tuple[str, dict[str, Any]]:
+    """Train from the newest checkpoint, or from the start, and finish; returns why it stopped, and the results."""
+    config, paths = job.config, job.paths
+    with Checkpoints(paths.checkpoints, keep=job.policy.keep, keep_best=job.policy.keep_best) as checkpoints:
+        state, meta = _restored(job, checkpoints) if checkpoints.numbers() else (_initial_state(job, parent), None)
         n_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        say(f"model: {loop.setup.model.name}, {n_parameters:,} parameters".replace(",", " "))
-        resumed_after = len(loop.history) if paths.metrics.exists() else None
+        say(f"model: {config.model.name}, {n_parameters:,} parameters".replace(",", " "))
+        resumed_after = (len(meta.history) if meta else 0) if paths.metrics.exists() else None
         with Callbacks(config, paths, resumed_after=resumed_after, say=say) as callbacks:
-            loop.run(state, checkpoints, control, callbacks)
-            if loop.stopped_by:
-                say(f"stopping after step {loop.position}: {loop.stopped_by}")
-            return finish(loop, checkpoints, callbacks)
+            loop = Loop(job, checkpoints, control, callbacks, resumed_from=meta)
+            result = loop.run(state)
+            if result.stopped_by:
+                say(f"stopping after step {result.steps}: {result.stopped_by}")
+            return result.stopped_by, finish_run(job, result, checkpoints, callbacks)
+
+
+def _restored(job: TrainingJob, checkpoints: Checkpoints) -> tuple[TrainState, CheckpointMeta]:
+    """Restore the newest checkpoint of the run itself."""
+
+    def template(meta: CheckpointMeta) -> TrainState:
+        return build_run(with_precision(job.config, meta.precision)).fresh_state()
+
+    state, meta = checkpoints.restore(template, warn=say)
+    if meta.data_fingerprint != job.source.fingerprint:
+        raise CheckpointError(f"{job.paths.checkpoints}: made with other data, batches or seeds")
+    done = meta.partial_epoch.steps if meta.partial_epoch else 0
+    epochs = len(meta.history)
+    position = epochs * job.source.steps_per_epoch + done
+    say(f"resuming after step {position} (epoch {epochs}, step {done} of the next)")
+    return state, meta
+
+
+def _initial_state(job: TrainingJob, parent: InitialWeights | None) -> TrainState:
+    """Create the state of a new run, with the weights of its parent if it has one."""
+    setup, start = build_run(job.config), job.config.start
+    state = setup.fresh_state()
+    if not start.run:
+        return state
+    parent = parent or load_initial_weights(start.run, setup, optimiser=start.optimiser)
+    say(f"starting from epoch {parent.epoch} of {parent.run_id}")
+    return start_from(parent, state)

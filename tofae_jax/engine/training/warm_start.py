@@ -1,4 +1,4 @@
-"""A run that starts from another run's weights."""
+"""Start a run from another run's weights."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from tofae_jax.steps.state import TrainState
 
 
 class InitialWeights(NamedTuple):
-    """What a child takes over, as NumPy arrays in the child's dtypes."""
+    """Weights of the parent run, as NumPy arrays in the child's dtypes."""
 
     run_id: str
     epoch: int
     params: Any
     batch_stats: Any
     opt_state: Any
-    """None: not wanted"""
+    """None: not taken over"""
 
 
 def load_initial_weights(run: str, child: RunSetup, *, optimiser: bool) -> InitialWeights:
-    """The best weights of a run, and if wanted its optimiser's state, for a child.
+    """Load the best weights of a run and, if asked for, its optimiser's state.
 
-    RunError names what does not fit: the detector's shape, the model, or one of its arrays.
+    Raises:
+        RunError: the detector's shape, the model, or one of its arrays does not fit the child.
     """
     paths, record = read_record(run)
     mine, theirs = child.config, from_tree(record.config, Config, str(paths.record))
