@@ -14,7 +14,7 @@ from tofae_jax.engine.build import module_settings
 from tofae_jax.engine.denoise import Denoiser
 from tofae_jax.engine.events import GEOMETRY
 from tofae_jax.engine.load import LoadedRun, load_run
-from tofae_jax.engine.pretrained.load import PackagedModel, load_packaged
+from tofae_jax.engine.pretrained.packaged_model import PackagedModel, load_packaged
 from tofae_jax.lhcb_torch.simulation import ModuleSettings
 from tofae_jax.models import MODELS
 

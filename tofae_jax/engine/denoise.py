@@ -23,7 +23,7 @@ from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.events import check_detector, check_module
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
-from tofae_jax.engine.pretrained.load import PackagedModel, load_packaged
+from tofae_jax.engine.pretrained.packaged_model import PackagedModel, load_packaged
 from tofae_jax.runs.messages import warn
 from tofae_jax.steps import DenoiseOutput, denoise_step
 

@@ -29,7 +29,15 @@ from tofae_jax.engine.events import evaluation_source, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun
 from tofae_jax.engine.operating_point import chosen_point, point_record, save_scores, with_point
 from tofae_jax.engine.parameters import named_parameters
-from tofae_jax.engine.pretrained.load import FOLDER, MODEL, SCALE, SCORES, WEIGHTS, ModelDescription, read_weights
+from tofae_jax.engine.pretrained.packaged_model import (
+    FOLDER,
+    MODEL,
+    SCALE,
+    SCORES,
+    WEIGHTS,
+    ModelDescription,
+    read_weights,
+)
 from tofae_jax.runs.messages import warn
 
 LEAST_QUANTISED = 4096
@@ -57,9 +65,7 @@ def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent:
     check_name(name)
     if jax.tree.leaves(run.variables["batch_stats"]):
         raise ValueError(f"{run.paths.folder}: has batch statistics, which are not stored here")
-    arrays: dict[str, np.ndarray] = {}
-    for path, leaf in named_parameters(jax.device_get(run.variables["params"])).items():
-        arrays |= _stored(path, np.asarray(leaf, np.float32))
+    arrays = stored_arrays(jax.device_get(run.variables["params"]))
     config = _portable(run.setup.config if config is None else config)
     config = msgspec.structs.replace(config, mask=MaskConfig(choose="f1"))
     _check_settings(run, config)
@@ -130,6 +136,14 @@ def _portable(config: Config) -> Config:
     fresh = Config()
     data = msgspec.structs.replace(config.data, path=fresh.data.path)
     return msgspec.structs.replace(config, data=data, runs=fresh.runs, start=fresh.start, tracking=fresh.tracking)
+
+
+def stored_arrays(parameters: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of `weights.npz`, by slash-joined name; those that are int8 have a scale beside them."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, leaf in named_parameters(parameters).items():
+        arrays |= _stored(name, np.asarray(leaf, np.float32))
+    return arrays
 
 
 def _stored(path: str, values: np.ndarray) -> dict[str, np.ndarray]:
