@@ -69,7 +69,8 @@ def bind_loss(
         if loss.takes == "hits":
             logits, is_scored = hit_logits(output, degraded.events.hits, degraded.input)
             return function(logits, degraded.events.is_signal, is_scored, reduce=reduce)
-        return function(output.image, normalised(reconstruction_target(degraded, options), settings, options), reduce=reduce)
+        target = normalised(reconstruction_target(degraded, options), settings, options)
+        return function(output.image, target, reduce=reduce)
 
     return of_output
 
