@@ -20,7 +20,7 @@ from tofae_jax.engine.denoise import denoise_run
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.engine.events import evaluation_source, open_events
 from tofae_jax.engine.load import load_run
-from tofae_jax.engine.pretrained import load, pack
+from tofae_jax.engine.pretrained import pack, packaged_model
 
 
 def kept_of(path):
@@ -99,7 +99,7 @@ def test_denoise_packaged_model_mistakes_are_named(tmp_path, measured, capsys):
         assert app.main(["denoise", *words]) == 2
         assert message in capsys.readouterr().err
     with pytest.raises(ValueError, match="does not come with the package; known: "):
-        load.load_packaged("nothing")
+        packaged_model.load_packaged("nothing")
     with pytest.raises(ValueError, match="either a run or a packaged model"):
         denoise_run(None, measured.path, out)
 
@@ -137,9 +137,9 @@ def blind_run(tmp_path_factory):
 
 
 def test_pack_run_model_scores_like_the_run(tmp_path, measured, blind_run, monkeypatch):
-    monkeypatch.setattr(load, "FOLDER", tmp_path)
+    monkeypatch.setattr(packaged_model, "FOLDER", tmp_path)
     pack.pack_run(blind_run, "lhcb_torch", parent=tmp_path)
-    model = load.load_packaged("lhcb_torch")
+    model = packaged_model.load_packaged("lhcb_torch")
     for old, new in zip(*(jax.tree.leaves(v["params"]) for v in (blind_run.variables, model.variables)), strict=True):
         step = np.abs(old).max() / pack.MOST
         assert np.abs(np.asarray(old) - np.asarray(new)).max() <= 0.51 * step + 1e-7
@@ -155,7 +155,7 @@ def test_pack_run_model_scores_like_the_run(tmp_path, measured, blind_run, monke
     weights = tmp_path / "lhcb_torch/weights.npz"
     weights.write_bytes(weights.read_bytes()[:2000])
     with pytest.raises(DataError, match=r"weights.npz: missing or damaged"):
-        load.load_packaged("lhcb_torch")
+        packaged_model.load_packaged("lhcb_torch")
 
 
 def test_pack_command_measures_with_the_counts_given(tmp_path, blind_run, monkeypatch, capsys):
@@ -187,7 +187,7 @@ def test_pack_run_interrupted_leaves_the_old_model(tmp_path, blind_run, monkeypa
 
 def test_load_packaged_blind_model_finds_tracks():
     """Far above what its network has alone, 0.71, from few guesses already."""
-    model = load.load_packaged("lhcb_torch")
+    model = packaged_model.load_packaged("lhcb_torch")
     settings = model.setup.config
     quick = msgspec.structs.replace(settings.model.lhcb_torch, samples=512, improved=64, refined=16)
     config = msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, lhcb_torch=quick))
@@ -202,11 +202,11 @@ def test_load_packaged_every_model_loads(tmp_path, capsys):
     """Each loads, the command line offers it, and all of it is small."""
     assert app.main(["denoise", "--model", "nothing", "in.npz", str(tmp_path / "out.npz")]) == 2
     offered = capsys.readouterr().err.partition("known: ")[2].strip().split(", ")
-    assert offered == list(load.packaged_names()) == ["lhcb_torch", "lhcb_torch_tracks"]
-    for name in load.packaged_names():
-        model = load.load_packaged(name)
+    assert offered == list(packaged_model.packaged_names()) == ["lhcb_torch", "lhcb_torch_tracks"]
+    for name in packaged_model.packaged_names():
+        model = packaged_model.load_packaged(name)
         assert model.setup.model.name == name
-    sizes = [path.stat().st_size for path in load.FOLDER.rglob("*") if path.suffix != ".pyc"]
+    sizes = [path.stat().st_size for path in packaged_model.FOLDER.rglob("*") if path.suffix != ".pyc"]
     assert sum(sizes) < 2_000_000
 
 
