@@ -59,3 +59,11 @@ def reference():
         return np.load(REFERENCE / f"{name}.npz", allow_pickle=False)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory):
+    """A dataset of events of the LHCb TORCH module as a detector sees them, with one or two tracks each."""
+    from module_datasets import simulate_module
+
+    return simulate_module(tmp_path_factory.mktemp("measured") / "data", tracks=(1, 2))

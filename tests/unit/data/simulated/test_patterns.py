@@ -4,19 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pattern_events import DETECTOR, assert_same, assert_valid, draw, of_shape
 from places import REFERENCE
 from scipy.stats import ks_2samp
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.events import Events, concatenate, event_of_hit, select_hits
+from tofae_jax.data.events import Events, event_of_hit, select_hits
 from tofae_jax.data.simulated import patterns
 from tofae_jax.data.simulated.mixtures import simulate_patterns
 from tofae_jax.data.simulated.patterns import PATTERNS
 
-DETECTOR = Detector()
 SHAPES = [(88, 128, 1000), (5, 4, 10), (1, 1, 1), (3, 40, 12), (40, 3, 30), (1, 30, 60), (30, 1, 60), (2, 9, 40)]
 LEGACY = REFERENCE / "legacy_patterns.npz"
 KS_LEVEL = 1e-3  # a two-sample test of equal distributions fails by chance once in a thousand seeds; ours is fixed
+
+
 # Radius in pixels and angle in degrees fitted to the 60 reference events of `parabola`.
 LEGACY_RADIUS = np.array(
     [
@@ -25,6 +27,8 @@ LEGACY_RADIUS = np.array(
         [114, 79, 94, 168, 168, 163, 165, 153, 84, 80, 78, 178, 87, 168, 146, 113, 144, 90, 142, 69],
     ]
 ).ravel()
+
+
 LEGACY_DEGREES = np.array(
     [
         [6, 26, 11, 10, 9, 26, 12, 6, 19, 13, 26, 6, 7, 20, 21, 18, 6, 19, 18, 15],
@@ -34,46 +38,12 @@ LEGACY_DEGREES = np.array(
 ).ravel()
 
 
-def of_shape(shape: tuple[int, int, int]) -> Detector:
-    return Detector(n_x=shape[0], n_y=shape[1], n_t=shape[2])
-
-
-def draw(name: str, n_events: int, seed: int = 0, detector: Detector = DETECTOR, **how) -> Events:
-    return PATTERNS[name](np.random.default_rng(seed), n_events, detector=detector, **how)
-
-
-def simulated(*args, **how) -> Events:
-    return concatenate(simulate_patterns(*args, **{"detector": DETECTOR, **how}))
-
-
 def hit_lists(events: Events) -> list[np.ndarray]:
     return [events.hits[first:last] for first, last in zip(events.offsets[:-1], events.offsets[1:], strict=True)]
 
 
 def as_set(hits: np.ndarray) -> set[tuple[int, ...]]:
     return set(map(tuple, np.asarray(hits).tolist()))
-
-
-def assert_same(left: Events, right: Events) -> None:
-    np.testing.assert_array_equal(left.hits, right.hits)
-    np.testing.assert_array_equal(left.offsets, right.offsets)
-    for ours, theirs in ((left.hit_columns, right.hit_columns), (left.event_columns, right.event_columns)):
-        assert ours.keys() == theirs.keys()
-        for name, column in ours.items():
-            np.testing.assert_array_equal(column, theirs[name])
-
-
-def assert_valid(events: Events, detector: Detector, n_events: int) -> None:
-    assert events.hits.dtype == np.int16
-    assert events.hits.shape == (events.n_hits, 3)
-    assert events.offsets.dtype == np.int64
-    assert events.offsets[0] == 0
-    assert events.offsets[-1] == events.n_hits
-    assert events.n_events == n_events
-    assert (events.counts >= 0).all()
-    assert (events.hits >= [0, 0, 1]).all()
-    assert (events.hits <= [detector.n_x - 1, detector.n_y - 1, detector.n_t]).all()
-    assert len(np.unique(np.column_stack([event_of_hit(events), events.hits]), axis=0)) == events.n_hits
 
 
 def legacy(name: str) -> Events:
@@ -94,7 +64,7 @@ def settings_of_events(draw):
 
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_hits_are_inside_and_distinct(name, shape):
+def test_patterns_hits_are_inside_and_distinct(name, shape):
     detector = of_shape(shape)
     events = draw(name, 200, detector=detector)
     assert_valid(events, detector, 200)
@@ -106,7 +76,7 @@ def test_hits_are_inside_and_distinct(name, shape):
 @pytest.mark.parametrize("name", PATTERNS)
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(case=settings_of_events(), seed=st.integers(0, 2**32))
-def test_any_shape_and_origin(name, case, seed):
+def test_patterns_any_shape_and_origin_are_valid(name, case, seed):
     detector, origin = case
     events = draw(name, 3, seed, detector, origin=origin)
     assert_valid(events, detector, 3)
@@ -115,7 +85,7 @@ def test_any_shape_and_origin(name, case, seed):
 
 
 @pytest.mark.parametrize("name", ["v", "cross", "line", "hemisphere"])
-def test_a_part_of_the_origin_may_be_given(name):
+def test_patterns_part_of_the_origin_may_be_given(name):
     # each of these has its origin as a hit, and only `line` and `cross` have hits before it
     events = draw(name, 300, origin=(None, 64, 500))
     has_origin = (events.hits[:, 1] == 64) & (events.hits[:, 2] == 500)
@@ -123,7 +93,7 @@ def test_a_part_of_the_origin_may_be_given(name):
     assert len(np.unique(events.hits[has_origin, 0])) > 60
 
 
-def test_origin_is_rounded_to_the_nearest_pixel():
+def test_patterns_origin_is_rounded_to_the_nearest_pixel():
     assert_same(draw("v", 1, origin=(3.4, 20.6, 7.0)), draw("v", 1, origin=(3, 21, 7)))
 
 
@@ -137,7 +107,7 @@ def test_origin_is_rounded_to_the_nearest_pixel():
         ((float("nan"), None, None), "x = nan"),
     ],
 )
-def test_origin_outside_is_refused(name, origin, message):
+def test_patterns_origin_outside_raises(name, origin, message):
     with pytest.raises(ValueError, match=message):
         draw(name, 1, origin=origin)
     with pytest.raises(ValueError, match=message):
@@ -150,21 +120,18 @@ def test_blank_has_no_hits():
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-def test_no_events(name):
+def test_patterns_no_events_are_valid(name):
     assert_valid(draw(name, 0), DETECTOR, 0)
 
 
-def test_batches_do_not_change_the_hits(monkeypatch):
+def test_patterns_batch_size_does_not_change_hits(monkeypatch):
     whole = {name: draw(name, 50) for name in PATTERNS}
     monkeypatch.setattr(patterns, "BATCH_CELLS", 1)
     for name, events in whole.items():
         assert_same(draw(name, 50), events)
 
 
-# v
-
-
-def test_v_by_hand_with_folds_at_both_walls():
+def test_v_by_hand_folds_at_both_walls():
     detector = Detector(n_x=3, n_y=22, n_t=100)
     [hits] = hit_lists(draw("v", 1, detector=detector, origin=(1, 21, 5)))
     # columns of the two arms at steps 0..7; at 0, 3 and 6 they meet
@@ -179,7 +146,7 @@ def test_v_ends_at_the_last_time_bin():
     assert as_set(hits) == {(40, 100, 999), (39, 97, 1000), (41, 97, 1000)}
 
 
-def test_v_equals_the_predecessors():
+def test_v_equals_the_predecessor():
     """Its hits, less the last step that wrapped to the bottom rows; it also stopped one bin early, at t = n_t - 1."""
     reference = hit_lists(legacy("rdt"))
     assert len(reference) == 60
@@ -194,9 +161,6 @@ def test_v_equals_the_predecessors():
         assert as_set(ours[ours[:, 2] < DETECTOR.n_t]) == as_set(hits[~wrapped])
     assert n_wrapped > 0  # both differences occur in the reference
     assert n_late > 0
-
-
-# parabola
 
 
 def fitted_parabolas() -> tuple[list[np.ndarray], tuple[np.ndarray, ...]]:
@@ -222,7 +186,7 @@ def statistics(events: Events) -> dict[str, np.ndarray]:
     }
 
 
-def test_parabola_equals_the_predecessors():
+def test_parabola_equals_the_predecessor():
     """All 60 events hit by hit. In one, the circle grazes a pixel (0.002 of a column) that the predecessor missed."""
     reference, parameters = fitted_parabolas()
     ours = hit_lists(patterns.parabola_hits(*parameters, detector=DETECTOR))
@@ -245,12 +209,12 @@ def test_parabola_draws_the_fitted_parameters(monkeypatch):
 
 
 @pytest.mark.parametrize("statistic", ["hits", "rows", "touches", "lowest row", "first time"])
-def test_parabola_is_distributed_as_the_predecessors(statistic):
+def test_parabola_is_distributed_as_the_predecessor(statistic):
     ours, reference = statistics(draw("parabola", 3000)), statistics(legacy("pdt"))
     assert ks_2samp(ours[statistic], reference[statistic]).pvalue > KS_LEVEL
 
 
-def test_another_pattern_is_not_distributed_as_a_parabola():
+def test_other_patterns_are_not_distributed_as_a_parabola():
     """Negative control: the comparison above tells a `v`, or a parabola cut short at the top, from the reference."""
     wrong, reference = statistics(draw("v", 3000)), statistics(legacy("pdt"))
     for statistic in ("hits", "rows", "touches"):
@@ -265,13 +229,10 @@ def test_parabola_rises_one_row_per_bin():
     assert all(np.ptp(hits[:, 1] + hits[:, 2]) == 0 for hits in hit_lists(events))
 
 
-def test_parabola_on_one_pixel_row_of_columns():
+def test_parabola_on_a_single_row_stays_on_it():
     """Degenerate: the arc leaves through the top at once, only its lowest point and its flat part remain."""
     hits = draw("parabola", 100, detector=of_shape((30, 1, 5))).hits
     assert (hits[:, 1] == 0).all()
-
-
-# line, cross, hemisphere
 
 
 def test_line_is_straight_and_crosses_the_detector():
@@ -286,7 +247,7 @@ def test_line_is_straight_and_crosses_the_detector():
             assert (np.rint(beyond) <= 0).any() or (np.rint(beyond) >= [87, 127]).any()
 
 
-def test_line_directions_cover_the_turn_evenly():
+def test_line_directions_are_uniform():
     ends = np.array([hits[-1, :2] - [44, 64] for hits in hit_lists(draw("line", 4000, origin=(44, 64, 500)))])
     quadrant = 2 * (ends[:, 0] > 0) + (ends[:, 1] > 0)
     sigma = np.sqrt(4000 * 0.25 * 0.75)
@@ -315,137 +276,3 @@ def test_hemisphere_is_a_filled_dome():
         t = np.rint(radius - np.sqrt(radius**2 - x**2 - y**2))
         assert as_set(offset) == set(zip(x.tolist(), y.tolist(), t.astype(int).tolist(), strict=True))
     assert (min(radii), max(radii)) == (88 // 8, 88 // 3)
-
-
-# the mixture
-
-
-def test_same_seed_same_events():
-    first, again, other = (simulated(seed, 300, weights={"v": 1, "line": 2}, n_tracks=(1, 2)) for seed in (3, 3, 4))
-    assert_same(first, again)
-    assert not np.array_equal(first.offsets, other.offsets)
-
-
-@pytest.mark.parametrize("chunk_events", [1, 7, 999, 1000, 1001, 5000])
-def test_chunks_do_not_change_the_events(chunk_events):
-    detector, n_events = of_shape((9, 12, 50)), 2345 if chunk_events > 1 else 40
-    how = {"detector": detector, "weights": dict.fromkeys(PATTERNS, 1), "n_tracks": (1, 3)}
-    chunks = list(simulate_patterns(5, n_events, chunk_events=chunk_events, **how))
-    assert [chunk.n_events for chunk in chunks[:-1]] == [chunk_events] * (len(chunks) - 1)
-    assert 0 < chunks[-1].n_events <= chunk_events
-    assert_same(concatenate(chunks), simulated(5, n_events, **how))
-
-
-@pytest.mark.parametrize("n_events", [1, 999, 1000, 1500])
-def test_fewer_events_are_the_first_of_more(n_events):
-    how = {"weights": {"v": 1, "parabola": 1, "blank": 1}, "n_tracks": (1, 2), "detector": of_shape((12, 9, 40))}
-    more, fewer = simulated(1, 2200, **how), simulated(1, n_events, **how)
-    end = fewer.n_hits
-    np.testing.assert_array_equal(more.offsets[: n_events + 1], fewer.offsets)
-    np.testing.assert_array_equal(more.hits[:end], fewer.hits)
-    np.testing.assert_array_equal(more.hit_columns["track"][:end], fewer.hit_columns["track"])
-    for name, column in fewer.event_columns.items():
-        np.testing.assert_array_equal(more.event_columns[name][:n_events], column)
-
-
-def test_blocks_of_events_differ():
-    events = simulated(0, 2000, weights={"v": 1})
-    assert not np.array_equal(events.counts[:1000], events.counts[1000:])
-
-
-@pytest.mark.parametrize("n_tracks", [(1, 1), (1, 4), (3, 3)])
-@pytest.mark.parametrize("shape", [(88, 128, 1000), (5, 4, 10), (1, 1, 1)], ids=str)
-def test_mixed_events_are_valid(n_tracks, shape):
-    detector = of_shape(shape)
-    events = simulated(2, 300, detector=detector, weights=dict.fromkeys(PATTERNS, 1), n_tracks=n_tracks)
-    assert_valid(events, detector, 300)
-    assert {name: column.dtype for name, column in events.event_columns.items()} == {
-        "n_tracks": np.int16,
-        "pattern": np.int16,
-    }
-    track = events.hit_columns["track"]
-    assert track.dtype == np.int16
-    assert (track >= 0).all()
-    assert (track < events.event_columns["n_tracks"][event_of_hit(events)]).all()
-    assert set(events.event_columns["n_tracks"].tolist()) == set(range(n_tracks[0], n_tracks[1] + 1))
-
-
-def test_mixture_fractions():
-    weights = {"v": 3.0, "line": 1.0, "blank": 2.0, "cross": 0.0}
-    n_events = 6000
-    events = simulated(0, n_events, detector=of_shape((8, 8, 20)), weights=weights)
-    counts = np.bincount(events.event_columns["pattern"], minlength=len(PATTERNS))
-    for name, count in zip(PATTERNS, counts, strict=True):
-        share = weights.get(name, 0.0) / 6
-        assert abs(count - n_events * share) <= 4 * np.sqrt(n_events * share * (1 - share))  # 4 sigma, seed fixed
-    is_blank = events.event_columns["pattern"] == list(PATTERNS).index("blank")
-    np.testing.assert_array_equal(events.counts == 0, is_blank)
-
-
-def test_track_numbers_and_pattern_of_several_tracks():
-    n_events = 4000
-    detector = of_shape((16, 16, 40))
-    events = simulated(0, n_events, detector=detector, weights={"v": 1, "line": 1}, n_tracks=(1, 3))
-    n_tracks, pattern = events.event_columns["n_tracks"], events.event_columns["pattern"]
-    assert set(pattern.tolist()) == {-1, list(PATTERNS).index("v"), list(PATTERNS).index("line")}
-    assert (pattern[n_tracks == 1] >= 0).all()
-    for count in (1, 2, 3):
-        assert abs((n_tracks == count).sum() - n_events / 3) <= 4 * np.sqrt(n_events * 2 / 9)
-        chosen = pattern[n_tracks == count]
-        alike = 2.0 ** (1 - count)  # all tracks of one pattern
-        assert abs((chosen >= 0).mean() - alike) <= 4 * np.sqrt(alike * (1 - alike) / len(chosen))
-    same_event = np.diff(event_of_hit(events)) == 0
-    assert (np.diff(events.hit_columns["track"].astype(int))[same_event] >= 0).all()
-
-
-def test_a_track_of_a_joined_event_is_a_whole_pattern():
-    """Tracks from one origin share it: the first keeps the hit, the later ones lose it and nothing else."""
-    events = simulated(0, 200, weights={"v": 1}, n_tracks=(3, 3), origin=(40, 30, 100))
-    whole = draw("v", 1, origin=(40, 30, 100))
-    np.testing.assert_array_equal(events.counts, whole.n_hits)  # three identical tracks: two are removed entirely
-    assert (events.hit_columns["track"] == 0).all()
-    lines = simulated(0, 200, weights={"line": 1}, n_tracks=(2, 2), origin=(40, 64, 500))
-    at_origin = (lines.hits == [40, 64, 500]).all(axis=1)
-    assert at_origin.sum() == 200
-    assert (lines.hit_columns["track"][at_origin] == 0).all()
-    assert (np.bincount(event_of_hit(lines)[lines.hit_columns["track"] == 1], minlength=200) > 0).sum() >= 198
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ({"v": 1, "circle": 1}, "unknown pattern 'circle'; known: v, parabola, cross, line, hemisphere, blank"),
-        ({"v": -1.0, "line": 2.0}, "allowed: finite numbers from 0 up"),
-        ({"v": float("nan")}, "allowed: finite numbers from 0 up"),
-        ({"v": float("inf")}, "allowed: finite numbers from 0 up"),
-        ({"v": 0.0}, "at least one above 0"),
-        ({}, "at least one above 0"),
-    ],
-)
-def test_bad_weights_are_refused(weights, message):
-    with pytest.raises(ValueError, match=message):
-        simulate_patterns(0, 1, detector=DETECTOR, weights=weights)
-
-
-@pytest.mark.parametrize(
-    ("how", "message"),
-    [
-        ({"seed": -1}, "seed is -1, allowed: 0 or more"),
-        ({"n_events": -1}, "n_events is -1, allowed: 0 or more"),
-        ({"chunk_events": 0}, "chunk_events is 0, allowed: 1 or more"),
-        ({"n_tracks": (0, 1)}, r"n_tracks is \(0, 1\)"),
-        ({"n_tracks": (3, 2)}, r"n_tracks is \(3, 2\)"),
-    ],
-)
-def test_bad_settings_are_refused_at_the_call(how, message):
-    with pytest.raises(ValueError, match=message):
-        simulate_patterns(**{"seed": 0, "n_events": 1, "detector": DETECTOR, "weights": {"v": 1}, **how})
-
-
-def test_extreme_weights_keep_their_ratio():
-    events = simulated(0, 1000, detector=of_shape((4, 4, 9)), weights={"v": 1e308, "blank": 1e308, "line": 1e-308})
-    assert abs((events.counts == 0).sum() - 500) <= 4 * np.sqrt(250)
-
-
-def test_no_events_no_chunks():
-    assert list(simulate_patterns(0, 0, detector=DETECTOR, weights={"v": 1})) == []
