@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class DataError(ValueError):
@@ -50,11 +51,12 @@ class Events(NamedTuple):
         return np.diff(self.offsets)
 
 
-def offsets_from_counts(counts: np.ndarray | Sequence[int]) -> np.ndarray:
+def offsets_from_counts(counts: ArrayLike) -> np.ndarray:
     """Return where the rows of each event begin and the last ones end: int64[n_events + 1], from rows per event.
 
     `offsets[i] = counts[0] + ... + counts[i - 1]`, so event `i` owns the rows `offsets[i]:offsets[i + 1]`.
     """
+    counts = np.asarray(counts)
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, dtype=np.int64, out=offsets[1:])
     return offsets

@@ -74,6 +74,8 @@ class Format(NamedTuple):
     """modules to import, which only the extra brings"""
     extra: str | None = None
     """extra of pyproject.toml"""
+    is_lossless: bool = True
+    """whether a written file keeps tracks, events without hits, and the types of all columns (float16 aside)"""
     has_trees: bool = False
     """whether a file can hold several tables, chosen by `tree`"""
     has_named_arrays: bool = False

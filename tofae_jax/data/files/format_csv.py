@@ -219,5 +219,10 @@ def _text_format(dtype: np.dtype) -> str:
 
 
 FORMAT = Format(
-    (".csv",), "text with a header, one row per hit", read=_read, read_columns=_read_columns, writer=_Writer
+    (".csv",),
+    "text with a header, one row per hit",
+    read=_read,
+    read_columns=_read_columns,
+    writer=_Writer,
+    is_lossless=False,
 )

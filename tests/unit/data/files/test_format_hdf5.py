@@ -1,4 +1,4 @@
-"""HDF5 files of other programs."""
+"""HDF5 files of other programs, and ours."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def write_group(path: Path, group: str = "/", **datasets) -> Path:
 @pytest.mark.parametrize(
     "options", [{}, {"chunks": (2,), "compression": "gzip"}, {"chunks": (4,), "compression": "lzf"}]
 )
-def test_records(tmp_path, options):
+def test_open_table_records_are_rows(tmp_path, options):
     records = np.zeros(6, RECORDS)
     for name, values in columns_of(ROWS).items():
         records[name] = values
@@ -40,7 +40,7 @@ def test_records(tmp_path, options):
     assert_refused(tmp_path / "a.hdf5", "group deep/hits: no column 'z' for x; it has event, x, y", columns={"x": "z"})
 
 
-def test_groups_are_chosen_by_name(tmp_path):
+def test_open_table_group_is_chosen_by_name(tmp_path):
     path = write_group(tmp_path / "a.h5", "one", **columns_of(ROWS))
     assert np.array_equal(rows_of(read(path)), ROWS)
     write_group(path, "deep/two", **columns_of(ROWS[:3]))
@@ -54,7 +54,7 @@ def test_groups_are_chosen_by_name(tmp_path):
     assert_refused(tmp_path / "b.h5", "no group with 1-D datasets, and no dataset of records")
 
 
-def test_lengths_tell_what_a_dataset_is_about(tmp_path):
+def test_open_table_lengths_decide_hit_or_event(tmp_path):
     path = write_group(
         tmp_path / "a.h5",
         **HITS,
@@ -75,7 +75,7 @@ def test_lengths_tell_what_a_dataset_is_about(tmp_path):
     assert_refused(path, "column offsets is of type int64 and has 4 values, not 6", further=["offsets"])
 
 
-def test_as_many_events_as_hits(tmp_path):
+def test_write_as_many_events_as_hits_are_read_back(tmp_path):
     """Then lengths do not tell, but what we write says it."""
     events = Events(
         np.ones((3, 3), np.int16),
@@ -100,11 +100,11 @@ def test_as_many_events_as_hits(tmp_path):
         (np.zeros(0, int), r"dataset offsets is of int64\[0\]"),
     ],
 )
-def test_bad_offsets(tmp_path, offsets, words):
+def test_open_table_bad_offsets_raise(tmp_path, offsets, words):
     assert_refused(write_group(tmp_path / "a.h5", **HITS, offsets=offsets), words)
 
 
-def test_wrong_types_and_lengths(tmp_path):
+def test_open_table_wrong_types_and_lengths_raise(tmp_path):
     path = write_group(tmp_path / "a.h5", **{**columns_of(ROWS), "y": np.array([b"a"] * 6)})
     assert_refused(path, r"column y is of type \|S1; integers or floats expected")
     path = write_group(tmp_path / "b.h5", **{**columns_of(ROWS), "y": ROWS[:4, 2]})
@@ -119,7 +119,7 @@ def test_wrong_types_and_lengths(tmp_path):
     assert_refused(tmp_path / "d.h5", "column .* is of type object; integers or floats expected|no column 'event'")
 
 
-def test_links_are_not_followed(tmp_path):
+def test_open_table_links_are_not_followed(tmp_path):
     write_group(tmp_path / "other.h5", **columns_of(ROWS))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for name in columns_of(ROWS):
@@ -127,7 +127,7 @@ def test_links_are_not_followed(tmp_path):
     assert_refused(tmp_path / "a.h5", "no group with 1-D datasets")
 
 
-def test_what_is_written_is_plain(tmp_path):
+def test_write_group_is_plain(tmp_path):
     events = Events(
         ROWS[:, 1:].astype(np.int16), OFFSETS, {"score": np.zeros(6, np.float32)}, {"event": np.array([2, 5, 9])}
     )

@@ -1,4 +1,4 @@
-"""ROOT files of other programs."""
+"""ROOT files of other programs, and ours."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def lists(dtype=np.int32) -> dict:
     return {name: awkward.unflatten(ROWS[:, axis + 1].astype(dtype), COUNTS) for axis, name in enumerate("xyt")}
 
 
-def test_several_trees_and_trees_in_directories(tmp_path):
+def test_open_table_several_trees_need_a_choice(tmp_path):
     path = tmp_path / "a.root"
     with uproot.recreate(path) as file:
         for name in ("first", "deep/in/second"):
@@ -34,7 +34,7 @@ def test_several_trees_and_trees_in_directories(tmp_path):
     assert_refused(tmp_path / "b.root", "no tree; it has histogram")
 
 
-def test_an_error_names_tree_and_row(tmp_path):
+def test_open_table_error_names_tree_and_row(tmp_path):
     columns = columns_of(ROWS)
     columns["x"][3] = 99
     assert_refused(write_flat(tmp_path / "a.root", columns), r"tree tree, row 3 \(the first is 0\): x = 99; whole")
@@ -42,7 +42,7 @@ def test_an_error_names_tree_and_row(tmp_path):
     assert_refused(write_flat(tmp_path / "b.root", columns), "tree tree: no column 't'; it has event, x, y ")
 
 
-def test_counters_are_no_columns_and_further_branches_keep_their_types(tmp_path):
+def test_open_table_counters_are_no_columns(tmp_path):
     path = tmp_path / "a.root"
     score = awkward.unflatten(np.linspace(0, 1, 6, dtype=np.float32), COUNTS)
     hits = awkward.zip({**lists(), "score": score})
@@ -62,7 +62,7 @@ def test_counters_are_no_columns_and_further_branches_keep_their_types(tmp_path)
 
 
 @pytest.mark.parametrize("chunk_hits", [1, 1000])
-def test_ntuples_of_the_new_kind(tmp_path, chunk_hits):
+def test_open_table_ntuples_are_read(tmp_path, chunk_hits):
     path = tmp_path / "a.root"
     columns = {**lists(), "event": np.array([2, 5, 9]), "n": awkward.Array([[[1]], [], [[2]]]), "s": ["a", "b", "c"]}
     with uproot.recreate(path) as file:
@@ -78,7 +78,7 @@ def test_ntuples_of_the_new_kind(tmp_path, chunk_hits):
 
 
 @pytest.mark.parametrize("compression", [None, uproot.ZLIB(9), uproot.LZ4(1), uproot.LZMA(1), uproot.ZSTD(1)])
-def test_compressed_files_with_many_baskets(tmp_path, compression):
+def test_open_table_compressed_baskets(tmp_path, compression):
     path = tmp_path / "a.root"
     with uproot.recreate(path, compression=compression) as file:
         file.mktree("tree", {name: values.type for name, values in lists().items()})
@@ -89,11 +89,11 @@ def test_compressed_files_with_many_baskets(tmp_path, compression):
     assert events.event_columns["event"].tolist() == list(range(75))
 
 
-def test_names_with_a_colon_are_no_trees(tmp_path):
+def test_open_table_colon_in_file_name_is_no_tree(tmp_path):
     assert np.array_equal(rows_of(read(write_flat(tmp_path / "a.root:b.root", columns_of(ROWS)))), ROWS)
 
 
-def test_the_tree_that_is_written_is_plain(tmp_path):
+def test_write_tree_is_plain(tmp_path):
     events = Events(
         ROWS[:, 1:].astype(np.int16),
         np.append(0, np.cumsum(COUNTS)),

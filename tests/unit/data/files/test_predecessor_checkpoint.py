@@ -1,4 +1,4 @@
-"""What is a checkpoint of the predecessor, and what is read of it."""
+"""Files that are checkpoints of the predecessor, and what is read from them."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tofae_jax.data.events import DataError
 from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
 
 
-def test_what_is_read(tmp_path):
+def test_read_predecessor_checkpoint_all_fields(tmp_path):
     checkpoint = read_predecessor_checkpoint(write_pth(tmp_path / "c.pth", small_tree(reconstruction_threshold=0.25)))
     assert checkpoint is not None
     weights = small_weights()
@@ -20,7 +20,7 @@ def test_what_is_read(tmp_path):
     assert checkpoint.left_out == ("optimizer_state_dict", "autoencoder_py_file_script")
 
 
-def test_a_lean_file_will_do(tmp_path):
+def test_read_predecessor_checkpoint_without_optional_fields(tmp_path):
     tree = without(without(small_tree(), "optimizer_state_dict"), "autoencoder_py_file_script")
     checkpoint = read_predecessor_checkpoint(write_pth(tmp_path / "c.pth", tree))
     assert checkpoint is not None
@@ -36,13 +36,13 @@ def test_a_lean_file_will_do(tmp_path):
         ("c_epoch_1.pth", {"epoch": 40}, 40),
     ],
 )
-def test_the_epoch(tmp_path, name, fields, epoch):
+def test_read_predecessor_checkpoint_epoch_of_field_or_name(tmp_path, name, fields, epoch):
     checkpoint = read_predecessor_checkpoint(write_pth(tmp_path / name, small_tree(**fields)))
     assert checkpoint is not None
     assert checkpoint.epoch == epoch
 
 
-def test_the_content_says_what_is_a_checkpoint(tmp_path):
+def test_read_predecessor_checkpoint_content_decides(tmp_path):
     for name in ("c.pth", "c.pt", "c"):
         assert read_predecessor_checkpoint(write_pth(tmp_path / name, small_tree())) is not None
     assert read_predecessor_checkpoint(REFERENCE / "small_bundle.pt") is None
@@ -57,7 +57,7 @@ def test_the_content_says_what_is_a_checkpoint(tmp_path):
 
 
 @pytest.mark.backlog("B21")
-def test_the_error_names_file_and_fields(tmp_path):
+def test_read_predecessor_checkpoint_missing_fields_are_named(tmp_path):
     tree = without(without(small_tree(), "precision"), "latent_dim")
     with pytest.raises(DataError, match=r"x\.pth: lacks latent_dim, precision;"):
         read_predecessor_checkpoint(write_pth(tmp_path / "x.pth", tree))

@@ -1,0 +1,87 @@
+"""Files that are denoised into files, with a model that keeps every other hit."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+from hit_files import (
+    ROWS,
+    SMALL,
+    WRITTEN,
+    columns_of,
+    lists_file,
+    lists_of,
+    read,
+    rows_of,
+    run_command,
+    write_flat,
+)
+
+from tofae_jax.config import Config
+
+
+class FakeDenoiser:
+    """Keeps every other hit."""
+
+    def __init__(self, *_, **__) -> None:
+        pass
+
+    def __call__(self, parts):
+        for events in parts:
+            number = np.arange(events.n_hits)
+            found = {"score": (number / 8).astype(np.float32), "kept": number % 2 == 0, "visible": number >= 0}
+            yield events._replace(hit_columns={**events.hit_columns, **found})
+
+
+@pytest.fixture
+def fake_run(monkeypatch):
+    from tofae_jax.engine import denoise
+
+    run = mock.MagicMock(epoch=1)
+    used = run.setup._replace.return_value
+    used.model.takes_tracks, used.config = False, Config(detector=SMALL)
+    monkeypatch.setattr(denoise, "load_run", lambda *_, **__: run)
+    monkeypatch.setattr(denoise, "Denoiser", FakeDenoiser)
+    monkeypatch.setattr(denoise, "with_thresholds", lambda *_, **__: None)
+    monkeypatch.setattr(denoise.DenoiseReport, "_asdict", lambda self: {"hits_outside": self.hits_outside})
+
+
+@pytest.mark.parametrize("kind", [*WRITTEN, ".npz", ".csv"])
+def test_denoise_run_keeps_the_columns_of_its_input(tmp_path, capsys, fake_run, kind):
+    truth = lists_of(np.arange(6, dtype=np.int8))
+    old = lists_of(np.full(6, 9.0))
+    path = lists_file(tmp_path / "in.root", is_signal=truth, score=old, weight=np.array([1.5, 2, 3]))
+    for words, rows, names in (
+        ((), [0, 2, 4], ["is_signal", "score"]),
+        (("--all-hits",), [0, 1, 2, 3, 4, 5], ["is_signal", "score", "kept"]),
+    ):
+        out = tmp_path / f"out{kind}"
+        assert run_command(capsys, "denoise", "run", path, out, "--overwrite", *words)[0] == 0
+        events = read(out)
+        assert np.array_equal(rows_of(events), ROWS[rows])
+        assert list(events.hit_columns) == names
+        assert events.hit_columns["is_signal"].tolist() == rows
+        assert events.hit_columns["score"].tolist() == [row / 8 for row in rows]
+        assert events.event_columns["weight"].tolist() == [1.5, 2, 3]
+        assert kind == ".csv" or events.hit_columns["score"].dtype == np.float32
+
+
+def test_denoise_run_physical_units_and_mistakes(tmp_path, capsys, fake_run):
+    columns = columns_of(ROWS * [1, 2, 2, 0.4])
+    columns["t"][5] = np.nan
+    path = write_flat(tmp_path / "in.parquet", columns)
+    code, out, err = run_command(capsys, "denoise", "run", path, tmp_path / "out.h5", "--units", "physical")
+    assert (code, out) == (0, '{"hits_outside":1}\n')
+    assert err == f"{path}: 1 of 6 hits outside the detector, dropped\n"
+    assert read(tmp_path / "out.h5").n_hits == 3
+    for words, expected in (
+        ((path, tmp_path / "a.root"), "x = 6.0; whole"),
+        ((path, tmp_path / "a.txt"), "unknown ending '.txt'; known are .csv, .npz, .root"),
+        ((path, path, "--overwrite"), "is the input too"),
+        ((path, tmp_path / "a.root", "--tree", "t"), "only .root, .h5, .hdf5 files have trees"),
+    ):
+        code, _, err = run_command(capsys, "denoise", "run", *words)
+        assert code == 2
+        assert expected in err
+        assert len(err.splitlines()) == 1
+    assert sorted(left.name for left in tmp_path.iterdir()) == ["in.parquet", "out.h5"]
