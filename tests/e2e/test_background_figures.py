@@ -272,7 +272,7 @@ def test_the_process_ends_with_its_run_and_only_then(paths, number):
 
 
 def test_the_process_knows_no_jax(paths):
-    code = "import sys; from tofae_jax.runs import background_figures; background_figures.main(sys.argv[1:], sys.stdin); "
+    code = "import sys; from tofae_jax.runs import background_figures as b; b.main(sys.argv[1:], sys.stdin); "
     code += "print('jax' in sys.modules)"
     paths.timeline.unlink()  # reading it takes the instruments, which load jax
     done = subprocess.run(

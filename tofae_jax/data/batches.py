@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
+from tofae_jax.core.batch import Batch
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError
 from tofae_jax.data.tracks import track_table
-from tofae_jax.steps import Batch
 
 
 class Splits(NamedTuple):

@@ -99,7 +99,7 @@ def check_number(name: str, value: Any, low: float, high: float) -> None:
         raise ValueError(f"{name} is {value}, allowed: {low:g} to {high:g}")
 
 
-def check_range(name: str, value: Any, low: float, high: float) -> None:
+def check_pair(name: str, value: Any, low: float, high: float) -> None:
     """Raise ValueError unless `value` is a pair with `low <= value[0] <= value[1] <= high`."""
     if not _is_known(value):
         return
@@ -121,7 +121,7 @@ def check_settings(settings: ModuleSettings) -> None:
     for name, (low, high) in LIMITS.items():
         check_number(name, getattr(settings, name), low, high)
     for name, (low, high) in RANGE_LIMITS.items():
-        check_range(name, getattr(settings, name), low, high)
+        check_pair(name, getattr(settings, name), low, high)
     knots, (low, high) = settings.energy_knots_ev, ENERGY_LIMITS_EV
     if _is_known(knots) and not (
         len(knots) == 4 and low <= knots[0] < knots[1] and knots[1] <= knots[2] and knots[2] < knots[3] <= high

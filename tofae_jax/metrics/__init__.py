@@ -36,7 +36,7 @@ from tofae_jax.metrics.hit_scores import (
     score_edges,
     score_sums,
 )
-from tofae_jax.metrics.images import (
+from tofae_jax.metrics.image_sums import (
     ImageSums,
     PerEventImage,
     compute_images,

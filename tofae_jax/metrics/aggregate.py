@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool
 
-from tofae_jax.metrics.confusion import Confusion, EventCounts, compute_confusion, total
+from tofae_jax.metrics.confusion import Confusion, EventCounts, compute_confusion, event_sum
 from tofae_jax.metrics.hit_scores import ScoreSums, compute_scores, no_scores
-from tofae_jax.metrics.images import ImageSums, compute_images, joint_times
+from tofae_jax.metrics.image_sums import ImageSums, compute_images, joint_times
 from tofae_jax.metrics.output_histogram import OutputSums, compute_outputs
 
 TIMELESS = ("true_positives_xy", "true_positive_xy_percent")  # of an image's metrics, those that read no times
@@ -58,7 +58,7 @@ def batch_metrics(
         cells: of `input`, `direct` and `masked`, as `EachImage` has them.
         n_pixels: of an image.
     """
-    sums = total(per_event, is_event)
+    sums = event_sum(per_event, is_event)
 
     def with_joint(output: OutputMetrics, cells: Array) -> OutputMetrics:
         joint = joint_times(cells, is_event, n_pixels=n_pixels)

@@ -40,7 +40,7 @@ class EventCounts(NamedTuple):
     """hits of patterns with more hits than slots, left out before anything else"""
 
 
-def total(per_event: Any, is_event: Bool[Array, " batch"]) -> Any:
+def event_sum(per_event: Any, is_event: Bool[Array, " batch"]) -> Any:
     """Sums over the events that are not filling, of every leaf `[batch, …]`; flags and counts become int32."""
 
     def summed(leaf: Array) -> Array:
@@ -77,7 +77,7 @@ def hit_confusion(
     is_event: Bool[Array, " batch"],
 ) -> Confusion:
     """The sums over a batch of `hit_confusion_of_each`."""
-    return total(per_event_hit_confusion(kept, is_signal, is_hit), is_event)
+    return event_sum(per_event_hit_confusion(kept, is_signal, is_hit), is_event)
 
 
 def per_event_pixel_confusion(
@@ -105,7 +105,7 @@ def pixel_confusion(
     is_event: Bool[Array, " batch"],
 ) -> Confusion:
     """The sums over a batch of `pixel_confusion_of_each`."""
-    return total(per_event_pixel_confusion(lit, target, is_noise), is_event)
+    return event_sum(per_event_pixel_confusion(lit, target, is_noise), is_event)
 
 
 def fraction(part: Any, whole: Any) -> float:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tofae_jax.core.precision import at_least_float32
-from tofae_jax.metrics.confusion import count_each, total
+from tofae_jax.metrics.confusion import count_each, event_sum
 
 OUTPUT_BINS = 50  # over [0, 1]
 _ROWS = 64
@@ -50,7 +50,7 @@ def output_sums(
     rows = jnp.zeros((_ROWS + 1) * OUTPUT_BINS, jnp.int32).at[place].add(1, mode="promise_in_bounds")
     histogram = jnp.sum(rows.reshape(_ROWS + 1, OUTPUT_BINS)[:_ROWS], axis=0, dtype=jnp.int32)
     finite = jnp.isfinite(flat)
-    n_above, n_finite = total(count_each(lit.reshape(flat.shape) & finite & counted, finite & counted), is_event)
+    n_above, n_finite = event_sum(count_each(lit.reshape(flat.shape) & finite & counted, finite & counted), is_event)
     if is_counted is None:
         n_counted = jnp.sum(is_event, dtype=jnp.int32) * flat.shape[1]
     else:

@@ -8,8 +8,8 @@ from tiny import settings_from
 from tofae_jax.data.events import DataError
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.load import LoadedRun
-from tofae_jax.engine.pretrained.packaged_model import read_weights
 from tofae_jax.engine.pretrained.pack import LEAST_QUANTISED, MOST, check_name, pack_run, stored_arrays
+from tofae_jax.engine.pretrained.packaged_model import read_weights
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.record import RunRecord
 

@@ -136,7 +136,7 @@ def test_hot_pixels_belong_to_the_detector(events):
     one, other = (mixed(events, hot, seed) for seed in (1, 2))
     assert_poisson(counts_of(one, "hot_pixel"), 40.0)
     pixels = [set(map(tuple, e.hits[e.origin == ORIGINS.index("hot_pixel")][:, :2].tolist())) for e in (one, other)]
-    place, share = backgrounds.hot_pixels(3, n_hot_pixels=7, shape_xyt=SHAPE)
+    place, share = backgrounds.draw_hot_pixels(3, n_hot_pixels=7, shape_xyt=SHAPE)
     assert pixels[0] == pixels[1] == set(map(tuple, place[:7].tolist()))
     assert float(share.sum()) == pytest.approx(1, abs=1e-6)
     assert not share[7:].any()

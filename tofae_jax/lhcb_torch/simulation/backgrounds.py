@@ -92,7 +92,7 @@ def dark_hits(
     return jnp.where((jnp.arange(n_slots, dtype=jnp.int32) < n)[:, None], hits, 0), n_dropped
 
 
-def hot_pixels(
+def draw_hot_pixels(
     seed: Number, *, n_hot_pixels: Number, shape_xyt: tuple[int, int, int]
 ) -> tuple[Int[Array, "p 2"], Float[Array, " p"]]:
     """The detector's hot pixels: `(column and row [64, 2], share of the hot hits [64])`, 0 for pixels not in use.
@@ -110,10 +110,10 @@ def hot_pixels(
 def hot_hits(
     key: Array, *, mean: Number, n_hot_pixels: Number, seed: Number, n_slots: int, shape_xyt: tuple[int, int, int]
 ) -> tuple[Int[Array, "k 3"], Int[Array, ""]]:
-    """Hits of hot pixels (see `hot_pixels`), uniform in time. Returns `(hits[n_slots, 3], n_dropped)`."""
+    """Hits of hot pixels (see `draw_hot_pixels`), uniform in time. Returns `(hits[n_slots, 3], n_dropped)`."""
     key_count, key_hits = jax.random.split(key)
     n, n_dropped = draw_poisson(key_count, mean, n_slots)
-    place, share = hot_pixels(seed, n_hot_pixels=n_hot_pixels, shape_xyt=shape_xyt)
+    place, share = draw_hot_pixels(seed, n_hot_pixels=n_hot_pixels, shape_xyt=shape_xyt)
     u = jax.random.uniform(key_hits, (2, n_slots), jnp.float32)
     below = jnp.cumsum(share)
     pixel = jnp.minimum(jnp.sum(u[0][:, None] * below[-1] >= below[None], axis=1), MAX_HOT_PIXELS - 1)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tofae_jax.core.types import Number
-from tofae_jax.lhcb_torch.module import ModuleSettings, check_number, check_range, check_settings, check_shape
+from tofae_jax.lhcb_torch.module import ModuleSettings, check_number, check_pair, check_settings, check_shape
 from tofae_jax.lhcb_torch.simulation.detection import Photons, Slots, draw_window_start, simulate_track
 from tofae_jax.lhcb_torch.simulation.tracks import Track, draw_tracks
 
@@ -76,7 +76,7 @@ def simulate_event(
 
 def _check_tracks(settings: ModuleSettings, max_tracks: int) -> None:
     check_number("max_tracks", max_tracks, 1, 127)
-    check_range("n_tracks", settings.n_tracks, 0, max_tracks)
+    check_pair("n_tracks", settings.n_tracks, 0, max_tracks)
 
 
 def simulate_tracks(

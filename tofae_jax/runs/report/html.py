@@ -54,7 +54,7 @@ class Cell(NamedTuple):
     is_best: bool = False
 
 
-class Section(NamedTuple):
+class PageSection(NamedTuple):
     """Figures under a heading."""
 
     heading: str
@@ -80,7 +80,7 @@ class RunPage(NamedTuple):
     """by name of the metric, a cell for each of `OUTPUTS`"""
     n_events: int
     has_intervals: bool
-    sections: list[Section]
+    sections: list[PageSection]
     records: dict[str, dict[str, str]]
     """tables of names and values by heading"""
     problems: list[str]
@@ -167,13 +167,13 @@ def _records(run: SavedRun) -> dict[str, dict[str, str]]:
     return {heading: table for heading, table in tables.items() if table}
 
 
-def _sections(drawings: Iterable[Drawing], say: Say) -> list[Section]:
+def _sections(drawings: Iterable[Drawing], say: Say) -> list[PageSection]:
     placed: dict[str, list[Picture]] = {heading: [] for heading in SECTIONS}
     for drawing in drawings:
         for heading, names in SECTIONS.items():
             if any(drawing.name == name or (name.endswith("_") and drawing.name.startswith(name)) for name in names):
                 placed[heading].append(picture(drawing, say))
-    return [Section(heading, pictures) for heading, pictures in placed.items() if pictures]
+    return [PageSection(heading, pictures) for heading, pictures in placed.items() if pictures]
 
 
 def _told(run: SavedRun, drawings: Iterable[Drawing], say: Say) -> RunPage:

@@ -68,7 +68,7 @@ class RunNumbers(NamedTuple):
     """records of its epochs, in order"""
 
 
-class Table(NamedTuple):
+class NumberTable(NamedTuple):
     """Rows of cells beneath the names of the columns."""
 
     columns: list[str]
@@ -110,7 +110,7 @@ def _cell(value: Any) -> Cell:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def _table(records: Sequence[Mapping[str, Cell]]) -> Table:
+def _table(records: Sequence[Mapping[str, Cell]]) -> NumberTable:
     """All columns of all records; one that a later record adds stands behind what it follows there."""
     columns: list[str] = []
     for record in records:
@@ -121,10 +121,10 @@ def _table(records: Sequence[Mapping[str, Cell]]) -> Table:
                     continue
                 columns.insert(after, name)
             after = columns.index(name, after) + 1
-    return Table(columns, [[record.get(name) for name in columns] for record in records])
+    return NumberTable(columns, [[record.get(name) for name in columns] for record in records])
 
 
-def result_table(runs: Sequence[RunNumbers]) -> Table:
+def result_table(runs: Sequence[RunNumbers]) -> NumberTable:
     """One row per run: its id (`run`), what it was, and its test, in the union of all runs' columns.
 
     What is missing, NaN or infinite is None. A name of `about` that a test has too is written as `about.NAME`.
@@ -137,10 +137,11 @@ def result_table(runs: Sequence[RunNumbers]) -> Table:
     ]
     before, numbers = _table(abouts), _table(tests)
     rows = zip(runs, before.rows, numbers.rows, strict=True)
-    return Table([_RUN, *before.columns, *numbers.columns], [[run.run_id, *about, *test] for run, about, test in rows])
+    columns = [_RUN, *before.columns, *numbers.columns]
+    return NumberTable(columns, [[run.run_id, *about, *test] for run, about, test in rows])
 
 
-def history_table(runs: Sequence[RunNumbers]) -> Table:
+def history_table(runs: Sequence[RunNumbers]) -> NumberTable:
     """One row per epoch of each run: `run`, `epoch`, then all numbers of its record, as in `result_table`."""
     table = _table(
         [
@@ -149,7 +150,7 @@ def history_table(runs: Sequence[RunNumbers]) -> Table:
             for record in run.history
         ]
     )
-    return table if table.columns else Table([_RUN, _EPOCH], [])
+    return table if table.columns else NumberTable([_RUN, _EPOCH], [])
 
 
 def _checked(path: str | Path, ending: str) -> Path:
@@ -165,7 +166,7 @@ def _csv_cell(cell: Cell) -> str | int | float | None:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
 
 
-def _write_csv(path: str | Path, table: Table) -> Path:
+def _write_csv(path: str | Path, table: NumberTable) -> Path:
     path = _checked(path, ".csv")
     with (
         replacing_file(path) as partial,
@@ -245,7 +246,7 @@ def _number_format(name: str, cells: Iterable[Cell]) -> str:
     return "0.0000" if min(numbers) >= _PLAIN[0] and max(numbers) < _PLAIN[1] else "0.000E+00"
 
 
-def _fill_sheet(sheet: Any, table: Table) -> None:
+def _fill_sheet(sheet: Any, table: NumberTable) -> None:
     """Write a table with a bold header that stays in view, number formats and fitting widths."""
     from openpyxl.styles import Font
     from openpyxl.utils import get_column_letter
@@ -268,7 +269,7 @@ def _fill_sheet(sheet: Any, table: Table) -> None:
     sheet.freeze_panes = "B2"
 
 
-def _colour_metrics(sheet: Any, table: Table) -> None:
+def _colour_metrics(sheet: Any, table: NumberTable) -> None:
     """Blue is the best of a column, orange the worst, where it is known which is which."""
     from openpyxl.formatting.rule import ColorScaleRule
     from openpyxl.utils import get_column_letter
@@ -291,7 +292,7 @@ def _colour_metrics(sheet: Any, table: Table) -> None:
         sheet.conditional_formatting.add(f"{letter}2:{letter}{len(table.rows) + 1}", rule)
 
 
-def _check_limits(name: str, table: Table) -> None:
+def _check_limits(name: str, table: NumberTable) -> None:
     for what, n, most in (("rows", len(table.rows) + 1, MAX_ROWS), ("columns", len(table.columns), MAX_COLUMNS)):
         if n > most:
             raise ValueError(f"{name}: {n} {what}, but a sheet holds at most {most}: write CSV instead")

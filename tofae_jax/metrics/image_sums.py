@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from tofae_jax.core.chunking import by_events
 from tofae_jax.core.precision import at_least_float32
 from tofae_jax.core.types import Number
-from tofae_jax.metrics.confusion import fraction, total
+from tofae_jax.metrics.confusion import event_sum, fraction
 from tofae_jax.metrics.mutual_information import joint_histogram, normalised_mutual_information, time_cells
 from tofae_jax.metrics.ssim import ssim
 
@@ -130,7 +130,7 @@ def pixel_sums(
     each = per_event_pixels(
         prediction, target, n_t=n_t, n_pixels=n_pixels, counts=counts, tolerance_bins=tolerance_bins
     )
-    return total(each.sums, is_event)._replace(joint=joint_times(each.cells, is_event, n_pixels=n_pixels))
+    return event_sum(each.sums, is_event)._replace(joint=joint_times(each.cells, is_event, n_pixels=n_pixels))
 
 
 class _PixelTotals(NamedTuple):
@@ -210,7 +210,7 @@ def image_sums(
     """The sums over a batch of `images_of_each`, with the joint histogram."""
     each = per_event_images(prediction, target, n_t=n_t, tolerance_bins=tolerance_bins)
     n_pixels = target.shape[1] * target.shape[2]
-    return total(each.sums, is_event)._replace(joint=joint_times(each.cells, is_event, n_pixels=n_pixels))
+    return event_sum(each.sums, is_event)._replace(joint=joint_times(each.cells, is_event, n_pixels=n_pixels))
 
 
 def per_event_ssim(
