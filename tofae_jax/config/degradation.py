@@ -16,10 +16,11 @@ from tofae_jax.config.types import (
     WidthOrRange,
     check_range,
 )
+from tofae_jax.core.noise_limits import MAX_BURSTS, MAX_CLUSTERS, MAX_HOT_PIXELS
 
 
-class NoiseConfig(Section, frozen=True):
-    """shares of the noise profiles, in any unit, and their sizes"""
+class NoiseShares(Section, frozen=True):
+    """share of each noise profile, named as in `core.noise.NOISE_PROFILES`, in any unit"""
 
     uniform: NonNegative = 1.0
     """share of noise that is uniform in x, y and t"""
@@ -35,31 +36,35 @@ class NoiseConfig(Section, frozen=True):
     """share of noise in short bursts"""
     data: NonNegative = 0.0
     """share of noise that is background of the events themselves: hits whose column origin is not 0"""
-    n_hot_pixels: Annotated[int, msgspec.Meta(ge=1, le=64)] = 10
-    """number of hot pixels"""
-    hot_pixel_seed: Seed = 0
-    """which pixels are hot"""
-    n_clusters: Annotated[int, msgspec.Meta(ge=1, le=8)] = 3
-    """clusters per event"""
-    cluster_sigma_pixels: Positive = 3.0
-    """width of a cluster in x and y, in pixels"""
-    cluster_sigma_ns: Positive = 0.5
-    """width of a cluster in time, in ns"""
-    n_bursts: Annotated[int, msgspec.Meta(ge=1, le=8)] = 2
-    """time bursts per event"""
-    burst_sigma_ns: Positive = 0.125
-    """width of a burst, in ns"""
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of each profile by name."""
-        names = ("uniform", "hot_pixels", "clusters", "gradient_x", "gradient_y", "time_bursts", "data")
-        return {name: getattr(self, name) for name in names}
+        """Return the share of each profile by name."""
+        return {name: getattr(self, name) for name in NoiseShares.__struct_fields__}
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
         if sum(self.shares.values()) <= 0:
             raise ValueError(f"at least one of {', '.join(self.shares)} must be above 0")
+
+
+class NoiseConfig(NoiseShares, frozen=True):
+    """shares of the noise profiles, in any unit, and their sizes"""
+
+    n_hot_pixels: Annotated[int, msgspec.Meta(ge=1, le=MAX_HOT_PIXELS)] = 10
+    """number of hot pixels"""
+    hot_pixel_seed: Seed = 0
+    """which pixels are hot"""
+    n_clusters: Annotated[int, msgspec.Meta(ge=1, le=MAX_CLUSTERS)] = 3
+    """clusters per event"""
+    cluster_sigma_pixels: Positive = 3.0
+    """width of a cluster in x and y, in pixels"""
+    cluster_sigma_ns: Positive = 0.5
+    """width of a cluster in time, in ns"""
+    n_bursts: Annotated[int, msgspec.Meta(ge=1, le=MAX_BURSTS)] = 2
+    """time bursts per event"""
+    burst_sigma_ns: Positive = 0.125
+    """width of a burst, in ns"""
 
 
 class DegradationConfig(Section, frozen=True):

@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Int
 
 from tofae_jax.core.hits import is_hit
-from tofae_jax.core.noise import NoiseSettings, Range, _draw_count, add_noise
+from tofae_jax.core.noise import NoiseSettings, Range, add_noise, draw_count
 from tofae_jax.core.types import Number
 
 OVERFLOWS = ("drop", "clamp")
@@ -86,7 +86,7 @@ def sparsify(
     filled = is_hit(hits)
     n_hits = jnp.sum(filled, dtype=jnp.int32)
     slots = min(max_signal, hits.shape[0])
-    n_kept = jnp.minimum(jnp.minimum(_draw_count(key_count, n_signal), n_hits), slots)
+    n_kept = jnp.minimum(jnp.minimum(draw_count(key_count, n_signal), n_hits), slots)
     rank = jnp.arange(slots, dtype=jnp.int32)
     if selection == "random":
         draw = jnp.where(filled, jax.random.uniform(key_order, filled.shape, jnp.float32), -1.0)
