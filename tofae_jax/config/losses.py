@@ -1,24 +1,28 @@
-"""Settings of the losses: one section each, with the names and defaults of the loss functions' own arguments."""
+"""Settings of the losses: one section each, with the names and defaults of the loss functions' own arguments.
+
+A new loss adds its section and one field of `LossSections` here, and one line in `losses.registry.LOSSES`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from tofae_jax.config.types import Fraction, NonNegative, Section
 
 AUTO = "auto"
-Weight = NonNegative | Literal["auto"]
+AutoWeight = NonNegative | Literal["auto"]
+"""weight of a class; auto: the size of the opposite class per size of its own, see `losses.registry.Loss.auto`"""
 PixelLossName = Literal["mse", "mae", "bce", "sse", "binary_mse"]
 
 
 class AcbMseConfig(Section, frozen=True):
     """weights of acb_mse"""
 
-    zero_weight: Weight = 1.0
+    zero_weight: AutoWeight = 1.0
     """of the mean over pixels without a hit; auto: hit pixels per zero pixel in the training data"""
-    hit_weight: Weight = 1.0
+    hit_weight: AutoWeight = 1.0
     """of the mean over pixels with a hit; auto: zero pixels per hit pixel in the training data"""
 
 
@@ -68,13 +72,13 @@ class BinaryMseConfig(Section, frozen=True):
 class ClassMseConfig(Section, frozen=True):
     """weights of class_mse; auto: pixels of the target's other class per pixel of its own, in the training data"""
 
-    true_negative_weight: Weight = 1.0
+    true_negative_weight: AutoWeight = 1.0
     """of zero pixels that the output leaves at exactly 0"""
-    true_positive_weight: Weight = 1.0
+    true_positive_weight: AutoWeight = 1.0
     """of hit pixels that the output lights"""
-    false_negative_weight: Weight = 1.0
+    false_negative_weight: AutoWeight = 1.0
     """of hit pixels that the output leaves at exactly 0"""
-    false_positive_weight: Weight = 1.0
+    false_positive_weight: AutoWeight = 1.0
     """of zero pixels that the output lights"""
     full_weight: NonNegative = 1.0
     """of all pixels"""
@@ -90,9 +94,9 @@ class AcbMse3dConfig(AcbMseConfig, frozen=True):
 class HitBceConfig(Section, frozen=True):
     """weights of hit_bce"""
 
-    signal_weight: Weight = 1.0
+    signal_weight: AutoWeight = 1.0
     """of signal hits; auto: noise hits per signal hit"""
-    noise_weight: Weight = 1.0
+    noise_weight: AutoWeight = 1.0
     """of noise hits; auto: signal hits per noise hit"""
 
 
@@ -106,7 +110,7 @@ class HitFocalConfig(Section, frozen=True):
 
 
 class LossSections(Section, frozen=True):
-    """The settings of every loss; which one is used, the section's `name` says."""
+    """settings of every loss, by its name in the registry; `name` chooses one of them"""
 
     acb_mse: AcbMseConfig = AcbMseConfig()
     mse: MseConfig = MseConfig()
@@ -123,21 +127,12 @@ class LossSections(Section, frozen=True):
     hit_focal: HitFocalConfig = HitFocalConfig()
 
 
-LossName = Literal[
-    "acb_mse",
-    "mse",
-    "mae",
-    "bce",
-    "sse",
-    "acb_mse_mean",
-    "ff_acb_mse",
-    "split",
-    "binary_mse",
-    "class_mse",
-    "acb_mse_3d",
-    "hit_bce",
-    "hit_focal",
-]
+if TYPE_CHECKING:  # the names are known at run time only
+    LossName = str
+    EvaluationLossName = str
+else:
+    LossName = Literal[LossSections.__struct_fields__]
+    EvaluationLossName = Literal["same", LossName]
 
 
 class LossConfig(LossSections, frozen=True):
@@ -150,5 +145,5 @@ class LossConfig(LossSections, frozen=True):
 class EvaluationLossConfig(LossSections, frozen=True):
     """the loss of validation and evaluation"""
 
-    name: Literal["same", LossName] = "same"
+    name: EvaluationLossName = "same"
     """which loss; same: the training loss, with its settings"""

@@ -124,8 +124,6 @@ class Config(Section, frozen=True):
         """Refuse choices that do not fit each other."""
         if self.normalisation.name == "binary" and self.mask.tof_tolerance_ns is not None:
             raise ValueError("mask.tof_tolerance_ns needs times, which normalisation.name binary does not keep")
-        if self.normalisation.name == "none" and self.loss.name == "bce":
-            raise ValueError("loss.name bce needs targets in [0, 1], which normalisation.name none does not give")
 
 
 def selected_settings(section: ModelConfig | LossConfig | EvaluationLossConfig) -> dict[str, Any]:

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 
 from tofae_jax import plots
 from tofae_jax.config import PlotMode
-from tofae_jax.runs.figure_output import display_obstacle, print_once
+from tofae_jax.runs.figure_output import deliver, display_obstacle, print_once
 from tofae_jax.runs.saved_run import SavedRun
 
-HIT_LOSSES = ("hit_bce", "hit_focal")
 Say = Callable[[str], object]
 
 
@@ -62,7 +61,7 @@ def detail_drawings(run: SavedRun) -> Iterator[Drawing]:
     if test is not None:
         yield Drawing("outputs", "comparison of outputs", lambda: plots.output_comparison(test))
         yield Drawing("radar", "radar of metrics", lambda: plots.radar({run.record.run_id: test}))
-    if run.scores and _scores_hits(run):  # others are no chances
+    if run.scores and _scores_hits(run):  # scores of image models are not probabilities
         yield Drawing("scores", "scores of hits", partial(_score_quality, run))
     if {"n_signal_hits", "n_noise_hits", "n_occluded_hits"} <= events.keys():
         yield Drawing(
@@ -75,8 +74,11 @@ def detail_drawings(run: SavedRun) -> Iterator[Drawing]:
 
 
 def _scores_hits(run: SavedRun) -> bool:
-    loss = run.record.config.get("loss")
-    return isinstance(loss, dict) and loss.get("name") in HIT_LOSSES
+    from tofae_jax import losses  # here: it loads jax
+
+    section = run.record.config.get("loss")
+    loss = losses.LOSSES.get(str(section.get("name"))) if isinstance(section, dict) else None
+    return loss is not None and loss.takes == "hits"
 
 
 def _score_quality(run: SavedRun) -> Figure:
@@ -160,6 +162,6 @@ def deliver_all(
         figure = drawn(drawing, say=say, warn=warn or say)
         if isinstance(figure, str):
             continue
-        if path := plots.deliver(figure, folder / f"{drawing.name}.png", mode):
+        if path := deliver(figure, folder / f"{drawing.name}.png", mode):
             saved.append(path)
     return saved
