@@ -59,10 +59,7 @@ _HOMES = {
         "pixel_confusion",
         "ssim",
     ),
-    "tofae_jax.models": (
-        "MODELS",
-        "build_model",
-    ),
+    "tofae_jax.models": ("MODELS",),
     "tofae_jax.data.events": (
         "DataError",
         "Events",
@@ -73,6 +70,7 @@ _HOMES = {
     ),
     "tofae_jax.data.files.read": ("read_events",),
     "tofae_jax.data.simulated.mixtures": ("simulate_patterns",),
+    "tofae_jax.engine.default_models": ("build_model",),
     "tofae_jax.engine.evaluate": ("evaluate_run",),
     "tofae_jax.engine.load": ("load_run",),
     "tofae_jax.engine.denoise": (

@@ -1,12 +1,15 @@
-"""Sizes of the models."""
+"""Sizes of the models, the only place of their defaults: one section each, with the names of its module's fields.
+
+A new model adds its section and one field of `ModelConfig` here, and one line in `models.registry.MODELS`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from tofae_jax.config.types import Count, NonNegative, Positive, PositiveCount, Section, Weight
+from tofae_jax.config.types import Count, NonNegative, Number, Positive, PositiveCount, Section
 
 Resolution = Annotated[float, msgspec.Meta(ge=0.005, le=1e3)]  # a finer one would ask for very many collision times
 
@@ -17,100 +20,106 @@ class AutoencoderConfig(Section, frozen=True):
     latent: PositiveCount = 24
     """length of the latent vector"""
     fc: PositiveCount = 128
-    """length of the dense layers around it"""
+    """features of the dense layers around the latent vector"""
 
 
 class HitTransformerConfig(Section, frozen=True):
     """sizes of the hit transformer"""
 
     width: PositiveCount = 32
-    """length of a hit's description"""
+    """features per hit"""
     hidden: PositiveCount = 64
-    """length of the layers between them"""
+    """hidden features per hit"""
     layers: PositiveCount = 3
-    """exchanges between hits and event"""
+    """layers; in each, hits and event exchange what they hold"""
     queries: PositiveCount = 12
-    """what each exchange looks for"""
+    """latent queries per layer"""
     value_width: PositiveCount = 16
-    """length of what a query brings back"""
+    """value width per query"""
     event_width: PositiveCount = 192
-    """length of the event's description"""
+    """features of the event"""
     frequencies: PositiveCount = 24
-    """waves in x, y and t that places are described by"""
+    """learned waves in x, y and t that encode the position of a hit"""
     finest: Positive = 50.0
-    """length of the shortest of them at first, in cells along the axis with most; they are learnt from there on"""
+    """length of the shortest wave at initialisation, in cells along the axis with most"""
 
 
 class UNetConfig(Section, frozen=True):
     """sizes of the U-Net"""
 
     width: PositiveCount = 48
-    """channels of the finest level, of 4x4 pixels a place; each level below has twice the channels"""
+    """channels of the finest level, whose places are 4x4 pixels; each level below has twice the channels"""
     depth: PositiveCount = 2
     """levels"""
     n_fourier: Annotated[int, msgspec.Meta(ge=1, le=16)] = 8
-    """waves that times are described by, each half as long as the one before; the first is as long as the window"""
+    """Fourier features of a time; the first wave is as long as the window, each next one half as long"""
     coincidences: PositiveCount = 4
-    """ways to count the hits near in place and time, which are learnt"""
+    """learned kernels that count the hits near in position and time"""
     regress_tof: bool = True
-    """whether the image has a ToF, or is a chance only, as normalisation binary knows it"""
+    """whether the image has a ToF; otherwise it is a probability, which suits normalisation binary"""
 
 
 class LhcbTorchModelConfig(Section, frozen=True):
-    """sizes of the blind model for LHCb TORCH: of its network, and of the search that starts from its guesses"""
+    """sizes of the blind model for LHCb TORCH: its network, and the track search that starts from its samples"""
 
     width: PositiveCount = 96
-    """length of a hit's description"""
+    """features per hit"""
     hidden: PositiveCount = 192
-    """length of the layers between them"""
+    """hidden features per hit"""
     layers: PositiveCount = 4
-    """exchanges between hits and event"""
+    """layers; in each, hits and event exchange what they hold"""
     queries: PositiveCount = 32
-    """what each exchange looks for"""
+    """latent queries per layer"""
     value_width: PositiveCount = 16
-    """length of what a query brings back"""
+    """value width per query"""
     event_width: PositiveCount = 256
-    """length of the event's description"""
+    """features of the event"""
     frequencies: PositiveCount = 64
-    """waves in x, y and t that places are described by"""
+    """learned waves in x, y and t that encode the position of a hit"""
     laws: PositiveCount = 8
-    """normal laws that guesses of the track are a mixture of"""
+    """components of the Gaussian mixture over the track's parameters"""
     tracks_weight: NonNegative = 0.1
-    """weight of the guesses in the training loss"""
+    """weight of the mixture's negative log-likelihood in the training loss"""
     samples: Count = 4096
-    """guesses that the search starts from; 0: no search, the network's own scores"""
+    """track candidates sampled from the mixture; 0: no search, the network's own scores"""
     improved: PositiveCount = 256
-    """the best of them, that are improved"""
+    """candidates kept after sampling"""
     refined: PositiveCount = 32
-    """the best of those, that are refined, and around which the tracks lie that score the hits"""
+    """candidates kept for refinement and posterior sampling"""
     searched_hits: PositiveCount = 128
-    """hits that the search looks at: those of the network's highest scores; all of them are scored in the end"""
+    """hits that the search uses, those with the highest scores of the network; all hits are scored in the end"""
     time_sigma_ns: Resolution = 0.08
-    """resolution that times are taken to have: the photon tubes' and what else is not known of a photon's way"""
-    found_weight: Weight = 0.85
-    """in a hit's score, of its log odds by the tracks that the search has found"""
-    network_weight: Weight = 0.55
-    """of its log odds by the network"""
-    offset: Weight = -0.86
-    """added to both; benchmarks/fit_combination.py fits these three to a network"""
+    """assumed time resolution [ns]: photon tube plus unmodelled path"""
+    found_weight: Number = 0.85
+    """weight, in a hit's score, of its log-odds given the tracks that the search found"""
+    network_weight: Number = 0.55
+    """weight, in a hit's score, of its log-odds from the network"""
+    offset: Number = -0.86
+    """constant of a hit's score; benchmarks/fit_combination.py fits these three numbers to a network"""
 
 
 class LhcbTorchTracksConfig(Section, frozen=True):
-    """the model for LHCb TORCH that is given tracks"""
+    """settings of the model for LHCb TORCH that is given the tracks"""
 
     time_sigma_ns: Resolution = 0.08
-    """resolution that times are taken to have: the photon tubes' and what else is not known of a photon's way"""
+    """assumed time resolution [ns]: photon tube plus unmodelled path"""
     width: PositiveCount = 32
-    """length of the layers of its corrections"""
+    """hidden features of its corrections"""
 
 
 class ModelConfig(Section, frozen=True):
     """the network"""
 
-    name: Literal["autoencoder", "hit_transformer", "unet", "lhcb_torch", "lhcb_torch_tracks"] = "autoencoder"
+    name: ModelName = "autoencoder"
     """which model"""
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     hit_transformer: HitTransformerConfig = HitTransformerConfig()
     unet: UNetConfig = UNetConfig()
     lhcb_torch: LhcbTorchModelConfig = LhcbTorchModelConfig()
     lhcb_torch_tracks: LhcbTorchTracksConfig = LhcbTorchTracksConfig()
+
+
+if TYPE_CHECKING:  # the names are known at run time only
+    ModelName = str
+else:
+    ModelName = Literal[tuple(field for field in ModelConfig.__struct_fields__ if field != "name")]

@@ -1,7 +1,7 @@
 """Models by name.
 
-A model is two pure functions over nested dicts of arrays, and a declaration of what it takes and gives, so that the
-same steps, metrics, plots and commands serve every model.
+A model is two pure functions over nested dicts of arrays, `init` and `apply`, and a declaration of its inputs and
+outputs, so that the same steps, metrics, plots and commands serve every model.
 """
 
 from __future__ import annotations

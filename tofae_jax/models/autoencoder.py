@@ -93,11 +93,11 @@ def _batch_norm(module: Any, train: bool) -> nn.BatchNorm:
     )
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(nn.Module, kw_only=True):
     """Normalised image `[b, y, x]` to an image in [0, 1] of the same shape."""
 
-    latent: int = 24
-    fc: int = 128
+    latent: int
+    fc: int
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     output_dtype: Any = jnp.float32

@@ -104,18 +104,18 @@ class _Layer(nn.Module):
         return jnp.concatenate([rms_norm(means.reshape(len(y), -1)), amount.astype(y.dtype)], axis=-1)
 
 
-class HitTransformer(nn.Module):
+class HitTransformer(nn.Module, kw_only=True):
     """Hit lists `[b, k, 3]` to a logit per hit: whether it is signal. Order and empty slots change nothing."""
 
     shape_xyt: tuple[int, int, int]
-    width: int = 32
-    hidden: int = 64
-    layers: int = 3
-    queries: int = 12
-    value_width: int = 16
-    event_width: int = 192
-    frequencies: int = 24
-    finest: float = 50.0
+    width: int
+    hidden: int
+    layers: int
+    queries: int
+    value_width: int
+    event_width: int
+    frequencies: int
+    finest: float
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     output_dtype: Any = jnp.float32

@@ -40,6 +40,8 @@ SHARPEST = 20.0
 """reciprocal of the smallest width of a law, in spreads"""
 MAX_LOG_ODDS = 4.0
 """log odds beyond which neither the search nor the network is surer"""
+FINEST_CELLS = 50.0
+"""length of the shortest wave at initialisation, in cells along the axis with most"""
 _SEED = 2016
 
 
@@ -112,29 +114,29 @@ def bounded(evidence: Evidence, is_hit: Bool[Array, "b k"]) -> Evidence:
     return Evidence(MAX_LOG_ODDS * jnp.tanh(found / MAX_LOG_ODDS), jnp.clip(excess, -MAX_LOG_ODDS, MAX_LOG_ODDS))
 
 
-class LhcbTorch(nn.Module):
+class LhcbTorch(nn.Module, kw_only=True):
     """Hit lists to a logit per hit: whether it is light of one track. Order and empty slots change nothing."""
 
     shape_xyt: tuple[int, int, int]
     bin_ns: float
     module: ModuleSettings
-    width: int = 96
-    hidden: int = 192
-    layers: int = 4
-    queries: int = 32
-    value_width: int = 16
-    event_width: int = 256
-    frequencies: int = 64
-    laws: int = 8
-    tracks_weight: float = 0.1
-    samples: int = 4096
-    improved: int = 256
-    refined: int = 32
-    searched_hits: int = 128
-    time_sigma_ns: float = 0.08
-    found_weight: float = 0.85
-    network_weight: float = 0.55
-    offset: float = -0.86
+    width: int
+    hidden: int
+    layers: int
+    queries: int
+    value_width: int
+    event_width: int
+    frequencies: int
+    laws: int
+    tracks_weight: float
+    samples: int
+    improved: int
+    refined: int
+    searched_hits: int
+    time_sigma_ns: float
+    found_weight: float
+    network_weight: float
+    offset: float
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     output_dtype: Any = jnp.float32
@@ -151,6 +153,7 @@ class LhcbTorch(nn.Module):
             value_width=self.value_width,
             event_width=self.event_width,
             frequencies=self.frequencies,
+            finest=FINEST_CELLS,
             **dtypes,
         )
         init = nn.initializers.variance_scaling(0.1, "fan_in", "normal")

@@ -72,14 +72,14 @@ def hypotheses(
     return jax.vmap(of_type)(jnp.asarray(MASSES_GEV, jnp.float32)).reshape(-1, len(hits))
 
 
-class LhcbTorchTracks(nn.Module):
+class LhcbTorchTracks(nn.Module, kw_only=True):
     """Hit lists and tracks to a logit per hit, whether it is of one of the tracks, and of which."""
 
     shape_xyt: tuple[int, int, int]
     bin_ns: float
     module: ModuleSettings
-    time_sigma_ns: float = 0.08
-    width: int = 32
+    time_sigma_ns: float
+    width: int
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     output_dtype: Any = jnp.float32

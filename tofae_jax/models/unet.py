@@ -156,7 +156,7 @@ def shift(x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
     return jnp.concatenate(groups, axis=-1)
 
 
-class UNet(nn.Module):
+class UNet(nn.Module, kw_only=True):
     """Normalised image `[b, y, x]` to `Output(image, pixel_logits)`, both `[b, y, x]`. Any detector shape.
 
     `pixel_logits`: the logit of the chance that the hit in a lit pixel is signal, or that a pixel is on the pattern.
@@ -174,11 +174,11 @@ class UNet(nn.Module):
     finest has 16 time bins. An empty image gives finite numbers, as any other.
     """
 
-    width: int = 48
-    depth: int = 2
-    n_fourier: int = 8
-    coincidences: int = 4
-    regress_tof: bool = True
+    width: int
+    depth: int
+    n_fourier: int
+    coincidences: int
+    regress_tof: bool
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     output_dtype: Any = jnp.float32

@@ -44,7 +44,7 @@ def random_hits(seed, n, k=K):
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(0, K))
-def test_order_changes_nothing(model, seed, n):
+def test_hit_transformer_order_has_no_effect(model, seed, n):
     _, variables, score = model
     hits = random_hits(seed, n)
     order = np.random.default_rng(seed).permutation(K)  # empty slots go anywhere too
@@ -54,7 +54,7 @@ def test_order_changes_nothing(model, seed, n):
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(0, K), st.integers(-(2**15), 2**15 - 1))
-def test_what_stands_in_empty_slots_changes_nothing_at_all(model, seed, n, junk):
+def test_hit_transformer_empty_slots_content_has_no_effect(model, seed, n, junk):
     _, variables, score = model
     hits = random_hits(seed, n)
     other = hits.copy()
@@ -63,13 +63,13 @@ def test_what_stands_in_empty_slots_changes_nothing_at_all(model, seed, n, junk)
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(0, K))
-def test_more_empty_slots_change_nothing(model, seed, n):
+def test_hit_transformer_more_empty_slots_have_no_effect(model, seed, n):
     _, variables, score = model
     long = score(variables, random_hits(seed, n, k=17))[0, :n]
     np.testing.assert_allclose(long, score(variables, random_hits(seed, n))[0, :n], atol=2e-5)
 
 
-def test_other_hits_and_their_number_matter(model):
+def test_hit_transformer_other_hits_and_number_matter(model):
     """The negative control: these scores are of hits within their event, not of hits alone."""
     _, variables, score = model
     hits = random_hits(3, 6)
@@ -80,7 +80,7 @@ def test_other_hits_and_their_number_matter(model):
     assert np.max(np.abs(score(variables, twice)[0, :6] - score(variables, hits)[0, :6])) > 1e-4
 
 
-def test_events_do_not_know_of_each_other(model):
+def test_hit_transformer_events_are_independent(model):
     _, variables, score = model
     first, second = random_hits(1, 5), random_hits(2, 7)
     both = score(variables, np.concatenate([first, second]))
@@ -88,7 +88,7 @@ def test_events_do_not_know_of_each_other(model):
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"])
-def test_every_precision_is_finite_with_finite_gradients(name):
+def test_hit_transformer_every_precision_is_finite(name):
     policy = policy_by_name(name)
     built = build_model("hit_transformer", shape_xyt=SHAPE, policy=policy, **SMALL)
     variables = jax.jit(built.init)(jax.random.key(0))
@@ -126,7 +126,7 @@ def planted(key, shuffled):
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_it_learns_what_only_the_whole_event_tells(shuffled):
+def test_hit_transformer_learns_from_the_whole_event(shuffled):
     built = build_model("hit_transformer", shape_xyt=SHAPE, **SMALL | {"width": 16, "hidden": 32, "queries": 8})
     variables = jax.jit(built.init)(jax.random.key(0))
     optimiser = optax.adam(1e-2)

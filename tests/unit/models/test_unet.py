@@ -6,13 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from tofae_jax.config import ModelConfig
 from tofae_jax.core.precision import POLICIES, cast_variables, policy_by_name
+from tofae_jax.engine.default_models import build_model
 from tofae_jax.losses import acb_mse, hit_bce
-from tofae_jax.models import build_model
 from tofae_jax.models import unet as u
 
 N_Y, N_X = 19, 14
+
 SMALL = {"width": 12, "depth": 2, "n_fourier": 4, "coincidences": 3}
 
 
@@ -35,7 +35,7 @@ def variables():
 
 @pytest.mark.parametrize(("n_y", "n_x"), [(128, 88), (1, 1), (4, 8), (5, 3), (17, 30), (2, 61)])
 @pytest.mark.parametrize("depth", [1, 3])
-def test_any_detector_shape(n_y, n_x, depth):
+def test_unet_any_detector_shape_gives_finite_outputs(n_y, n_x, depth):
     model = small(n_y=n_y, n_x=n_x, depth=depth)
     x = images(0, 2, n_y, n_x, 0.3)
     variables = jax.jit(model.init)(jax.random.key(0))
@@ -48,7 +48,7 @@ def test_any_detector_shape(n_y, n_x, depth):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_level_sizes_cover_every_length(depth):
+def test_level_sizes_any_length_is_covered(depth):
     for n in range(1, 41):
         sizes = u.level_sizes(n, 41 - n, depth)
         assert len(sizes) == depth
@@ -65,7 +65,7 @@ def there_and_back(x, fold):
 
 
 @pytest.mark.parametrize("fold", [u.PATCH, u.FOLD])
-def test_join_and_part_are_inverse_for_every_length(fold):
+def test_part_of_join_is_the_image_for_every_length(fold):
     for n in range(1, 21):  # with 41 - n all lengths up to 40
         x = jnp.arange(2 * n * (41 - n) * 3, dtype=jnp.float32).reshape(2, n, 41 - n, 3)
         joined, again = jax.jit(there_and_back, static_argnums=1)(x, fold)
@@ -73,12 +73,12 @@ def test_join_and_part_are_inverse_for_every_length(fold):
         np.testing.assert_array_equal(again, x)
 
 
-def test_join_puts_the_pixels_of_a_patch_row_by_row():
+def test_join_pixels_of_a_patch_stand_row_by_row():
     x = jnp.arange(8 * 8, dtype=jnp.float32).reshape(1, 8, 8, 1)
     np.testing.assert_array_equal(u.join(x, 4)[0, 1, 0], x[0, 4:8, 0:4, 0].ravel())
 
 
-def test_fourier_features_equal_their_definition_and_are_zero_in_the_dark():
+def test_fourier_equals_its_definition_and_is_0_in_the_dark():
     x = np.asarray(images(1, 2, share=0.4))[..., None]
     seen = u.fourier(jnp.asarray(x), 8)
     phase = 2 * np.pi * x[..., None, :].astype(np.float64) * 2.0 ** np.arange(8)[:, None]
@@ -124,7 +124,7 @@ def test_agreement_equals_the_sum_over_pairs():
     np.testing.assert_array_equal(dark, 0)
 
 
-def test_the_time_near_a_patch_follows_its_likely_signal():
+def test_nearby_time_follows_the_likely_signal():
     x = jnp.zeros((1, 40, 40)).at[0, 1, 1].set(0.6).at[0, 2, 3].set(0.9).at[0, 38, 38].set(0.7)
     seen = u.fourier(u.join(x[..., None], u.PATCH), 1)
     sure = jnp.where(jnp.isin(seen.value, jnp.asarray([0.6, 0.7], jnp.float32)), 6.0, -6.0)
@@ -147,7 +147,7 @@ def test_shift_takes_a_ninth_from_each_neighbour():
 
 
 @pytest.mark.parametrize("name", list(POLICIES))
-def test_empty_and_full_images_are_finite_and_so_are_gradients(name, variables):
+def test_unet_empty_and_full_images_have_finite_gradients(name, variables):
     policy = policy_by_name(name)
     with jax.enable_x64(policy.needs_64_bit):
         model = small(name)
@@ -165,7 +165,7 @@ def test_empty_and_full_images_are_finite_and_so_are_gradients(name, variables):
         assert all(np.any(np.asarray(leaf, np.float64) != 0) for leaf in jax.tree.leaves(gradient))
 
 
-def test_empty_images_alone_give_finite_gradients(variables):
+def test_unet_empty_images_alone_have_finite_gradients(variables):
     model = small()
     nothing = jnp.zeros((2, N_Y, N_X))
     for image_loss in (True, False):
@@ -181,7 +181,7 @@ def test_empty_images_alone_give_finite_gradients(variables):
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("bfloat16", 0.15), ("mixed_float16", 0.02)])
-def test_low_precision_gives_nearly_the_same(name, tolerance, variables):
+def test_unet_low_precision_gives_nearly_the_same(name, tolerance, variables):
     x = images(4, 2)
     full = jax.jit(small().apply)(variables, x).pixel_logits
     low = jax.jit(small(name).apply)(cast_variables(variables, policy_by_name(name)), x).pixel_logits
@@ -189,7 +189,7 @@ def test_low_precision_gives_nearly_the_same(name, tolerance, variables):
     assert 0 < difference < tolerance
 
 
-def test_events_do_not_see_each_other_and_training_computes_as_inference(variables):
+def test_unet_events_are_independent_in_training_too(variables):
     model = small()
     apply = jax.jit(model.apply)
     x = images(5, 3)
@@ -203,7 +203,7 @@ def test_events_do_not_see_each_other_and_training_computes_as_inference(variabl
     assert jax.tree.leaves(stats) == []
 
 
-def test_without_tof_the_image_is_the_chance(variables):
+def test_unet_without_tof_image_is_the_probability(variables):
     model = small(regress_tof=False)
     output = jax.jit(model.apply)(jax.jit(model.init)(jax.random.key(0)), images(7, 2))
     np.testing.assert_allclose(output.image, jax.nn.sigmoid(output.pixel_logits), rtol=1e-6)
@@ -225,7 +225,7 @@ def planted(key, n=16):
     return x.reshape(n, N_Y, N_X), is_signal.reshape(n, N_Y, N_X)
 
 
-def test_it_learns_which_hits_are_signal_and_nothing_from_shuffled_labels(variables):
+def test_unet_learns_signal_but_not_shuffled_labels(variables):
     model, optimiser = small(), optax.adam(1e-2)
 
     def loss_of(params, key, shuffled):
@@ -252,20 +252,13 @@ def test_it_learns_which_hits_are_signal_and_nothing_from_shuffled_labels(variab
     assert loss_after(60, shuffled=True) > 0.65  # log 2 is 0.693
 
 
-def test_the_default_size_is_known():
+def test_unet_default_sizes_have_148176_parameters():
     model = build_model("unet", shape_xyt=(88, 128, 1000))
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 148_176
 
 
-def test_settings_are_those_of_the_module():
-    config = ModelConfig().unet
-    settings = {name: getattr(config, name) for name in config.__struct_fields__}
-    fields = {name: getattr(u.UNet, name) for name in u.UNet.__dataclass_fields__ if name in settings}
-    assert settings == fields
-
-
 @pytest.mark.parametrize("name", list(SMALL))
-def test_a_size_of_zero_is_refused(name):
+def test_unet_size_of_0_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         small(**{name: 0})
