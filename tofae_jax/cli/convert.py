@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from tofae_jax.cli.options import PROGRAM, SourceOptions, parse, reading_options
+from tofae_jax.cli.options import (
+    HIT_FILES,
+    IMAGE_FILES,
+    PROGRAM,
+    WRITABLE_FILES,
+    SourceOptions,
+    parse,
+    reading_options,
+)
 from tofae_jax.config import ConfigError
 from tofae_jax.core.detector import Detector
 
@@ -19,10 +27,17 @@ if TYPE_CHECKING:
 class Options(SourceOptions, frozen=True, kw_only=True):
     """make a dataset from files of other programs, or such a file from a dataset; a run from a .pth checkpoint"""
 
-    src: Annotated[Positional[str], arg(metavar="SRC")]
-    """images (.npy, .npz, .pt); hits (.npz, .csv, .root, .parquet, .arrow, .h5); a dataset folder; a .pth checkpoint"""
-    out: Annotated[Positional[str], arg(metavar="OUT")]
-    """dataset folder to make, or hit file (.npz, .csv, .root, .parquet, .arrow, .h5); of a checkpoint: run folder"""
+    src: Annotated[
+        Positional[str],
+        arg(metavar="SRC", help=f"images ({IMAGE_FILES}); hits ({HIT_FILES}); a dataset folder; a .pth checkpoint"),
+    ]
+    out: Annotated[
+        Positional[str],
+        arg(
+            metavar="OUT",
+            help=f"dataset folder to make, or hit file ({WRITABLE_FILES}); of a checkpoint: run folder",
+        ),
+    ]
     overwrite: bool = False
     """replace a dataset, file or run that is there"""
     detector: Detector = Detector()

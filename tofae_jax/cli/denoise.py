@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from tyro.conf import Positional, arg
 
-from tofae_jax.cli.options import SourceOptions, parse, reading_options
+from tofae_jax.cli.options import TRACK_FILES, WRITABLE_FILES, SourceOptions, parse, reading_options
 from tofae_jax.config.run import PrecisionName
 from tofae_jax.config.types import Fraction, NonNegative
 
@@ -16,16 +16,25 @@ from tofae_jax.config.types import Fraction, NonNegative
 class Options(SourceOptions, frozen=True, kw_only=True):
     """denoise measured events into a file of hits with columns event, x, y, t, those of the input, and score"""
 
-    places: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN INPUT OUTPUT")]
-    """run folder, not with --model; dataset folder, or any file that convert reads; file to write: .npz, .csv, .root,
-    .parquet, .arrow or .h5"""
+    places: Annotated[
+        Positional[tuple[str, ...]],
+        arg(
+            metavar="RUN INPUT OUTPUT",
+            help="run folder, not with --model; dataset folder, or any file that convert reads; "
+            f"file to write ({WRITABLE_FILES})",
+        ),
+    ]
     model: str | None = None
     """in place of a run, a packaged model: lhcb_torch or lhcb_torch_tracks, which come with this program and are for
     hits of an LHCb TORCH module among uniform noise, or one that pack has stored"""
-    tracks: str | None = None
-    """the events' tracks, for a model that is given them, where INPUT has none: a dataset folder, or a table of event,
-    x_mm, y_mm, slope_x, slope_y, momentum_gev and, where INPUT has none, window_start_ns, a row per track (.csv, .npz,
-    .root, .parquet, .arrow, .h5)"""
+    tracks: Annotated[
+        str | None,
+        arg(
+            help="the events' tracks, for a model that is given them, where INPUT has none: a dataset folder, or a "
+            "table of event, x_mm, y_mm, slope_x, slope_y, momentum_gev and, where INPUT has none, window_start_ns, a "
+            f"row per track ({TRACK_FILES})"
+        ),
+    ] = None
     all_hits: bool = False
     """write all hits, with a column kept, instead of the kept ones"""
     keep: Literal["f1", "efficiency", "purity"] | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from tyro.conf import Positional, arg
 
-from tofae_jax.cli.options import parse
+from tofae_jax.cli.options import WRITABLE_FILES, parse
 from tofae_jax.config.run import PrecisionName
 from tofae_jax.config.types import (
     WIDEST,
@@ -45,8 +45,9 @@ class Options(Section, frozen=True):
     """keep hits of a higher score; None: as the run has chosen"""
     precision: PrecisionName | None = None
     """dtypes of the network; None: as in training"""
-    save_hits: str | None = None
-    """write all hits with is_signal, score and kept to this file (.npz, .csv, .root, .parquet, .arrow, .h5)"""
+    save_hits: Annotated[
+        str | None, arg(help=f"write all hits with is_signal, score and kept to this file ({WRITABLE_FILES})")
+    ] = None
     overwrite: bool = False
     """replace that file if it is there"""
 

@@ -6,21 +6,30 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from tyro.conf import arg
 
 from tofae_jax.config import ConfigError, checked
 from tofae_jax.config.types import Section
+from tofae_jax.data.files import registry
 
 PROGRAM = "tofae_jax"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 """of runs that a signal stopped, as in shells"""
 S = TypeVar("S", bound=msgspec.Struct)
+HIT_FILES = ", ".join(registry.readable_endings("hits"))
+IMAGE_FILES = ", ".join(registry.readable_endings("images"))
+WRITABLE_FILES = ", ".join(registry.writable_endings())
+TRACK_FILES = ", ".join(registry.track_endings())
+TABLES = ", ".join(registry.table_endings())
+FILES_WITH_TREES = ", ".join(registry.endings_with_trees())
+FILES_WITH_ARRAYS = ", ".join(registry.endings_with_arrays())
 
 
 class ColumnsConfig(Section, frozen=True):
-    """names of the columns in the tables of .root, .parquet, .arrow and .h5 files"""
+    """names of the columns of a table, the kinds of file that --units is for"""
 
     event: str = "event"
     """number of the event, never falling; empty: the rows are the events and are counted"""
@@ -37,13 +46,22 @@ class ColumnsConfig(Section, frozen=True):
 class SourceOptions(Section, frozen=True, kw_only=True):
     """how to read a file of another program"""
 
-    array: str | None = None
-    """which array of an .npz file"""
-    tree: str | None = None
-    """which tree of a .root file (DIRECTORY/NAME), or group of an .h5 file; None: the only one there is"""
+    array: Annotated[str | None, arg(help=f"which array of a file that can hold several ({FILES_WITH_ARRAYS})")] = None
+    tree: Annotated[
+        str | None,
+        arg(
+            help=f"which tree (DIRECTORY/NAME) or group of a file that can hold several ({FILES_WITH_TREES}); "
+            "None: the only one there is"
+        ),
+    ] = None
     columns: ColumnsConfig = ColumnsConfig()
-    units: Literal["pixels", "physical"] = "pixels"
-    """of the x, y, t of a table; physical: mm and ns, by the detector's scale, where hits outside it are dropped"""
+    units: Annotated[
+        Literal["pixels", "physical"],
+        arg(
+            help=f"units of x, y, t in a table ({TABLES}); physical: mm and ns, by the detector's scale, where hits "
+            "outside it are dropped"
+        ),
+    ] = "pixels"
     origin: Literal["edge", "centre"] = "edge"
     """what physical x and y are measured from, the detector's edge or its centre"""
 
