@@ -256,7 +256,7 @@ def test_main_convert_and_its_mistakes(capsys):
     Path("cut.npy").write_bytes(Path("good.npy").read_bytes()[:5000])
     assert "cut.npy" in fails(capsys, "convert", "cut.npy", "e")
     Path("what.txt").write_text("x")
-    assert ".csv, .npy, .npz, .pt" in fails(capsys, "convert", "what.txt", "e")
+    assert ".csv, .npz, .npy, .pt" in fails(capsys, "convert", "what.txt", "e")
     assert "none.csv" in fails(capsys, "convert", "none.csv", "e")
     Path("header.csv").write_text("event,x,y,t\n")
     assert "header.csv: holds no events" in fails(capsys, "convert", "header.csv", "e")

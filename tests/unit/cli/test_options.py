@@ -1,9 +1,20 @@
 """Options that several commands share."""
 
+import re
+
 import pytest
 
+from tofae_jax.cli import app
 from tofae_jax.cli.options import SourceOptions, parse, reading_options
 from tofae_jax.config import ConfigError
+from tofae_jax.data.files.registry import (
+    endings_with_arrays,
+    endings_with_trees,
+    readable_endings,
+    table_endings,
+    track_endings,
+    writable_endings,
+)
 
 DEFAULTS = {"array": None, "tree": None, "columns": {}, "further": None, "units": "pixels", "origin": "edge"}
 
@@ -38,3 +49,19 @@ def test_parse_bad_words_are_one_line(words, said):
     with pytest.raises(ConfigError, match=said) as error:
         parse(SourceOptions, words, command="convert")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "endings"),
+    [
+        ("convert", {*readable_endings(), *writable_endings(), *table_endings()}),
+        ("denoise", {*writable_endings(), *track_endings(), *endings_with_trees(), *endings_with_arrays()}),
+        ("evaluate", set(writable_endings())),
+    ],
+)
+def test_help_of_a_command_names_every_file_format(command, endings, capsys):
+    with pytest.raises(SystemExit):
+        app.main([command, "--help"])
+    words = re.split(r"[^\w.]+", capsys.readouterr().out)
+    assert len(endings) > 5
+    assert endings <= set(words)

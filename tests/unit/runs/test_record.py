@@ -11,7 +11,7 @@ def make_folder(parent):
 
 
 @pytest.mark.backlog("B22", "B02")
-def test_every_path_is_inside_the_run_and_writers_return_what_they_wrote(tmp_path):
+def test_write_record_paths_are_inside_the_run(tmp_path):
     paths = folder.create_run_folder(tmp_path / "runs", "name")
     assert paths.folder.name.startswith("name-")
     for name, path in vars(paths).items():
@@ -22,7 +22,7 @@ def test_every_path_is_inside_the_run_and_writers_return_what_they_wrote(tmp_pat
     assert runs.read_record(paths.folder)[1] == record
 
 
-def test_ids_are_unique_when_processes_begin_together(tmp_path):
+def test_create_run_folder_together_ids_are_unique(tmp_path):
     context = multiprocessing.get_context("spawn")
     with context.Pool(4) as pool:
         folders = pool.map(make_folder, [str(tmp_path)] * 16)
@@ -38,7 +38,7 @@ def test_ids_are_unique_when_processes_begin_together(tmp_path):
         ('{"run_id": "x", "schema_version": 99}', "newer than this package"),
     ],
 )
-def test_bad_runs_are_named(tmp_path, content, message):
+def test_read_record_bad_run_is_named(tmp_path, content, message):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(folder.RunError, match=message):
@@ -47,7 +47,7 @@ def test_bad_runs_are_named(tmp_path, content, message):
         runs.read_record(tmp_path / "nothing")
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_create_run_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(folder.RunError, match="cannot make a run folder"):
         folder.create_run_folder(tmp_path / "file" / "runs")

@@ -12,8 +12,8 @@ from plotted import SMALL, v_shape
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
-from tofae_jax.plots import save_views
 from tofae_jax.runs.arrays import load_arrays, save_arrays
+from tofae_jax.runs.event_views import save_views
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.lineage import family_of
 from tofae_jax.runs.saved_run import load_events, load_latents, read_saved, save_latents
@@ -25,7 +25,7 @@ def paths(tmp_path):
 
 
 @pytest.mark.backlog("B50", "B63")
-def test_all_that_a_run_leaves_is_read_back(paths):
+def test_read_saved_all_that_a_run_left_is_read(paths):
     run = read_saved(paths.folder)
     assert run.problems == []
     assert (run.detector, len(run.views), run.test) == (SMALL, 2, made_up_result())
@@ -38,7 +38,7 @@ def test_all_that_a_run_leaves_is_read_back(paths):
     assert [span.name for span in run.spans] == ["training"]
 
 
-def test_what_was_never_written_is_empty(tmp_path):
+def test_read_saved_what_was_never_written_is_empty(tmp_path):
     paths = make_run(tmp_path / "old", with_plots=False, results={})
     paths.metrics.unlink()
     run = read_saved(paths.folder)
@@ -61,7 +61,7 @@ def damages(data: bytes):
 
 
 @pytest.mark.parametrize("name", ["plot_data", "plot_events", "plot_latents", "metrics", "timeline"])
-def test_a_damaged_file_is_named_and_the_rest_is_read(paths, name):
+def test_read_saved_damaged_file_is_named_rest_is_read(paths, name):
     """Every damage gives the file's name or does no harm; never an exception."""
     path = getattr(paths, name)
     whole, n_named = path.read_bytes(), 0
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_read(paths, name):
     assert n_named >= 4
 
 
-def test_a_folder_in_a_file_s_place_is_named(paths):
+def test_read_saved_folder_in_a_files_place_is_named(paths):
     for path in (paths.plot_data, paths.plot_events, paths.plot_latents, paths.timeline):
         path.unlink()
         path.mkdir()
@@ -85,7 +85,7 @@ def test_a_folder_in_a_file_s_place_is_named(paths):
     ]
 
 
-def test_archives_that_raise_odd_errors_are_data_errors(tmp_path):
+def test_load_arrays_odd_errors_are_data_errors(tmp_path):
     """A method of compression that nobody knows, a torn stream, and more elements than any memory."""
     path = save_arrays(tmp_path / "a.npz", {"a": np.arange(1000)})
     whole = path.read_bytes()
@@ -118,13 +118,13 @@ def test_archives_that_raise_odd_errors_are_data_errors(tmp_path):
         {"samples": np.zeros((2, 3), np.float32)},
     ],
 )
-def test_latents_that_do_not_match_are_named(tmp_path, changed):
+def test_load_latents_that_do_not_match_are_named(tmp_path, changed):
     path = save_arrays(tmp_path / "l.npz", {k: np.asarray(v) for k, v in latents()._asdict().items()} | changed)
     with pytest.raises(DataError, match=r"l\.npz: its arrays"):
         load_latents(path)
 
 
-def test_arrays_of_other_versions_and_lengths_are_named(tmp_path):
+def test_load_arrays_other_version_or_length_is_named(tmp_path):
     np.savez(tmp_path / "v.npz", version=np.asarray(9))
     with pytest.raises(DataError, match=r"v\.npz: of version 9, this program reads 1"):
         load_arrays(tmp_path / "v.npz")
@@ -133,7 +133,7 @@ def test_arrays_of_other_versions_and_lengths_are_named(tmp_path):
         load_events(tmp_path / "e.npz")
 
 
-def test_data_of_another_detector_are_not_shown(paths):
+def test_read_saved_data_of_another_detector_is_left_out(paths):
     save_views(paths.plot_data, [v_shape()], Detector())
     save_latents(paths.plot_latents, latents(Detector()))
     run = read_saved(paths.folder)
@@ -155,7 +155,7 @@ def test_data_of_another_detector_are_not_shown(paths):
         ("system__devices", "cpu", r"devices"),
     ],
 )
-def test_a_record_that_tells_nonsense_is_named(paths, name, value, said):
+def test_read_saved_nonsense_in_the_record_is_named(paths, name, value, said):
     change(paths, **{name: value})
     with pytest.raises(ValueError, match=rf"run\.json: damaged: .*{said}"):
         read_saved(paths.folder)
@@ -163,7 +163,7 @@ def test_a_record_that_tells_nonsense_is_named(paths, name, value, said):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_change_of_a_record_is_read_or_named(paths, data):
+def test_read_saved_any_change_of_a_record_is_read_or_named(paths, data):
     """Whatever stands in the place of any part of `run.json`."""
     whole = paths.record.read_text()
     tree = branch = json.loads(whole)
@@ -182,7 +182,7 @@ def test_any_change_of_a_record_is_read_or_named(paths, data):
         paths.record.write_text(whole)
 
 
-def test_a_family_is_read_once_per_folder_and_survives_what_it_cannot_read(tmp_path, monkeypatch):
+def test_family_of_reads_each_folder_once(tmp_path, monkeypatch):
     from tofae_jax.runs import lineage
 
     folders = [make_run(tmp_path / name, parent=parent, with_plots=False).folder for name, parent in ("a-", "ba", "cb")]

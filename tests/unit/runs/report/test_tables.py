@@ -46,7 +46,7 @@ def values(sheet) -> list[list]:
     return [[cell.value for cell in row] for row in sheet.iter_rows()]
 
 
-def test_names_are_dotted_and_ends_stand_beside_their_number():
+def test_flat_cells_names_are_dotted_ends_beside_numbers():
     assert flat_cells(TEST) == {
         "events": 2000,
         "loss": 0.125,
@@ -60,16 +60,18 @@ def test_names_are_dotted_and_ends_stand_beside_their_number():
     assert list(flat_cells(TEST)) == COLUMNS[5:]
 
 
-def test_any_kind_of_value_becomes_a_plain_one():
+def test_flat_cells_any_kind_of_value_becomes_a_plain_one():
     tree = {"a": np.float32(0.5), "b": np.int64(3), "c": np.bool_(True), "d": np.asarray(2.0), "e": math.inf}
-    flat = flat_cells(tree | {"f": math.nan, "g": None, "h": (1, 2), "i": np.zeros(3), "j": 1j, "k": "text", "l": 2**70})
+    flat = flat_cells(
+        tree | {"f": math.nan, "g": None, "h": (1, 2), "i": np.zeros(3), "j": 1j, "k": "text", "l": 2**70}
+    )
     assert flat == {
         "a": 0.5, "b": 3, "c": True, "d": 2.0, "e": None, "f": None, "g": None, "j": "1j", "k": "text", "l": 2**70,
     }  # fmt: skip
     assert [type(flat[name]) for name in "abcd"] == [float, int, bool, float]
 
 
-def test_intervals_may_lack_their_number_or_be_wrong():
+def test_flat_cells_intervals_may_lack_their_number():
     tree = {"a": 1.0, "intervals": {"b": np.array([1, 2]), "a": None, "c": [1, 2, 3], "d": [0.5, math.nan]}}
     assert flat_cells({"test": tree}) == {
         "test.a": 1.0,
@@ -80,7 +82,7 @@ def test_intervals_may_lack_their_number_or_be_wrong():
     }
 
 
-def test_csv_comes_back_exactly(tmp_path):
+def test_write_csv_numbers_come_back_exactly(tmp_path):
     path = write_csv(tmp_path / "new" / "runs.csv", [RUN])
     assert path.read_bytes().count(b"\r\n") == 2
     header, row = read_csv(path)
@@ -91,7 +93,7 @@ def test_csv_comes_back_exactly(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["runs.csv"]
 
 
-def test_runs_share_the_union_of_their_columns(tmp_path):
+def test_result_table_runs_share_the_union_of_columns(tmp_path):
     header, *rows = read_csv(write_csv(tmp_path / "runs.csv", [RUN, OTHER, UNTESTED]))
     assert [name for name in header if name not in ("parent", "direct.ssim")] == COLUMNS
     assert header[5] == "parent"  # behind what it was, before the numbers of the test
@@ -102,7 +104,7 @@ def test_runs_share_the_union_of_their_columns(tmp_path):
     assert {name for name, text in found[2].items() if text} == {"run", "status"}
 
 
-def test_no_runs_are_a_table_without_rows(tmp_path):
+def test_result_table_no_runs_gives_no_rows(tmp_path):
     assert read_csv(write_csv(tmp_path / "a.csv", [])) == [["run"]]
     assert read_csv(write_history_csv(tmp_path / "b.csv", [])) == [["run", "epoch"]]
     assert read_csv(write_history_csv(tmp_path / "b.csv", [UNTESTED])) == [["run", "epoch"]]
@@ -110,14 +112,14 @@ def test_no_runs_are_a_table_without_rows(tmp_path):
     assert (book.sheetnames, values(book["metrics"])) == (["metrics"], [["run"]])
 
 
-def test_columns_of_the_same_name_are_told_apart(tmp_path):
+def test_result_table_columns_of_one_name_are_told_apart(tmp_path):
     run = RunNumbers("a", {"loss": "acb_mse", "run": "b", "status": "x"}, {"loss": 0.5})
     header, first, second = read_csv(write_csv(tmp_path / "a.csv", [run._replace(test=None), run]))
     assert header == ["run", "about.loss", "about.run", "status", "loss"]
     assert (first, second) == (["a", "acb_mse", "b", "x", ""], ["a", "acb_mse", "b", "x", "0.5"])
 
 
-def test_history_is_a_row_per_epoch(tmp_path):
+def test_write_history_csv_has_a_row_per_epoch(tmp_path):
     second = RUN._replace(run_id="b", history=[{"epoch": 7, "seconds": 0.1, "run": "no"}, {"train": {"loss": 1e-300}}])
     header, *rows = read_csv(write_history_csv(tmp_path / "history.csv", [RUN, second]))
     assert header == ["run", "epoch", "seconds", "train.loss", "validation.masked.f1", "extra"]
@@ -130,7 +132,7 @@ def test_history_is_a_row_per_epoch(tmp_path):
 
 
 @pytest.mark.parametrize("start", list("=+-@\t\r\n＝＋－＠"))
-def test_text_is_no_formula_and_numbers_stay_numbers(tmp_path, start):
+def test_write_csv_text_is_no_formula(tmp_path, start):
     text = f"{start}1+1"
     run = RunNumbers(text, {text: text, "number": -1.5, "inside": f"a{start}"})
     header, row = read_csv(write_csv(tmp_path / "a.csv", [run]))
@@ -139,7 +141,7 @@ def test_text_is_no_formula_and_numbers_stay_numbers(tmp_path, start):
 
 
 @given(cells=st.dictionaries(st.text(max_size=6), st.text() | st.floats() | st.integers() | st.none(), max_size=5))
-def test_any_row_comes_back(cells, tmp_path_factory):
+def test_write_csv_any_row_comes_back(cells, tmp_path_factory):
     path = write_csv(
         tmp_path_factory.mktemp("table") / "a.csv", [RunNumbers("a", {f"x{k}": v for k, v in cells.items()})]
     )
@@ -154,14 +156,14 @@ def test_any_row_comes_back(cells, tmp_path_factory):
             assert type(cell)(text) == cell
 
 
-def test_undecodable_names_are_written_all_the_same(tmp_path):
+def test_write_csv_undecodable_names_are_written(tmp_path):
     name = b"run\xff".decode("utf-8", "surrogateescape")
     assert read_csv(write_csv(tmp_path / "a.csv", [RunNumbers(name, {})]))[1] == ["run\\udcff"]
     assert values(read_xlsx(write_xlsx(tmp_path / "a.xlsx", [RunNumbers(name, {})]))["metrics"])[1] == ["run"]
 
 
 @pytest.mark.parametrize(("write", "ending"), [(write_csv, ".csv"), (write_history_csv, ".csv"), (write_xlsx, ".xlsx")])
-def test_wrong_endings_are_named(tmp_path, write, ending):
+def test_write_table_wrong_ending_is_named(tmp_path, write, ending):
     for name in ("table", "table.txt", "table.xls"):
         with pytest.raises(ValueError, match=rf"{name}: this table needs a name that ends in '\{ending}'"):
             write(tmp_path / name, [RUN])
@@ -169,7 +171,7 @@ def test_wrong_endings_are_named(tmp_path, write, ending):
     assert write(tmp_path / f"table{ending.upper()}", [RUN]).is_file()
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_write_table_failed_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.csv"
     path.write_text("old")
     monkeypatch.setattr(tables.csv, "writer", lambda file: file.write("half") and 1 / 0)
@@ -178,7 +180,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.csv", "old")]
 
 
-def test_workbook_holds_all_numbers(tmp_path):
+def test_write_xlsx_holds_all_numbers(tmp_path):
     book = read_xlsx(write_xlsx(tmp_path / "runs.xlsx", [RUN, OTHER, UNTESTED]))
     assert book.sheetnames == ["metrics", "20261123-a", "20261123-b", "20261123-c"]
     header, first, *_ = values(book["metrics"])
@@ -192,7 +194,7 @@ def test_workbook_holds_all_numbers(tmp_path):
     assert values(book["20261123-b"]) == [["run", "epoch"]]
 
 
-def test_workbook_can_be_read_by_people(tmp_path):
+def test_write_xlsx_can_be_read_by_people(tmp_path):
     sheet = read_xlsx(write_xlsx(tmp_path / "runs.xlsx", [RUN, OTHER]))["metrics"]
     assert sheet.freeze_panes == "B2"
     assert all(cell.font.bold for cell in sheet[1])
@@ -216,11 +218,11 @@ def test_workbook_can_be_read_by_people(tmp_path):
         ([None, "text", True], "#,##0"),
     ],
 )
-def test_number_formats_show_small_and_large(numbers, expected):
+def test_write_xlsx_number_formats_show_small_and_large(numbers, expected):
     assert tables._number_format("a", numbers) == expected
 
 
-def test_colours_know_what_is_good(tmp_path):
+def test_write_xlsx_colours_know_what_is_good(tmp_path):
     runs = [RUN._replace(test={"loss": i, "masked": {"f1": i}, "events": i}) for i in range(3)]
     sheet = read_xlsx(write_xlsx(tmp_path / "runs.xlsx", runs))["metrics"]
     header = [cell.value for cell in sheet[1]]
@@ -236,7 +238,7 @@ def test_colours_know_what_is_good(tmp_path):
     }
 
 
-def test_every_metric_of_an_output_has_a_good_direction():
+def test_is_low_good_every_metric_has_a_direction():
     from tofae_jax.metrics import metric_names
 
     low = {name for name in metric_names() if tables.is_low_good(name)}
@@ -250,7 +252,7 @@ def test_every_metric_of_an_output_has_a_good_direction():
     assert tables.is_low_good("masked.f1.low") is None
 
 
-def test_text_in_a_workbook_stays_text(tmp_path):
+def test_write_xlsx_text_stays_text(tmp_path):
     hostile = ["=1+1", "+1", "#N/A", "'", "true", "1.5", "", " x ", "a\x00b\x1bc\ufffe", "é\n😀", "x" * 40_000]
     run = RunNumbers("=cmd()", {f"={i}": text for i, text in enumerate(hostile)} | {"exact": 2**53, "large": 2**53 + 1})
     book = read_xlsx(write_xlsx(tmp_path / "a.xlsx", [run]))
@@ -267,7 +269,7 @@ def test_text_in_a_workbook_stays_text(tmp_path):
     assert found[12:] == [2**53, str(2**53 + 1)]
 
 
-def test_tables_too_large_for_a_sheet_are_refused(tmp_path, monkeypatch):
+def test_write_xlsx_too_large_table_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.xlsx"
     run = RunNumbers("a", {f"c{i}": i for i in range(tables.MAX_COLUMNS)})
     with pytest.raises(
@@ -280,7 +282,7 @@ def test_tables_too_large_for_a_sheet_are_refused(tmp_path, monkeypatch):
         write_xlsx(path, [RUN._replace(history=[{"epoch": i} for i in range(3)])])
 
 
-def test_a_missing_openpyxl_is_named(tmp_path, monkeypatch):
+def test_write_xlsx_missing_openpyxl_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(ModuleNotFoundError, match=r"^XLSX tables need openpyxl: pip install 'tofae-jax\[report\]'$"):
         write_xlsx(tmp_path / "a.xlsx", [RUN])
@@ -301,7 +303,7 @@ def test_a_missing_openpyxl_is_named(tmp_path, monkeypatch):
         (["😀" * 20], ["😀" * 15]),
     ],
 )
-def test_sheet_names_of_hostile_runs(names, expected):
+def test_sheet_names_of_hostile_runs_are_allowed(names, expected):
     assert sheet_names(names) == expected
 
 
@@ -310,7 +312,7 @@ RUN_IDS = st.text(st.characters(), max_size=40) | st.text("'[]:*?/\\ ~2aA\x00İ�
 
 @pytest.mark.backlog("B61")
 @given(names=st.lists(RUN_IDS, max_size=12))
-def test_sheet_names_are_valid_unique_and_stable(names):
+def test_sheet_names_any_are_valid_unique_and_stable(names):
     made = sheet_names(names)
     assert len(made) == len(names)
     assert len({name.casefold() for name in made}) == len({name.lower() for name in made}) == len(made)
@@ -326,7 +328,7 @@ def test_sheet_names_are_valid_unique_and_stable(names):
 
 @pytest.mark.backlog("B61")
 @given(names=st.lists(RUN_IDS, max_size=6))
-def test_workbooks_of_runs_of_any_name_can_be_read(names, tmp_path_factory):
+def test_write_xlsx_runs_of_any_name_can_be_read(names, tmp_path_factory):
     path = write_xlsx(tmp_path_factory.mktemp("book") / "a.xlsx", [RunNumbers(name, {"n": 1}) for name in names])
     book = read_xlsx(path)
     assert book.sheetnames == sheet_names(["metrics", *names])
