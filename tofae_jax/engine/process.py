@@ -43,7 +43,7 @@ def use_available_device() -> bool:
     JAX itself stops for some platforms, with an assertion without text for `cuda`, and falls back silently for others
     (`cuda,cpu`). Starts JAX's backends only if the variable is set. Returns whether the device asked for is there.
     """
-    wanted = jax.config.jax_platforms
+    wanted: str | None = getattr(jax.config, "jax_platforms")  # noqa: B009 (not in the types)
     if not wanted:
         return True
     try:
