@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.plots import EventView, style
-from tofae_jax.plots import event_viewer as deep
+from tofae_jax.plots import event_viewer as viewer
 from tofae_jax.plots.event_viewer import event_traces, event_viewer
 
 DETECTOR = Detector()
@@ -58,7 +58,7 @@ def in_mm_and_ns(hits) -> np.ndarray:
     return np.stack([(hits[:, 0] + 0.5) * 7.5, (hits[:, 1] + 0.5) * 53 / 128, (hits[:, 2] - 0.5) * 0.025], axis=1)
 
 
-def test_every_kind_stands_where_its_hits_are():
+def test_event_traces_kinds_stand_where_hits_are():
     view = event()
     signal, kept = view.is_signal, view.kept
     expected = {
@@ -79,7 +79,7 @@ def test_every_kind_stands_where_its_hits_are():
         np.testing.assert_allclose(pixels["customdata"], in_mm_and_ns(hits), rtol=0, atol=1e-4)
 
 
-def test_direct_pixels_have_the_times_of_the_output():
+def test_event_traces_direct_pixels_have_output_times():
     view = event()
     recovered = trace(view, "direct", "recovered", units="pixels")
     rows = view.pattern[:, 1] >= 40
@@ -89,7 +89,7 @@ def test_direct_pixels_have_the_times_of_the_output():
     assert len(trace(view, "direct", "missed")["x"]) == (~rows).sum()
 
 
-def test_kinds_look_as_in_the_other_figures():
+def test_event_traces_look_as_in_other_figures():
     view = event()
     assert trace(view, "noised", "signal")["marker"]["color"] == style.SIGNAL
     assert trace(view, "noised", "noise")["marker"]["color"] == style.NOISE
@@ -98,7 +98,7 @@ def test_kinds_look_as_in_the_other_figures():
     assert (false["mode"], false["text"], false["textfont"]["color"]) == ("text", "×", style.BLACK)
 
 
-def test_traces_are_short_and_plain():
+def test_event_traces_are_short_and_plain():
     shown = event_traces(event(), detector=DETECTOR)
     assert list(shown) == STAGES
     assert shown["noised"]["heading"] == "noised: 30 signal, 200 noise"
@@ -107,7 +107,7 @@ def test_traces_are_short_and_plain():
     assert max(map(len, re.findall(r"\d+\.\d+", text))) <= len("659.1234")
 
 
-def test_stages_without_times_are_left_out_and_empty_ones_say_so():
+def test_event_traces_empty_stages_say_so():
     timeless = event()._replace(has_time=False)
     assert list(event_traces(timeless, detector=DETECTOR)) == [stage for stage in STAGES if stage != "direct"]
     shown = event_traces(nothing(SMALL), detector=SMALL)
@@ -118,7 +118,7 @@ def test_stages_without_times_are_left_out_and_empty_ones_say_so():
     assert all(len(each["x"]) == 0 for stage in shown.values() for each in stage["traces"])
 
 
-def test_bad_arguments_are_named():
+def test_event_viewer_bad_arguments_are_named():
     with pytest.raises(ValueError, match="units is 'inches', allowed are 'physical', 'pixels'"):
         event_traces(event(), detector=DETECTOR, units="inches")
     with pytest.raises(ValueError, match="units is 'inches'"):
@@ -155,7 +155,7 @@ class Page(HTMLParser):
             getattr(self, tag + "s").append(data)
 
 
-def test_labels_of_any_kind_stay_labels():
+def test_event_viewer_hostile_labels_stay_labels():
     pairs = [(HOSTILE, event()), ("plain", nothing()), ("plain", event())]
     page = Page(event_viewer(pairs, DETECTOR, name="v1"))
     assert page.options == [HOSTILE, "plain", "plain"]
@@ -167,13 +167,13 @@ def test_labels_of_any_kind_stay_labels():
     assert page.ids and all(each == "v1" or each.startswith("v1-") for each in page.ids)
 
 
-def test_data_cannot_end_their_script():
-    text = deep._script_json({HOSTILE: "<!--<script>"})
+def test_event_viewer_data_cannot_end_the_script():
+    text = viewer._script_json({HOSTILE: "<!--<script>"})
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {HOSTILE: "<!--<script>"}
 
 
-def test_events_of_several_detectors_have_their_own_axes():
+def test_event_viewer_detectors_have_their_own_axes():
     script = Page(event_viewer({"a": event(), "b": nothing(SMALL), "c": event()}, [DETECTOR, SMALL, DETECTOR])).scripts[
         0
     ]
@@ -188,21 +188,21 @@ def test_events_of_several_detectors_have_their_own_axes():
     ]
 
 
-def test_no_events_are_no_viewer():
+def test_event_viewer_no_events_raise():
     assert event_viewer({}, DETECTOR) == '<p id="events"><em>no events to show</em></p>'
 
 
-def test_a_missing_plotly_is_named(monkeypatch):
+def test_plotly_script_missing_plotly_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(
         ModuleNotFoundError, match=r"^interactive figures need plotly: pip install 'tofae-jax\[report\]'$"
     ):
-        deep.plotly_script()
+        viewer.plotly_script()
 
 
-def test_the_script_of_plotly_fits_into_a_page():
+def test_plotly_script_fits_into_a_page():
     pytest.importorskip("plotly")
-    text = deep.plotly_script().lower()
+    text = viewer.plotly_script().lower()
     assert len(text) > 1e6
     for end in ("</script", "<!--", "<script"):
         assert end not in text
@@ -214,7 +214,7 @@ def page_file(tmp_path_factory):
     pytest.importorskip("plotly")
     events = {HOSTILE: event(), "empty": nothing(), "timeless": event()._replace(has_time=False)}
     first, second = event_viewer(events, DETECTOR, name="a"), event_viewer({"b": event()}, DETECTOR, name="b")
-    head = f"<!doctype html><meta charset='utf-8'><title>good</title><script>{deep.plotly_script()}</script>"
+    head = f"<!doctype html><meta charset='utf-8'><title>good</title><script>{viewer.plotly_script()}</script>"
     path = tmp_path_factory.mktemp("page") / "page.html"
     path.write_text(f"{head}<body style='height:4000px'>{first}{second}</body>", encoding="utf-8")
     return path
@@ -249,7 +249,7 @@ def n_pixels(image: np.ndarray, colour: str) -> int:
 def look(page, name: str = "a") -> dict:
     """Camera and size of the scene, as plotly has them."""
     scene = page.evaluate(f"document.getElementById('{name}-plot').layout.scene")
-    return {part: scene[part] for part in deep.LOOKS["3-D"]}
+    return {part: scene[part] for part in viewer.LOOKS["3-D"]}
 
 
 def centre(page) -> tuple[float, float]:
@@ -262,7 +262,7 @@ def press(page, button: str) -> None:
     settle(page)
 
 
-def test_a_page_from_a_file_draws_its_events(opened):
+def test_page_from_a_file_draws_its_events(opened):
     image = picture(opened.page)
     assert n_pixels(image, style.SIGNAL) > 300
     assert n_pixels(image, style.NOISE) > 1000
@@ -272,7 +272,7 @@ def test_a_page_from_a_file_draws_its_events(opened):
     opened.assert_clean()
 
 
-def test_stages_and_events_are_picked(opened):
+def test_page_stages_and_events_are_picked(opened):
     page = opened.page
     noised = picture(page)
     page.select_option("#a-stage", "masked")
@@ -296,7 +296,7 @@ def test_stages_and_events_are_picked(opened):
     opened.assert_clean()
 
 
-def test_kinds_can_be_hidden_and_stay_so(opened):
+def test_page_kinds_can_be_hidden_and_stay_so(opened):
     page = opened.page
     box = page.locator("#a-kinds").get_by_label("noise")
     with_noise = picture(page)
@@ -313,12 +313,12 @@ def test_kinds_can_be_hidden_and_stay_so(opened):
     opened.assert_clean()
 
 
-@pytest.mark.parametrize("preset", deep.LOOKS)
-def test_a_dragged_camera_stays_until_a_button_is_pressed(opened, preset):
+@pytest.mark.parametrize("preset", viewer.LOOKS)
+def test_page_dragged_camera_stays(opened, preset):
     page = opened.page
     press(page, preset)
     before = look(page)
-    assert before == json.loads(json.dumps(deep.LOOKS[preset]))
+    assert before == json.loads(json.dumps(viewer.LOOKS[preset]))
     x, y = centre(page)
     page.mouse.move(x, y)
     page.mouse.down()
@@ -335,11 +335,11 @@ def test_a_dragged_camera_stays_until_a_button_is_pressed(opened, preset):
     assert look(page) == before
     page.select_option("#a-event", "0")
     page.select_option("#a-stage", "noised")
-    assert look(page, "b") == json.loads(json.dumps(deep.LOOKS["3-D"]))
+    assert look(page, "b") == json.loads(json.dumps(viewer.LOOKS["3-D"]))
     opened.assert_clean()
 
 
-def test_the_birds_eye_shows_x_to_the_right_and_y_downward(opened):
+def test_page_birds_eye_shows_x_right_and_y_down(opened):
     """The line of signal begins at (20, 90) and goes to the right and, y being downward, up."""
     page = opened.page
     press(page, "bird's-eye x–y")
@@ -354,7 +354,7 @@ def test_the_birds_eye_shows_x_to_the_right_and_y_downward(opened):
     opened.assert_clean()
 
 
-def test_a_hit_says_what_it_is(opened):
+def test_page_hit_says_what_it_is(opened):
     page = opened.page
     press(page, "bird's-eye x–y")
     rows, columns = np.nonzero(np.abs(picture(page) - [0xCC, 0x33, 0x11]).max(axis=2) < 8)
@@ -370,7 +370,7 @@ def test_a_hit_says_what_it_is(opened):
     opened.assert_clean()
 
 
-def test_the_wheel_scrolls_the_page_and_zooms_with_control(opened):
+def test_page_wheel_scrolls_and_zooms_with_control(opened):
     page = opened.page
     press(page, "3-D")
     before = look(page)
@@ -390,7 +390,7 @@ def test_the_wheel_scrolls_the_page_and_zooms_with_control(opened):
     opened.assert_clean()
 
 
-def test_keys_turn_and_zoom(opened):
+def test_page_keys_turn_and_zoom(opened):
     page = opened.page
     press(page, "bird's-eye x–y")
     page.focus("#a-plot")
@@ -409,14 +409,14 @@ def test_keys_turn_and_zoom(opened):
     opened.assert_clean()
 
 
-def test_nothing_offers_to_send_the_data_away(opened):
+def test_page_offers_no_upload(opened):
     buttons = opened.page.locator("#a-plot .modebar-btn")
     titles = [buttons.nth(i).get_attribute("data-title") for i in range(buttons.count())]
     assert len(titles) == 5
     assert not [title for title in titles if re.search("share|send|cloud|edit|logo", title, re.IGNORECASE)]
 
 
-def test_a_browser_without_depth_says_so(page_file):
+def test_page_without_webgl_says_so(page_file):
     with open_page(page_file, with_webgl=False) as opened:
         alert = opened.page.locator("#a-failure")
         alert.wait_for()
@@ -425,13 +425,13 @@ def test_a_browser_without_depth_says_so(page_file):
         opened.assert_clean()
 
 
-def test_a_browser_without_scripts_says_so(page_file):
+def test_page_without_scripts_says_so(page_file):
     with open_page(page_file, java_script_enabled=False) as opened:
         assert "needs JavaScript" in opened.page.inner_text("#a noscript")
         assert not opened.page.locator("#a-event").is_visible()
 
 
-def test_a_page_without_plotly_says_so(tmp_path):
+def test_page_without_plotly_says_so(tmp_path):
     path = tmp_path / "page.html"
     path.write_text(f"<!doctype html><meta charset='utf-8'>{event_viewer({'a': event()}, DETECTOR)}", encoding="utf-8")
     with open_page(path) as opened:
@@ -439,7 +439,7 @@ def test_a_page_without_plotly_says_so(tmp_path):
         opened.assert_clean()
 
 
-def test_a_page_that_is_not_clean_is_found_out(tmp_path):
+def test_open_page_unclean_page_is_found_out(tmp_path):
     path = tmp_path / "page.html"
     path.write_text("<img src='http://localhost:9/x.png'><script>console.error('said'); throw Error('thrown')</script>")
     with open_page(path) as opened:

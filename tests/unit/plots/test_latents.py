@@ -8,13 +8,15 @@ import numpy as np
 import plotted
 import pytest
 from matplotlib.colors import to_rgba
-from plotted import legend, notes, nothing_left_behind, texts  # noqa: F401 (fixture)
+from plotted import legend, notes, texts
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style
 from tofae_jax.plots.latents import latent_projection, latent_samples
 
-png = partial(plotted.png, dpi=60)  # coarse is enough
+small_png = partial(plotted.png, dpi=60)  # coarse is enough
+
+
 DETECTOR = Detector(n_x=9, n_y=7, n_t=40, width_mm=18.0, height_mm=3.5, window_ns=2.0)
 
 
@@ -40,31 +42,31 @@ def places(figure) -> np.ndarray:
 @pytest.mark.parametrize("units", ["physical", "pixels"])
 @pytest.mark.parametrize("has_time", [True, False])
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
-def test_any_number_of_draws_can_be_drawn(n, has_time, units):
+def test_latent_samples_any_number_can_be_drawn(n, has_time, units):
     figure = latent_samples(images(n), detector=DETECTOR, units=units, has_time=has_time, title="draws")
     assert len(figure.axes) == max(1, n) + int(has_time and n > 1)  # a colour bar where there are colours
     titles = [axes.get_title() for axes in figure.axes[:n]]
     assert titles == [f"{index} lit {'pixel' if index == 1 else 'pixels'}" for index in range(n)]
     assert texts(figure) == (["no lit pixels"] if n else ["no draws"])  # the first of them is dark
     assert notes(figure) == ""
-    png(figure)
+    small_png(figure)
 
 
-def test_of_many_draws_the_first_are_drawn_and_the_rest_counted():
+def test_latent_samples_many_are_cut_and_counted():
     figure = latent_samples(images(40), detector=DETECTOR)
     assert [axes.get_title() for axes in figure.axes[:36]][-1] == "35 lit pixels"
     assert len(figure.axes) == 36 + 1
     assert notes(figure) == "the first 36 of 40 draws"
-    png(figure)
+    small_png(figure)
 
 
-def test_the_same_draws_look_the_same():
-    first = png(latent_samples(images(4), detector=DETECTOR))
-    assert png(latent_samples(images(4), detector=DETECTOR)) == first
-    assert png(latent_samples(images(4)[::-1], detector=DETECTOR)) != first
+def test_latent_samples_same_draws_look_the_same():
+    first = small_png(latent_samples(images(4), detector=DETECTOR))
+    assert small_png(latent_samples(images(4), detector=DETECTOR)) == first
+    assert small_png(latent_samples(images(4)[::-1], detector=DETECTOR)) != first
 
 
-def test_draws_are_images_coloured_by_time_on_one_scale():
+def test_latent_samples_share_one_time_scale():
     figure = latent_samples(images(4), detector=DETECTOR)
     shown = [axes.images[0] for axes in figure.axes[:4]]
     assert {image.get_clim() for image in shown} == {(0.5 * 0.05, 2.5 * 0.05)}  # centres of bins 1 to 3
@@ -77,41 +79,41 @@ def test_draws_are_images_coloured_by_time_on_one_scale():
     assert (figure.axes[0].get_xlim(), figure.axes[0].get_ylim()) == ((0, 18), (3.5, 0))
 
 
-def test_draws_without_times_have_one_colour():
+def test_latent_samples_without_times_have_one_colour():
     figure = latent_samples(np.sign(images(3)), detector=DETECTOR, has_time=False)
     assert len(figure.axes) == 3
     for axes in figure.axes:
         np.testing.assert_allclose(axes.images[0].get_cmap()(0.5), to_rgba(style.LIT))
 
 
-def test_a_single_time_has_a_scale_too():
+def test_latent_samples_single_time_has_a_scale():
     figure = latent_samples(np.where(images(2) > 0, 11, 0), detector=DETECTOR, units="pixels")
     assert figure.axes[0].images[0].get_clim() == (10.5, 11.5)
-    png(figure)
+    small_png(figure)
 
 
-def test_what_is_not_finite_or_not_positive_is_dark():
+def test_latent_samples_not_finite_is_dark():
     strange = images(3)
     strange[2, 0, :5] = math.nan, math.inf, -math.inf, -3, 2
     figure = latent_samples(strange, detector=DETECTOR)
     assert figure.axes[2].get_title() == "1 lit pixel"
-    png(figure)
-    png(latent_samples(np.full((2, 7, 9), math.nan), detector=DETECTOR))
+    small_png(figure)
+    small_png(latent_samples(np.full((2, 7, 9), math.nan), detector=DETECTOR))
 
 
 @pytest.mark.parametrize("shape", [(4, 9, 7), (7, 9), (0, 9, 7), (1, 4, 7, 9), ()])
-def test_images_of_another_detector_are_refused(shape):
+def test_latent_samples_other_detector_raises(shape):
     with pytest.raises(ValueError, match=r"images have shape \(.*\), but the detector's have shape \(n, 7, 9\)"):
         latent_samples(np.zeros(shape), detector=DETECTOR)
     with pytest.raises(ValueError, match="units is 'inches', allowed are 'physical', 'pixels'"):
         latent_samples(images(1), detector=DETECTOR, units="inches")
 
 
-def test_no_draws_may_come_as_an_empty_list():
+def test_latent_samples_empty_list_says_so():
     assert texts(latent_samples([], detector=DETECTOR)) == ["no draws"]
 
 
-def test_the_projection_is_that_of_the_greatest_variance():
+def test_latent_projection_has_the_greatest_variance():
     data = vectors()
     figure = latent_projection(data, title="latents")
     centred = data - data.mean(axis=0)
@@ -127,12 +129,12 @@ def test_the_projection_is_that_of_the_greatest_variance():
         spread.patches[0].get_data().values, np.sort(data.std(axis=0))[::-1], rtol=1e-6, atol=1e-12
     )
     assert [text.get_text() for text in spread.get_legend().get_texts()] == ["2 of 6 dead (below 1 % of the largest)"]
-    assert png(latent_projection(data, title="latents")) == png(figure)
+    assert small_png(latent_projection(data, title="latents")) == small_png(figure)
     assert notes(figure) == ""
 
 
 @pytest.mark.parametrize("shape", [(5, 40), (2, 2), (300, 3)])
-def test_signs_are_fixed(shape):
+def test_latent_projection_signs_are_fixed(shape):
     """The same data with rows in another order, or upside down, has the same axes."""
     data = np.random.default_rng(2).normal(size=shape) * np.arange(1, shape[1] + 1)
     expected = places(latent_projection(data))
@@ -140,7 +142,7 @@ def test_signs_are_fixed(shape):
     np.testing.assert_allclose(places(latent_projection(-data)), -expected, atol=1e-7)
 
 
-def test_points_are_coloured_by_label():
+def test_latent_projection_points_are_coloured_by_label():
     labels = ["b $x_{"] * 10 + ["a\n"] * 30 + ["c"] * 20
     figure = latent_projection(vectors(), labels)
     assert legend(figure) == ["a (30)", "c (20)", "b $x_{ (10)"]
@@ -149,11 +151,11 @@ def test_points_are_coloured_by_label():
     assert len({tuple(found.get_facecolor()[0][:3]) for found in groups}) == 3
     whole = places(latent_projection(vectors()))
     np.testing.assert_allclose(np.asarray(groups[0].get_offsets()), whole[10:40])
-    png(figure)
+    small_png(figure)
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 20])
-def test_the_rarest_of_many_labels_are_grouped(n):
+def test_latent_projection_rarest_labels_are_grouped(n):
     labels = [f"kind {index % n}" if index < 50 else "kind 0" for index in range(60)]
     figure = latent_projection(vectors(), labels)
     names = legend(figure)
@@ -165,7 +167,7 @@ def test_the_rarest_of_many_labels_are_grouped(n):
         np.testing.assert_allclose(figure.axes[0].collections[-1].get_facecolor()[0][:3], to_rgba(style.NOISE)[:3])
 
 
-def test_rows_that_are_not_finite_are_left_out_and_counted():
+def test_latent_projection_rows_not_finite_are_left_out():
     data = vectors()
     labels = ["a"] * 30 + ["b"] * 30
     expected = places(latent_projection(data[3:]))
@@ -174,7 +176,7 @@ def test_rows_that_are_not_finite_are_left_out_and_counted():
     np.testing.assert_allclose(places(figure), np.roll(expected, 30, axis=0))  # b comes first: it is more frequent
     assert legend(figure) == ["b (30)", "a (27)"]
     assert notes(figure) == "3 of 60 vectors left out: not finite"
-    png(figure)
+    small_png(figure)
 
 
 @pytest.mark.parametrize(
@@ -189,22 +191,22 @@ def test_rows_that_are_not_finite_are_left_out_and_counted():
         ([[1.0], [2.0], [4.0]], ["only one latent number"]),
     ],
 )
-def test_what_has_no_plane_says_so(data, messages):
+def test_latent_projection_without_a_plane_says_so(data, messages):
     for labels in (None, ["a"] * len(data)):
         figure = latent_projection(data, labels)
         assert texts(figure) == messages
         assert legend(figure) == []
-        png(figure)
+        small_png(figure)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e90])
-def test_the_scale_of_the_numbers_does_not_matter(scale):
+def test_latent_projection_scale_does_not_matter(scale):
     figure = latent_projection(vectors() * scale)
     np.testing.assert_allclose(places(figure) / scale, places(latent_projection(vectors())), atol=1e-6)
-    png(figure)
+    small_png(figure)
 
 
-def test_vectors_and_labels_must_match():
+def test_latent_projection_mismatched_labels_raise():
     with pytest.raises(ValueError, match="59 labels for 60 vectors: expected one label per vector"):
         latent_projection(vectors(), ["a"] * 59)
     for shape in ((), (3,), (3, 2, 2)):
@@ -212,13 +214,13 @@ def test_vectors_and_labels_must_match():
             latent_projection(np.zeros(shape))
 
 
-def test_a_missing_library_is_named_in_one_line(monkeypatch):
+def test_latent_projection_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
     with pytest.raises(ModuleNotFoundError) as error:
         latent_projection(vectors())
     assert str(error.value) == "latent projection needs scikit-learn: pip install 'tofae-jax[report]'"
 
 
-def test_figures_say_what_they_show():
+def test_latent_figures_have_distinct_labels():
     figures = [latent_samples([], detector=DETECTOR), latent_projection([])]
     assert len({figure.get_label() for figure in figures} - {""}) == 2

@@ -20,7 +20,7 @@ def drawn(n_hits=None, cuts=None, point=POINT):
     return plots.score_quality((MIDDLES, share, counts), curve, point=point)
 
 
-def test_the_figure_shows_what_it_is_given():
+def test_score_quality_shows_what_it_is_given():
     left, right, *_ = drawn().axes
     points = left.containers[0].lines[0]
     np.testing.assert_allclose(points.get_xydata(), np.stack([MIDDLES, MIDDLES], axis=-1))
@@ -30,14 +30,14 @@ def test_the_figure_shows_what_it_is_given():
     assert "chosen for f1: 0.4" in right.get_legend().get_texts()[0].get_text()
 
 
-def test_empty_bins_are_left_out():
+def test_score_quality_empty_bins_are_left_out():
     counts = np.where(np.arange(20) < 3, 4, 0)
     left = drawn(counts).axes[0]
     assert len(left.containers[0].lines[0].get_xdata()) == 3
 
 
 @pytest.mark.parametrize("point", [None, {}])
-def test_without_hits_or_a_chosen_cut(point):
+def test_score_quality_without_hits_or_threshold(point):
     figure = drawn(np.zeros(20, int), (np.zeros(0), np.zeros(0)), point)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert {"no scores", "no signal"} <= set(texts)
