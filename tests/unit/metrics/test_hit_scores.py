@@ -1,4 +1,4 @@
-"""Scores of hits against the truth: counts, cuts, calibration."""
+"""Scores of hits against the truth: counts, thresholds, calibration."""
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ def drawn(seed, n=400):
 
 
 @given(st.integers(0, 2**31 - 1))
-def test_kept_counts_are_those_of_a_slow_loop(seed):
+def test_kept_counts_equal_a_slow_loop(seed):
     score, is_signal, error = drawn(seed, 60)
     signal, noise = metrics.kept_counts(sums_of(score, is_signal, error))
     edges, logit = metrics.score_edges(), np.log(score) - np.log1p(-score)
@@ -38,7 +38,7 @@ def test_kept_counts_are_those_of_a_slow_loop(seed):
             assert (signal[i, j], noise[i, j]) == (np.sum(kept & is_signal), np.sum(kept & ~is_signal))
 
 
-def test_filling_and_hidden_hits_do_not_count_but_hidden_signal_is_lost():
+def test_score_sums_hidden_signal_is_lost():
     sums = sums_of(
         [[0.9, 0.1], [0.9, 0.9]],
         [[True, True], [True, False]],
@@ -49,14 +49,14 @@ def test_filling_and_hidden_hits_do_not_count_but_hidden_signal_is_lost():
     assert metrics.choose_operating_point(sums).efficiency == 0.5
 
 
-def test_strange_scores_are_counted_at_the_ends():
+def test_score_sums_scores_out_of_range_count_at_the_ends():
     sums = sums_of([np.nan, -1.0, 0.0, 1.0, 2.0, np.inf], [False] * 6)
     assert (sums.noise[0].sum(), sums.noise[-1].sum(), sums.noise.sum()) == (3, 3, 6)
     assert metrics.score_edges()[0] == pytest.approx(np.exp(-LOGIT_LIMIT), rel=1e-3)
 
 
 @given(st.integers(0, 2**31 - 1))
-def test_no_cut_is_better_than_the_chosen_one(seed):
+def test_choose_operating_point_no_threshold_is_better(seed):
     score, is_signal, error = drawn(seed)
     sums = sums_of(score, is_signal, error)
     point = metrics.choose_operating_point(sums, tune_times=True)
@@ -71,7 +71,7 @@ def test_no_cut_is_better_than_the_chosen_one(seed):
 
 @pytest.mark.parametrize(("aim", "other"), [("efficiency", "purity"), ("purity", "efficiency")])
 @pytest.mark.parametrize("wanted", [0.5, 0.8, 0.95])
-def test_a_wanted_share_is_reached_at_the_least_cost(aim, other, wanted):
+def test_choose_operating_point_minimum_is_reached(aim, other, wanted):
     score, is_signal, _ = drawn(5)
     sums = sums_of(score, is_signal)
     point = metrics.choose_operating_point(sums, aim=aim, wanted=wanted)
@@ -81,7 +81,7 @@ def test_a_wanted_share_is_reached_at_the_least_cost(aim, other, wanted):
     assert getattr(stricter, other) <= getattr(point, other)
 
 
-def test_what_cannot_be_reached_is_said():
+def test_choose_operating_point_unreachable_is_marked():
     sums = sums_of([0.9, 0.9, 0.9], [True, False, False])  # one cell: purity is 1/3 whatever the cut
     point = metrics.choose_operating_point(sums, aim="purity", wanted=0.9)
     assert not point.reached
@@ -89,25 +89,25 @@ def test_what_cannot_be_reached_is_said():
 
 
 @pytest.mark.parametrize("wanted", [None, 0.0, 1.5, -1.0, float("nan")])
-def test_an_aim_without_a_share_is_refused(wanted):
+def test_choose_operating_point_bad_aim_raises(wanted):
     with pytest.raises(ValueError, match="wanted purity must lie above 0"):
         metrics.choose_operating_point(no_scores(), aim="purity", wanted=wanted)
     with pytest.raises(ValueError, match="aim must be one of"):
         metrics.choose_operating_point(no_scores(), aim="nonsense")
 
 
-def test_no_hits_at_all_have_defined_numbers():
+def test_compute_scores_no_hits_are_defined():
     point = metrics.choose_operating_point(no_scores())
     assert (point.efficiency, point.purity, point.f1) == (1, 1, 1)
     assert compute_scores(no_scores()) == {"calibration_error": 0.0, "average_precision": 1.0, "best_f1": 1.0}
 
 
-def test_calibrated_scores_lie_on_the_diagonal_and_others_do_not():
+def test_reliability_calibrated_scores_lie_on_the_diagonal():
     score, is_signal, _ = drawn(1, 40_000)
     good = sums_of(score, is_signal)
     found = metrics.reliability(good)
     sigma = np.sqrt(0.25 / found.n_hits)
-    assert np.all(np.abs(found.score - found.share) < 4 * sigma + 0.003)
+    assert np.all(np.abs(found.score - found.fraction) < 4 * sigma + 0.003)
     assert compute_scores(good)["calibration_error"] < 0.01
     overconfident = sums_of(1 / (1 + ((1 - score) / score) ** 3), is_signal)
     assert compute_scores(overconfident)["calibration_error"] > 0.05
@@ -116,7 +116,7 @@ def test_calibrated_scores_lie_on_the_diagonal_and_others_do_not():
     assert precisions[0] == pytest.approx(precisions[1], abs=0.002)
 
 
-def test_average_precision_against_the_definition():
+def test_compute_scores_average_precision_by_definition():
     score, is_signal, _ = drawn(3, 300)
     order = np.argsort(-score)
     purity = np.cumsum(is_signal[order]) / np.arange(1, 301)
