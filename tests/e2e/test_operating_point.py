@@ -10,9 +10,10 @@ from tofae_jax.cli import app
 from tofae_jax.config import Config, ConfigError, from_tree
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
-from tofae_jax.engine.checks import check_losses, check_mask
+from tofae_jax.engine.checkpoints import checkpoint_policy
+from tofae_jax.engine.checks import check_losses, check_run
 from tofae_jax.engine.load import load_run
-from tofae_jax.engine.operating_point import ThresholdChoice, checkpoint_metric, with_thresholds
+from tofae_jax.engine.operating_point import ThresholdChoice, with_thresholds
 from tofae_jax.engine.training import train
 from tofae_jax.metrics import ScoreSums, choose_operating_point, kept_counts
 from tofae_jax.models import MODELS
@@ -27,7 +28,7 @@ TREE = {
     "data": {"path": "d", "max_hits": 24, "train_share": 0.7, "validation_share": 0.15, "test_share": 0.15},
     "degradation": {"n_signal": 8, "n_noise": [10, 20]},
     "optimiser": {"learning_rate": 3e-3},
-    "train": {"epochs": 2, "batch": 32, "plots": "none"},
+    "train": {"epochs": 2, "batch": 16, "plots": "none"},
     "tracking": {"tensorboard": False},
 }
 OF_HITS = {"model": {"name": "hit_transformer", "hit_transformer": SIZES}, "loss": {"name": "hit_bce"}}
@@ -42,7 +43,7 @@ def runs(tmp_path_factory):
         config = settings_from(TREE)
         simulated_dataset(folder / "d", detector=config.detector, weights={"v": 1}, n_events=400, seed=1)
         found = {}
-        for name, sections in {"hits": OF_HITS, "image": {"model": {"autoencoder": {"latent": 8, "fc": 32}}}}.items():
+        for name, sections in {"hits": OF_HITS, "image": {"model": {"autoencoder": {"latent": 4, "fc": 16}}}}.items():
             paths, _ = train.train(settings_from(TREE | sections, mask={"choose": "f1"}))
             found[name] = paths.folder
         yield found
@@ -152,7 +153,7 @@ def test_impossible_wishes_are_named(runs, command, tmp_path):
 )
 def test_a_mask_that_cannot_be_is_refused(mask, words):
     with pytest.raises(ValueError, match=words):
-        check_mask(from_tree(TREE | {"mask": mask}, Config, "test"))
+        check_run(from_tree(TREE | {"mask": mask}, Config, "test"))
 
 
 def test_a_cut_cannot_be_chosen_without_validation_events(runs, command, monkeypatch):
@@ -168,13 +169,13 @@ def test_the_best_epoch_is_judged_by_the_cut_that_it_could_have(runs):
     """Not by the cut at an even chance, which the run does not use in the end."""
     paths, record = read_record(runs["hits"])
     history = read_history(paths.metrics)
-    assert checkpoint_metric(from_tree(record.config, Config, "run")) == "scores.best_f1"
+    assert checkpoint_policy(from_tree(record.config, Config, "run")).metric == "scores.best_f1"
     best = [epoch["validation"]["scores"]["best_f1"] for epoch in history]
     assert record.results["best_epoch"] == 1 + int(np.argmax(best))
     point = record.results["operating_point"]
     assert max(best) == pytest.approx(point["validation"]["f1"])
-    assert checkpoint_metric(settings_from(TREE)) == "masked.f1"
-    assert checkpoint_metric(settings_from(TREE, mask={"choose": "f1"}, checkpoints={"metric": "loss"})) == "loss"
+    assert checkpoint_policy(settings_from(TREE)).metric == "masked.f1"
+    assert checkpoint_policy(settings_from(TREE, mask={"choose": "f1"}, checkpoints={"metric": "loss"})).metric == "loss"
 
 
 def test_a_wish_that_no_cut_reaches_is_said(runs, capsys, tmp_path):

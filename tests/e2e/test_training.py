@@ -148,7 +148,7 @@ def test_every_choice_takes_a_step(normalisation, loss, target):
     assert np.all(np.isfinite(losses))
     setup = build_run(c)
     evaluator = Evaluator(setup)
-    evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=32, max_hits=24)
+    evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=16, max_hits=24)
     result = evaluator.result(state.variables, evaluation, evaluation_key(0), build_run(c).step_settings())
     assert result["events"] == 40
     assert (result["direct"]["mse"] is None) == (normalisation == "binary")
@@ -246,7 +246,7 @@ def test_the_summary_records_split_with_its_components_and_the_evaluation_loss()
 @pytest.mark.backlog("B57")
 def test_the_evaluation_loss_may_be_another_than_the_training_loss():
     variables = build_run(config()).fresh_state().variables
-    evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=32, max_hits=24)
+    evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=16, max_hits=24)
 
     def evaluated(c):
         evaluator = Evaluator(build_run(c))
