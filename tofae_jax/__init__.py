@@ -72,6 +72,7 @@ _HOMES = {
     "tofae_jax.data.simulated.mixtures": ("simulate_patterns",),
     "tofae_jax.engine.default_models": ("build_model",),
     "tofae_jax.engine.evaluate": ("evaluate_run",),
+    "tofae_jax.engine.process": ("keep_freed_memory",),
     "tofae_jax.engine.load": ("load_run",),
     "tofae_jax.engine.denoise": (
         "Denoiser",
