@@ -14,7 +14,7 @@ from tofae_jax.core.degradation import DegradationSettings, Degraded, degrade
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.hits import embed, is_visible
 from tofae_jax.core.noise import NOISE_PROFILES, NoiseSettings
-from tofae_jax.data.events import Events
+from tofae_jax.data.events import Events, offsets_from_counts
 from tofae_jax.lhcb_torch.simulation import ModuleSettings
 
 from .sources import MODULES, Background, Part, Source, held_out
@@ -117,7 +117,7 @@ class EventSet:
         columns = {} if self.window_start_ns is None else {"window_start_ns": self.window_start_ns}
         return Events(
             self.hits[self.filled].astype(np.int16),
-            np.concatenate([[0], np.cumsum(self.filled.sum(axis=1))]).astype(np.int64),
+            offsets_from_counts(self.filled.sum(axis=1)),
             event_columns={"event": self.numbers} | columns,
             track_offsets=np.arange(len(self) + 1, dtype=np.int64) if self.tracks else None,
             track_columns=self.tracks,

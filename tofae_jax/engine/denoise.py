@@ -12,7 +12,7 @@ import numpy as np
 from tofae_jax.config import Config
 from tofae_jax.data.convert import check_no_reading_options, no_events, numbered_events
 from tofae_jax.data.dataset import Dataset
-from tofae_jax.data.events import DataError, Events, select_hits, slice_events
+from tofae_jax.data.events import DataError, Events, offsets_from_counts, select_hits, slice_events
 from tofae_jax.data.files.column_types import only_writable
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.track_files import TrackFile, read_tracks
@@ -235,7 +235,7 @@ def _write(parts: Iterator[Events], file: HitFileWriter, found: tuple[str, ...],
     for part in parts:
         kept, visible = part.hit_columns["kept"], part.hit_columns["visible"]
         file.append(_written(part, (*found, "kept")) if all_hits else select_hits(_written(part, found), kept))
-        n_kept_per_event = np.diff(np.append(0, np.cumsum(kept))[part.offsets])
+        n_kept_per_event = np.diff(offsets_from_counts(kept)[part.offsets])
         emptied = np.count_nonzero((part.counts > 0) & (n_kept_per_event == 0))
         numbers = (part.n_events, part.n_hits, kept.sum(), (~visible).sum(), emptied)
         for name, n in zip(counts, numbers, strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.atomic import replacing_file
-from tofae_jax.data.events import DataError
+from tofae_jax.data.events import DataError, offsets_from_counts
 from tofae_jax.plots.event_view import FLAGS, HIT_LISTS, PATTERN, EventView, check_view
 
 _VERSION = 1
@@ -33,7 +33,7 @@ def save_views(path: str | Path, views: Sequence[EventView], detector: Detector)
     for name in HIT_LISTS:
         lists = [getattr(view, name) for view in views]
         arrays[name] = np.concatenate(lists) if lists else np.zeros((0, 3), np.int64)
-        arrays[f"{name}_offsets"] = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+        arrays[f"{name}_offsets"] = offsets_from_counts(list(map(len, lists)))
     for name in FLAGS:
         arrays[name] = np.concatenate([getattr(view, name) for view in views] or [np.zeros(0, bool)])
     images = [view.direct for view in views]

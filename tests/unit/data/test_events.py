@@ -1,10 +1,25 @@
-"""Events in memory: joining and selecting."""
+"""Events in memory: offsets, joining and selecting."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from small_datasets import events_of, with_tracks
 
-from tofae_jax.data.events import concatenate, select_hits
+from tofae_jax.data.events import concatenate, offsets_from_counts, select_hits
+
+
+@given(st.lists(st.integers(0, 100)), st.sampled_from(["u1", "i4", "i8", "u8"]))
+def test_offsets_from_counts_any_counts_are_summed(counts, dtype):
+    offsets = offsets_from_counts(np.array(counts, dtype))
+    assert offsets.dtype == np.int64
+    assert offsets.tolist() == [sum(counts[:n]) for n in range(len(counts) + 1)]
+    np.testing.assert_array_equal(offsets_from_counts(counts), offsets)
+
+
+def test_offsets_from_counts_small_types_do_not_overflow():
+    assert offsets_from_counts(np.full(4, 2**31 - 1, np.int32))[-1] == 4 * (2**31 - 1)
+    assert offsets_from_counts(np.full(300, True))[-1] == 300
 
 
 def test_concatenate_parts_without_tracks_raises(tmp_path):
