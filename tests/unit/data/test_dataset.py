@@ -146,7 +146,7 @@ def test_dataset_missing_folder_is_named(tmp_path):
 
 @pytest.mark.backlog("B09")
 def test_dataset_reading_all_events_holds_no_copy(tmp_path):
-    n_events, n_hits = 200, 300
+    n_events, n_hits = 200, 1500  # 1.8 MB; the index and NumPy's modules hold 50 kB
     hits = np.random.default_rng(0).integers(1, 6, (n_events * n_hits, 3)).astype(np.int16)
     events = Events(hits, np.arange(0, n_events * n_hits + 1, n_hits))
     detector = Detector(n_x=6, n_y=6, n_t=6)
