@@ -502,7 +502,7 @@ def image_run(images, *, has_time):
     run._normalisation = SimpleNamespace(has_time=has_time)
     run._model_images = lambda variables, filled: images[: len(filled)]
     config = SimpleNamespace(train=SimpleNamespace(batch=64))
-    options = SimpleNamespace(reads="image", target="signal")
+    options = SimpleNamespace(scores_hits=False, target="signal")
     run.run = SimpleNamespace(setup=SimpleNamespace(config=config, options=options), variables={})
     return run
 
