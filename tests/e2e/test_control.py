@@ -142,7 +142,7 @@ def test_a_run_stops_at_its_time_limit_and_goes_on(whole):
     assert_same(paths, whole("plain"))
 
 
-def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, capsys):
+def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, capsys, messages):
     """As a user would, from outside; here from where an epoch is reported."""
     alone = whole("plain")  # trained before anything is changed
     monkeypatch.setattr(control, "POLL_S", 0.0)
@@ -152,13 +152,13 @@ def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, caps
         threading.Timer(0.6, (self._folder / "PAUSE").unlink).start()
         return waits(self)
 
-    def reported(self, record, *rest):
-        real(self, record, *rest)
+    def reported(self, end):
+        real(self, end)
         run = self._paths.folder
-        if record["epoch"] == 1:
+        if end.record["epoch"] == 1:
             (run / "PAUSE").touch()
             spans.append(time.monotonic())
-        elif record["epoch"] == 2:
+        elif end.record["epoch"] == 2:
             spans.append(time.monotonic())
             (run / "STOP").touch()
 

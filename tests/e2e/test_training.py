@@ -197,7 +197,7 @@ def test_a_run_leaves_what_it_says(trained):
     history = [json.loads(line) for line in paths.metrics.read_text().splitlines()]
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
     assert all(epoch["time"]["epoch_s"] > 0 for epoch in history)
-    assert [epoch["step"] for epoch in history] == [8, 16, 24]
+    assert [epoch["step"] for epoch in history] == [17, 34, 51]
     names = {path.name for path in paths.plots.iterdir()}
     assert {"curves.png", "outputs.png", "event_1_stages.png", "event_1_3d.png", "data.npz"} <= names
     assert list(paths.tensorboard.iterdir())
@@ -492,9 +492,9 @@ def test_compilation_can_be_switched_off(monkeypatch, jit):
 
     def look(*_):
         seen.append(jax.config.jax_disable_jit)
-        return {"test": None}
+        return "", {"test": None}
 
-    monkeypatch.setattr(train, "_run", look)
+    monkeypatch.setattr(train, "_train_and_finish", look)
     train.train(config(train={"jit": jit}))
     assert seen == [not jit]
     assert not jax.config.jax_disable_jit
@@ -510,7 +510,7 @@ def test_settings_in_mm_and_ns_become_pixels_and_bins():
 
 
 @pytest.mark.backlog("B06")
-def test_a_run_says_what_it_computes_on(trained, capfd):
+def test_a_run_says_what_it_computes_on(trained, capfd, messages):
     train.train(config(train={"epochs": 1, "plots": "none"}))
     assert re.search(r"device: .*\(cpu\)", capfd.readouterr().err)
 
