@@ -42,11 +42,20 @@ settings.load_profile("tofae_jax")
 
 from places import REFERENCE
 
+from tofae_jax.runs.messages import messages_on_stderr
+
 
 @pytest.fixture
 def strict():
     """No silent promotion of dtypes or ranks while a test runs."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
+def messages():
+    """Messages appear on stderr, as on the command line, also where a test calls functions directly."""
+    with messages_on_stderr():
         yield
 
 

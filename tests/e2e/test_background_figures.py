@@ -305,7 +305,7 @@ def shares(paths):
 
 
 @pytest.mark.backlog("B19", "B52")
-def test_slow_figures_are_skipped_rather_than_waited_for(few_figures, fake, capsys):
+def test_slow_figures_are_skipped_rather_than_waited_for(few_figures, fake, capsys, messages):
     began = fake("slow", "1.5")
     paths, record = drawn_run(epochs=6)
     history = read_history(paths.metrics)
@@ -329,7 +329,7 @@ def test_slow_figures_are_skipped_rather_than_waited_for(few_figures, fake, caps
 
 
 @pytest.mark.parametrize("how", ["killed", "raises"])
-def test_a_training_goes_on_whatever_happens_to_its_figures(few_figures, fake, capsys, how):
+def test_a_training_goes_on_whatever_happens_to_its_figures(few_figures, fake, capsys, messages, how):
     fake(how)
     paths, record = drawn_run()
     assert (record.status, record.results["epochs"]) == ("finished", 4)
@@ -349,7 +349,7 @@ def test_nothing_is_started_where_nothing_is_to_be_saved_in_training(few_figures
     assert not list(paths.plots.glob("epoch_*"))
 
 
-def test_ctrl_c_ends_a_run_in_good_order_and_its_figures_too(few_figures, fake, monkeypatch, capsys):
+def test_ctrl_c_ends_a_run_in_good_order_and_its_figures_too(few_figures, fake, monkeypatch, capsys, messages):
     """Sent to the whole group of processes, as a terminal does: the figures under way are finished all the same."""
     began = fake("slow", "1")
     request = BackgroundPlots.request

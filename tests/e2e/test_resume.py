@@ -44,7 +44,7 @@ from tofae_jax.runs.record import settings_of
 
 @pytest.mark.backlog("B19", "B55", "B63")
 @pytest.mark.parametrize(("variant", "steps"), [(name, 4 if name == "fallback" else STEPS + 2) for name in VARIANTS])
-def test_a_run_stopped_within_an_epoch_and_resumed_is_the_same(whole, variant, steps, capsys):
+def test_a_run_stopped_within_an_epoch_and_resumed_is_the_same(whole, variant, steps, capsys, messages):
     paths = stopped(config(runs={"name": "halves"}, **VARIANTS[variant]), steps)
     epochs, rest = divmod(steps, STEPS)
     meta = newest(paths)
@@ -124,7 +124,7 @@ def checkpoint_folder(paths):
 
 @pytest.mark.backlog("B21")
 @pytest.mark.parametrize("damage", [flip_a_bit, cut])
-def test_a_damaged_newest_checkpoint_costs_only_its_own_steps(whole, halted, damage, capsys):
+def test_a_damaged_newest_checkpoint_costs_only_its_own_steps(whole, halted, damage, capsys, messages):
     files = [p for p in (checkpoint_folder(halted) / "model").rglob("*") if p.is_file() and "d" in p.parts]
     damage(max(files, key=lambda file: file.stat().st_size))
     resumed(halted)

@@ -15,6 +15,7 @@ from typing import Any
 
 from tofae_jax.cli.options import EXIT_CODES, PROGRAM
 from tofae_jax.core.text import one_line
+from tofae_jax.runs.messages import messages_on_stderr
 
 DEBUG_VARIABLE = "TOFAE_JAX_DEBUG"
 COMMANDS = (
@@ -67,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; perhaps you meant {close[0]}" if close else ""
         return _fail(f"there is no command {name!r}{hint} (known: {', '.join(COMMANDS)})", 2)
     try:
-        return command(name).run(rest) or 0
+        with messages_on_stderr():
+            return command(name).run(rest) or 0
     except KeyboardInterrupt as error:  # from `Control`, it names the signal that came a second time
         return _fail("interrupted", EXIT_CODES.get(str(error).partition(" ")[0], 130))
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +47,7 @@ def run(argv: list[str]) -> None:
     options = parse(Options, argv, command="convert")
     from tofae_jax.data.convert import convert_events
     from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
+    from tofae_jax.runs.messages import say
 
     source, out = Path(options.src), Path(options.out)
     if (checkpoint := read_predecessor_checkpoint(source)) is not None:
@@ -57,7 +57,7 @@ def run(argv: list[str]) -> None:
         source, out, detector=options.detector, overwrite=options.overwrite, **reading_options(options)
     )
     if done.tally.n_outside:
-        print(f"{source}: {done.tally}", file=sys.stderr)
+        say(f"{source}: {done.tally}")
     print(f"{done.n_events} events, {done.n_hits} hits: {out}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 import msgspec
@@ -67,7 +66,7 @@ def run(argv: list[str]) -> None:
     from tofae_jax.data.files.units import Tally
     from tofae_jax.engine.denoise import denoise_run
     from tofae_jax.engine.operating_point import ThresholdChoice
-    from tofae_jax.runs.messages import warn
+    from tofae_jax.runs.messages import say, warn
 
     *folder, source, output = options.places
     report = denoise_run(
@@ -84,7 +83,7 @@ def run(argv: list[str]) -> None:
     )
     if report.hits_outside:
         n_read = report.hits + report.hits_outside
-        print(f"{source}: {Tally(n_read, report.hits_outside)}", file=sys.stderr)
+        say(f"{source}: {Tally(n_read, report.hits_outside)}")
     for n, what in ((report.tracks_unused, "tracks have no event"), (report.events_without_tracks, "events no track")):
         if n:
             warn(f"{options.tracks}: {n} {what}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +30,7 @@ def run(argv: list[str]) -> int:
     from tofae_jax.data.inspection import describe, inspect_dataset
     from tofae_jax.data.simulated import MODULE_GENERATOR
     from tofae_jax.runs.figure_output import deliver
+    from tofae_jax.runs.messages import say
 
     dataset = Dataset(options.dataset)
     found = inspect_dataset(dataset)
@@ -46,5 +46,5 @@ def run(argv: list[str]) -> int:
         if path:
             print(f"plot saved: {path}")
     for problem in found.problems:
-        print(f"problem: {problem}", file=sys.stderr)
+        say(f"problem: {problem}")
     return 2 if found.problems else 0

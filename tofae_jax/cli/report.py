@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +37,7 @@ class Options(Section, frozen=True):
 def run(argv: list[str]) -> None:
     """Write the reports and print their paths."""
     options = parse(Options, argv, command="report")
+    from tofae_jax.runs.messages import say
     from tofae_jax.runs.report.write import ReportPaths, write_report
 
     places = {name: Path(path) for name in ReportPaths._fields if (path := getattr(options, name)) is not None}
@@ -46,6 +46,6 @@ def run(argv: list[str]) -> None:
         ReportPaths(**places),
         mode=options.plots,
         overwrite=options.overwrite,
-        say=lambda message: print(message, file=sys.stderr),
+        say=say,
     ):
         print(path)

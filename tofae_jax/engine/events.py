@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,9 @@ from tofae_jax.data.dataset import Dataset, write_dataset
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.simulated import MODULE_GENERATOR, PATTERN_GENERATOR
-from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
 from tofae_jax.data.simulated.patterns import ANYWHERE, Origin
+from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.data.simulated.stream import SimulatedEvents, numbered_patterns
 from tofae_jax.data.tracks import track_table
 from tofae_jax.engine.build import (
@@ -38,6 +37,7 @@ from tofae_jax.engine.build import (
 )
 from tofae_jax.lhcb_torch.simulation import BackgroundSettings
 from tofae_jax.models import MODELS
+from tofae_jax.runs.messages import warn
 
 CHUNK_EVENTS = 1024
 
@@ -101,7 +101,7 @@ def write_simulation(
     provenance = _module_provenance(simulate) | {"events": simulate.events}
     dataset = write_dataset(path, parts(), detector=detector, provenance=provenance, overwrite=overwrite)
     if n_dropped:
-        print(f"warning: {n_dropped} hits or tracks found no slot and are missing", file=sys.stderr)
+        warn(f"{n_dropped} hits or tracks found no slot and are missing")
     return dataset
 
 

@@ -15,16 +15,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tofae_jax.runs.folder import RunPaths
+from tofae_jax.runs.messages import Say
 
 PATIENCE_S = 120.0  # at the end of a run, for the figures under way
 _NICENESS = 10
 _MARK = "tofae_jax.runs.background_figures"  # libraries write to the same pipe
-Say = Callable[[str], object]
 
 
 class BackgroundPlots:

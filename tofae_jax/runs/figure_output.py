@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,17 +13,10 @@ from tofae_jax.data.atomic import replacing_file
 from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.plots.style import style
 from tofae_jax.runs.display import missing_display
+from tofae_jax.runs.messages import Say, warn_once
 
 
-@cache
-def print_once(message: str) -> None:
-    """Print a message to stderr, unless this process already did."""
-    print(message, file=sys.stderr)
-
-
-def deliver(
-    figure: Figure, path: str | Path | None, mode: PlotMode | str, *, warn: Callable[[str], object] = print_once
-) -> Path | None:
+def deliver(figure: Figure, path: str | Path | None, mode: PlotMode | str, *, warn: Say = warn_once) -> Path | None:
     """Show a figure, save it as PNG, both or neither; returns the path once the file is there, None if none was asked.
 
     A file is there completely or not at all; missing folders are made. Showing waits until the window is closed. Where

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 
 from tofae_jax import plots
 from tofae_jax.config import PlotMode
-from tofae_jax.runs.figure_output import deliver, display_obstacle, print_once
+from tofae_jax.runs.figure_output import deliver, display_obstacle
+from tofae_jax.runs.messages import Say, warn_once
 from tofae_jax.runs.saved_run import SavedRun
-
-Say = Callable[[str], object]
 
 
 class Drawing(NamedTuple):
@@ -152,10 +151,10 @@ def deliver_all(
     """Draw figures one by one, and show or save each; returns the paths of those that are there.
 
     `say` is given what is being made. A figure that cannot be made is left out, and `warn`, or `say`, is told why.
-    Where nobody can see windows, none is drawn only to be shown; one line on stderr says so.
+    Where nobody can see windows, none is drawn only to be shown; one warning says so.
     """
     if mode == "show" and (obstacle := display_obstacle()):
-        print_once(f"plots are not shown: {obstacle}")
+        warn_once(f"plots are not shown: {obstacle}")
         return []
     saved = []
     for drawing in drawings if mode != "none" else ():

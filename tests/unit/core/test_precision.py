@@ -19,8 +19,8 @@ from tofae_jax.core import precision
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import TrainSource
 from tofae_jax.data.dataset import Dataset
-from tofae_jax.data.simulated.dataset import simulated_dataset
-from tofae_jax.engine.build import build_run, step_settings
+from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
+from tofae_jax.engine.build import build_run
 from tofae_jax.engine.checkpoints import checksums
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.training import loop, train
@@ -43,7 +43,7 @@ def parts(folder, policy, **sections):
     setup = build_run(settings)
     dataset = Dataset(folder / "d")
     source = TrainSource(dataset, np.arange(len(dataset)), batch=32, max_hits=24, seed=0)
-    return setup, setup.fresh_state(), source, step_settings(settings)
+    return setup, setup.fresh_state(), source, build_run(settings).step_settings()
 
 
 def products(jaxpr):
@@ -189,7 +189,7 @@ def test_a_scaled_loss_gives_the_same_gradient(folder):
 
 @pytest.mark.backlog("B11")
 @pytest.mark.parametrize(("wanted", "gets"), [("bfloat16", "mixed_bfloat16"), ("float32", "float32")])
-def test_float16_that_fails_for_good_falls_back_and_says_so(folder, monkeypatch, capsys, wanted, gets):
+def test_float16_that_fails_for_good_falls_back_and_says_so(folder, monkeypatch, capsys, messages, wanted, gets):
     monkeypatch.chdir(folder)
     # gradients of such a loss overflow float16 at any scale, but not bfloat16
     settings = config(

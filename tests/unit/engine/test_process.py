@@ -125,7 +125,7 @@ def backends(monkeypatch, *, wanted, found, error=None):
         ("gpu,cpu", "cpu", None),
     ],
 )
-def test_use_available_device_absent_device_is_named(monkeypatch, capsys, wanted, found, error):
+def test_use_available_device_absent_device_is_named(monkeypatch, capsys, messages, wanted, found, error):
     backends(monkeypatch, wanted=wanted, found=found, error=error)
     assert not process.use_available_device()
     (line,) = capsys.readouterr().err.splitlines()
@@ -135,7 +135,7 @@ def test_use_available_device_absent_device_is_named(monkeypatch, capsys, wanted
 @pytest.mark.parametrize(
     ("wanted", "found"), [(None, "cpu"), ("", "gpu"), ("cpu", "cpu"), ("cpu,cuda", "cpu"), ("cuda", "gpu")]
 )
-def test_use_available_device_present_device_says_nothing(monkeypatch, capsys, wanted, found):
+def test_use_available_device_present_device_says_nothing(monkeypatch, capsys, messages, wanted, found):
     backends(monkeypatch, wanted=wanted, found=found)
     assert process.use_available_device()
     assert capsys.readouterr().err == ""

@@ -16,6 +16,7 @@ from plotted import (  # noqa: F401 (fixture)
 from tofae_jax import plots
 from tofae_jax.runs import figure_output
 from tofae_jax.runs.figure_output import deliver
+from tofae_jax.runs.messages import warn_once
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def headless(monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
     for name in ("show", "figure"):
         monkeypatch.setattr(pyplot, name, lambda *_, **__: pytest.fail("a window was opened"))
-    figure_output.print_once.cache_clear()
+    warn_once.cache_clear()
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_deliver_without_a_display_warns_and_saves(figure, tmp_path, headless, m
     assert "\n" not in warning
 
 
-def test_deliver_default_warning_is_printed_once(figure, headless, capsys):
+def test_deliver_default_warning_is_printed_once(figure, headless, capsys, messages):
     for _ in range(3):
         assert deliver(figure, None, "show") is None
     captured = capsys.readouterr()

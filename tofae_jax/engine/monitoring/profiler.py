@@ -7,7 +7,7 @@ import io
 import pstats
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +17,8 @@ import jax
 
 from tofae_jax.data.atomic import replacing_file, writable_folder
 from tofae_jax.runs.display import missing_display
+from tofae_jax.runs.messages import Say, say
 
-Say = Callable[[str], object]
 _TOP_FUNCTIONS = 15
 
 
@@ -28,7 +28,7 @@ class StepProfiler:
     The steps before the first one traced are the warm-up: compiling belongs there.
     """
 
-    def __init__(self, folder: Path, *, first_step: int, n_steps: int, say: Say = print) -> None:
+    def __init__(self, folder: Path, *, first_step: int, n_steps: int, say: Say = say) -> None:
         """Trace `n_steps` steps from `first_step` on, into `folder`/plugins/profile/TIME; `say` is given each line.
 
         Raises `ValueError` if the folder cannot be made or written, `first_step` is negative or `n_steps` below 1.

@@ -16,8 +16,9 @@ from tofae_jax.data.atomic import write_text
 from tofae_jax.plots import style as look
 from tofae_jax.plots.event_viewer import event_viewer, plotly_script
 from tofae_jax.plots.labels import QUALITIES
-from tofae_jax.runs.figures import Drawing, Say, comparison_drawings, drawn, run_drawings
+from tofae_jax.runs.figures import Drawing, comparison_drawings, drawn, run_drawings
 from tofae_jax.runs.lineage import duration, family_of, family_tree
+from tofae_jax.runs.messages import Say
 from tofae_jax.runs.saved_run import SavedRun
 
 CSS_PIXELS_PER_INCH = 96

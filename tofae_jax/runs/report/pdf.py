@@ -13,7 +13,8 @@ from matplotlib.font_manager import findfont, get_font
 
 from tofae_jax.data.atomic import replacing_file
 from tofae_jax.plots import style as look
-from tofae_jax.runs.figures import Drawing, Say, drawn
+from tofae_jax.runs.figures import Drawing, drawn
+from tofae_jax.runs.messages import Say
 
 A4_INCHES = (8.27, 11.69)
 _MARGIN = 0.07

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from tofae_jax.config import PlotMode, leaves, only_chosen
 from tofae_jax.data.atomic import naming_path, writable_folder
 from tofae_jax.plots.detector_axes import check_choice
-from tofae_jax.runs.figures import Drawing, Say, comparison_drawings, deliver_all, run_drawings
+from tofae_jax.runs.figures import Drawing, comparison_drawings, deliver_all, run_drawings
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.lineage import run_folders
+from tofae_jax.runs.messages import Say
 from tofae_jax.runs.report.html import OUTPUTS, write_page
 from tofae_jax.runs.report.pdf import write_pdf
 from tofae_jax.runs.report.tables import RunNumbers, write_csv, write_history_csv, write_xlsx
