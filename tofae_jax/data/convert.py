@@ -23,6 +23,8 @@ class Converted(NamedTuple):
     n_events: int
     n_hits: int
     tally: Tally
+    path: Path
+    """dataset folder or file that was written"""
 
 
 def numbered_events(dataset: Dataset) -> Iterator[Events]:
@@ -84,7 +86,7 @@ def convert_events(
             writer.append(events)
         if not writer.n_appended:
             raise no_events(source, tally)
-    return Converted(writer.n_events, writer.n_hits, tally)
+    return Converted(writer.n_events, writer.n_hits, tally, out)
 
 
 def _to_file(parts: Iterator[Events], source: Path, out: Path, overwrite: bool, tally: Tally) -> Converted:
@@ -95,4 +97,4 @@ def _to_file(parts: Iterator[Events], source: Path, out: Path, overwrite: bool, 
             n_events, n_hits = n_events + events.n_events, n_hits + events.n_hits
         if not n_events:
             raise no_events(source, tally)
-    return Converted(n_events, n_hits, tally)
+    return Converted(n_events, n_hits, tally, out)

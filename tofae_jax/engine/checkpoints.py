@@ -32,6 +32,8 @@ from tofae_jax.runs.migrations import migrated_meta
 from tofae_jax.steps.state import TrainState
 
 SCHEMA_VERSION = 2
+NUMBER_DIGITS = 9
+"""digits of the number in the name of a checkpoint's folder"""
 WORST = -1e30  # score of an epoch without one: NaN has no place in an order
 
 
@@ -213,14 +215,15 @@ class Checkpoints:
             raise CheckpointError(f"{folder}: no checkpoints here")
         score: Callable[[Any], float] = lambda metrics: metrics["score"]  # noqa: E731
         policies = checkpoint_managers
+        self._prefix = _prefix(folder)
         best = policies.BestN(get_metric_fn=score, n=keep_best, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             save_decision_policy=policies.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
             best_fn=score,
             best_mode="max",
-            step_prefix=_prefix(folder),
-            step_format_fixed_length=9,
+            step_prefix=self._prefix,
+            step_format_fixed_length=NUMBER_DIGITS,
             cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
@@ -250,8 +253,8 @@ class Checkpoints:
         if not type(failure.thread).__module__.startswith("orbax."):
             self._hook(failure)
 
-    def save(self, state: TrainState, meta: CheckpointMeta, *, score: float | None) -> None:
-        """Save in the background, as the checkpoint numbered `meta.batches_delivered`.
+    def save(self, state: TrainState, meta: CheckpointMeta, *, score: float | None) -> Path:
+        """Save in the background, as the checkpoint numbered `meta.batches_delivered`; returns its folder.
 
         Args:
             state: saved.
@@ -270,6 +273,7 @@ class Checkpoints:
             self._manager.save(meta.batches_delivered, args=args, metrics=metrics)
         except Exception as error:
             raise self._not_written(error) from None
+        return self.folder / f"{self._prefix}_{meta.batches_delivered:0{NUMBER_DIGITS}d}"
 
     def wait(self) -> None:
         """Until all is on disk; SaveError if it is not."""

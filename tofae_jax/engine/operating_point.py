@@ -55,9 +55,9 @@ def not_reached(mask: MaskConfig) -> str:
     return f"no cut reaches the wanted {mask.choose} of {mask.wanted}: the nearest is taken"
 
 
-def save_scores(file: Path, scores: ScoreSums) -> None:
-    """Save the counts that thresholds are chosen from."""
-    save_arrays(file, {name: np.asarray(counts) for name, counts in scores._asdict().items()})
+def save_scores(file: Path, scores: ScoreSums) -> Path:
+    """Save the counts that thresholds are chosen from; returns the path of the file."""
+    return save_arrays(file, {name: np.asarray(counts) for name, counts in scores._asdict().items()})
 
 
 class ThresholdChoice(NamedTuple):
