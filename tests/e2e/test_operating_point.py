@@ -175,7 +175,8 @@ def test_the_best_epoch_is_judged_by_the_cut_that_it_could_have(runs):
     point = record.results["operating_point"]
     assert max(best) == pytest.approx(point["validation"]["f1"])
     assert checkpoint_policy(settings_from(TREE)).metric == "masked.f1"
-    assert checkpoint_policy(settings_from(TREE, mask={"choose": "f1"}, checkpoints={"metric": "loss"})).metric == "loss"
+    own = settings_from(TREE, mask={"choose": "f1"}, checkpoints={"metric": "loss"})
+    assert checkpoint_policy(own).metric == "loss"
 
 
 def test_a_wish_that_no_cut_reaches_is_said(runs, capsys, tmp_path):
