@@ -1,6 +1,7 @@
 """Figures, made from arrays and plain dicts: no globals, no training code, no jax.
 
-Every figure function returns a `matplotlib.figure.Figure` that pyplot does not know; `deliver` shows or saves it.
+Every figure function returns a `matplotlib.figure.Figure` that pyplot does not know; `runs.figure_output.deliver` shows
+or saves it.
 What a figure shows is `figure.get_label()`, e.g. for a progress line. `plots.style` holds the colours and settings.
 """
 
@@ -20,8 +21,6 @@ from tofae_jax.plots.score_quality import score_quality
 from tofae_jax.plots.stage_panels import stage_panels
 from tofae_jax.plots.threshold_telemetry import threshold_telemetry
 from tofae_jax.plots.timeline import timer_timeline
-from tofae_jax.runs.event_views import load_views, save_views
-from tofae_jax.runs.figure_output import deliver
 
 __all__ = [
     "Against",
@@ -31,19 +30,16 @@ __all__ = [
     "compare_curves",
     "compare_outputs",
     "dataset_distributions",
-    "deliver",
     "event_3d",
     "hit_image",
     "latent_projection",
     "latent_samples",
-    "load_views",
     "metrics_grid",
     "occlusion_by_hits",
     "output_comparison",
     "photon_bands",
     "pixel_difference",
     "radar",
-    "save_views",
     "score_quality",
     "stage_panels",
     "style",
