@@ -78,6 +78,7 @@ def epochs_of(folder):
     return [record["epoch"] for record in read_history(folder / "m.jsonl")]
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B38")
 def test_tracker_killed_at_any_moment_leaves_whole_epochs(tmp_path):
     moments = random.Random(5)
@@ -254,6 +255,7 @@ def check_what_the_browser_gets(address):
     assert metrics == {"final/f1": (0.75, 8), "final/test/loss": (0.25, 8), "final/n": (3.0, 8)}
 
 
+@pytest.mark.slow
 @needs_tensorboard
 @pytest.mark.backlog("B36")
 def test_start_dashboard_server_of_killed_run_is_used(tmp_path):
@@ -292,6 +294,7 @@ def test_start_dashboard_server_of_killed_run_is_used(tmp_path):
         os.kill(content["pid"], signal.SIGTERM)
 
 
+@pytest.mark.slow
 @needs_tensorboard
 @pytest.mark.backlog("B36")
 def test_start_dashboard_dying_server_says_why(tmp_path):

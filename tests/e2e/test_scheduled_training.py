@@ -78,6 +78,7 @@ def trained(tmp_path_factory):
     return c, paths, seen
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B45")
 def test_train_scheduled_values_are_in_force_and_recorded(trained):
     c, paths, seen = trained
@@ -98,10 +99,12 @@ def test_train_scheduled_values_are_in_force_and_recorded(trained):
     assert float(seen["train"][0].learning_rate) == pytest.approx(0.5e-2)  # warming up
 
 
+@pytest.mark.slow
 def test_train_with_schedules_compiles_once(trained):
     assert set(trained[2]["programs"]) == {1}
 
 
+@pytest.mark.slow
 def test_train_validation_and_test_use_unscheduled_settings(trained):
     c, paths, seen = trained
     expected = jax.tree.map(float, jax.device_get(build_run(c).step_settings()))
@@ -112,6 +115,7 @@ def test_train_validation_and_test_use_unscheduled_settings(trained):
     assert [count["noise_hits"] for count in counts] == [24 * 33] * 3  # of the data, see B43
 
 
+@pytest.mark.slow
 def test_settings_of_a_run_have_its_schedules(trained):
     c, paths, _ = trained
     assert settings_of(paths.folder) == c

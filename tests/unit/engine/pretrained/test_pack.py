@@ -1,19 +1,19 @@
-"""What cannot be packed, and weights that cannot be read."""
+"""What cannot be packed."""
 
 import jax
 import numpy as np
 import pytest
 from tiny import settings_from
 
-from tofae_jax.data.events import DataError
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.load import LoadedRun
-from tofae_jax.engine.pretrained.pack import LEAST_QUANTISED, MOST, check_name, pack_run, stored_arrays
-from tofae_jax.engine.pretrained.packaged_model import read_weights
+from tofae_jax.engine.pretrained.pack import check_name, pack_run
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.record import RunRecord
 
 SIZES = {"width": 8, "hidden": 8, "layers": 1, "queries": 2, "value_width": 2, "event_width": 8}
+
+
 TREE = {
     "detector": {"n_x": 12, "n_y": 16, "n_t": 40},
     "data": {"source": "simulate", "simulate": {"events": 20}, "max_hits": 24},
@@ -68,34 +68,3 @@ def test_pack_run_settings_that_do_not_fit_raise(tmp_path, sections, said):
     with pytest.raises(ValueError, match=said):
         pack_run(loaded(tmp_path), "m", config=settings_from(TREE, **sections), parent=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_read_weights_stored_arrays_come_back_rounded(tmp_path):
-    rng = np.random.default_rng(0)
-    parameters = {
-        "large": {"kernel": rng.normal(size=(64, LEAST_QUANTISED // 64)).astype(np.float32)},
-        "small": {"kernel": rng.normal(size=(3, 4)).astype(np.float32), "bias": np.arange(4, dtype=np.float32)},
-    }
-    np.savez(tmp_path / "weights.npz", **stored_arrays(parameters))
-    found = read_weights(tmp_path / "weights.npz", parameters)
-    assert jax.tree.structure(found) == jax.tree.structure(parameters)
-    np.testing.assert_array_equal(found["small"]["kernel"], parameters["small"]["kernel"])
-    np.testing.assert_array_equal(found["small"]["bias"], parameters["small"]["bias"])
-    error = np.abs(found["large"]["kernel"] - parameters["large"]["kernel"])
-    steps = np.abs(parameters["large"]["kernel"]).max(axis=0) / MOST
-    assert error.max() > 0 and np.all(error <= 0.51 * steps)
-
-
-def test_read_weights_other_shape_raises(tmp_path):
-    np.savez(tmp_path / "weights.npz", **stored_arrays({"a": {"kernel": np.zeros((3, 4), np.float32)}}))
-    for other in ({"a": {"kernel": np.zeros((4, 4))}}, {"a": {"bias": np.zeros((3, 4))}}):
-        with pytest.raises(DataError, match=r"weights.npz: holds no a/\w+ of shape \(., 4\); it belongs to another"):
-            read_weights(tmp_path / "weights.npz", other)
-
-
-@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut"])
-def test_read_weights_damaged_file_raises(tmp_path, content):
-    if content is not None:
-        (tmp_path / "weights.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"weights.npz: missing or damaged"):
-        read_weights(tmp_path / "weights.npz", {})
