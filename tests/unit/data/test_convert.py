@@ -10,6 +10,7 @@ from tofae_jax.data.events import Events
 from tofae_jax.data.files.registry import writable_endings
 
 
+@pytest.mark.backlog("B33")
 @pytest.mark.parametrize("kind", [*WRITTEN, ".npz"])
 def test_convert_events_dataset_to_file_and_back(tmp_path, capsys, kind):
     rng = np.random.default_rng(0)
