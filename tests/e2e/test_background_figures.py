@@ -101,6 +101,7 @@ def names(place):
     return {path.name for path in place.glob("*.png")}
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B52")
 def test_the_figures_of_an_epoch_are_drawn_elsewhere(paths):
     said, noted = [], []
@@ -126,6 +127,7 @@ def test_without_a_request_no_process_is_started(paths, fake):
     assert began == []
 
 
+@pytest.mark.slow
 def test_a_figure_that_cannot_be_made_is_told_and_the_others_are_made(paths, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("no ink")
@@ -140,6 +142,7 @@ def test_a_figure_that_cannot_be_made_is_told_and_the_others_are_made(paths, mon
     assert str(paths.epoch_plots(2) / "data.npz") in warned[0]
 
 
+@pytest.mark.slow
 def test_what_went_wrong_in_the_process_is_said(paths):
     """The real one, on a run without a record, and on a damaged event."""
     (paths.epoch_plots(2) / "data.npz").write_bytes(b"torn")
@@ -247,6 +250,7 @@ def is_running(pid):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks up processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_process_ends_with_its_run_and_only_then(paths, number):

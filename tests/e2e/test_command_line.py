@@ -40,6 +40,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B30", "B33")
 @pytest.mark.parametrize(
     ("words", "parts"),
@@ -165,6 +166,7 @@ print("LOADED", code, *sys.modules)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in app.COMMANDS)], ids=" ".join)
 def test_help_of_any_command_loads_no_array_library(words):
     answer = subprocess.run([sys.executable, "-c", HELP, *words], capture_output=True, text=True, cwd=ROOT, check=True)
@@ -215,6 +217,7 @@ def test_main_bad_pack_option_is_named(capsys, words, parts):
         assert part in line
 
 
+@pytest.mark.slow
 def test_main_simulate_inspect_and_their_mistakes(capsys):
     code, out, _ = run(capsys, "simulate", "d", "--events", "50", "--pattern", "v=2,parabola=1", "--seed", "3")
     assert code == 0
@@ -308,6 +311,7 @@ def read_and_fail():
     read_toml("x.toml", Config)
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B53")
 def test_module_run_as_program_simulates():
     answer = subprocess.run(

@@ -135,6 +135,7 @@ def test_a_bad_time_limit_is_the_user_s_mistake(text, capsys):
     assert repr(text) in said
 
 
+@pytest.mark.slow
 def test_a_run_stops_at_its_time_limit_and_goes_on(whole):
     paths, record = train.train(config(train={"time_limit": "0.001s"}))
     assert (record.status, record.reason, record.results["steps"]) == ("stopped", "time limit of 0.001 s", 1)
@@ -233,6 +234,7 @@ def only_run(place):
     return RunPaths(run)
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B54", "B38", "B52")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_in_good_order(program, tmp_path, number, code, whole):
@@ -263,6 +265,7 @@ def test_a_signal_ends_a_run_in_good_order(program, tmp_path, number, code, whol
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # compiled otherwise
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B38")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_ends_a_run_at_once(program, tmp_path, number, code):
@@ -292,6 +295,7 @@ def test_an_interrupt_before_the_first_step_is_recorded_with_a_reason(monkeypatc
     assert record.reason
 
 
+@pytest.mark.slow
 def test_stop_and_signals_while_a_run_prepares_are_not_lost(monkeypatch):
     """Making the state takes seconds: a STOP file of that time is for this run."""
     fresh = RunSetup.fresh_state
@@ -307,6 +311,7 @@ def test_stop_and_signals_while_a_run_prepares_are_not_lost(monkeypatch):
     assert (record.status, record.reason) == ("stopped", "STOP file")
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B38", "B39", "B54")
 @pytest.mark.parametrize("where", ["step", "input", "recorder"])
 def test_whatever_fails_everything_is_closed_and_the_reason_kept(monkeypatch, where):
@@ -353,6 +358,7 @@ def test_whatever_fails_everything_is_closed_and_the_reason_kept(monkeypatch, wh
         assert load_run(run).epoch == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_fails_the_run_in_one_line(monkeypatch, capsys, whole):
     """From the second epoch on, and of what is there already nothing is lost."""
     import orbax.checkpoint as ocp
@@ -383,6 +389,7 @@ sys.exit(app.main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_fails_the_run_in_one_line(tmp_path, folder):
     """Files may have 40 kB: enough for all but the arrays of a checkpoint."""
     (tmp_path / "d").symlink_to(folder / "d")

@@ -41,6 +41,8 @@ from tofae_jax.runs import record as runs
 from tofae_jax.runs.folder import RunError, RunPaths
 from tofae_jax.runs.record import read_record
 
+pytestmark = pytest.mark.slow
+
 ON_SMALL = ["--detector.n-x", "8", "--detector.n-y", "16", "--detector.n-t", "40"]
 
 
@@ -116,6 +118,7 @@ def test_the_shapes_are_those_of_the_predecessors_own_arrays(reference_run):
     assert {name: array.shape for name, array in weights.items()} == shapes
 
 
+@pytest.mark.slow
 def test_every_array_and_every_output_is_that_of_the_predecessor(reference_run):
     """The sample checkpoint, too large to be kept here, holds these very arrays, bit for bit; ours is written anew."""
     data, weights, run = reference_run
@@ -128,6 +131,7 @@ def test_every_array_and_every_output_is_that_of_the_predecessor(reference_run):
     assert np.max(np.abs(other - data["output_eval"][:, 0])) > 1e-4
 
 
+@pytest.mark.slow
 def test_denoise_gives_the_predecessors_output_at_every_hit(reference_run, tmp_path, capsys):
     data, _, run = reference_run
     hits, outputs = zip(*reference_hits(data), strict=True)
@@ -141,6 +145,7 @@ def test_denoise_gives_the_predecessors_output_at_every_hit(reference_run, tmp_p
     assert np.all(found["kept"])  # all outputs lie about 0.48, above the threshold
 
 
+@pytest.mark.slow
 def test_evaluate_gives_the_predecessors_output_at_every_hit(reference_run, tmp_path, capsys):
     data, _, run = reference_run
     # a pattern may have as many hits as data.max_hits
@@ -209,6 +214,7 @@ def test_evaluate_asks_for_data_as_the_run_has_none(capsys):
     assert "name one with --data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B41")
 def test_another_run_starts_from_it_and_lineage_shows_both(capsys, tmp_path):
     words = ["--data.path", "d", "--train.epochs", "1", "--train.batch", "16", "--train.plots", "none"]
@@ -231,6 +237,7 @@ def test_training_it_on_without_its_data_is_refused(capsys):
     assert "not the dataset that run small was trained on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "dtype"), [(16, np.float16), (32, np.float32)])
 def test_the_precision_is_that_of_the_file(tmp_path, bits, dtype):
     path = write_pth(tmp_path / "c.pth", small_tree(dtype, precision=bits))
@@ -244,6 +251,7 @@ def test_the_precision_is_that_of_the_file(tmp_path, bits, dtype):
     assert_same_arrays(run.variables, expected)
 
 
+@pytest.mark.slow
 def test_float64_from_the_command_line(tmp_path):
     """In a process of its own: 64-bit numbers are switched on for good."""
     write_pth(tmp_path / "c.pth", small_tree(np.float64, precision=64))
@@ -344,6 +352,7 @@ def test_a_bundle_still_becomes_a_dataset(capsys, tmp_path):
     assert (tmp_path / "out" / "dataset.json").is_file()
 
 
+@pytest.mark.slow
 def test_only_a_run_is_replaced_and_only_by_a_complete_one(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     write_pth(Path("first_epoch_1.pth"), small_tree())

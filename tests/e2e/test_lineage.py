@@ -20,6 +20,8 @@ from tofae_jax.runs.folder import RunError, RunPaths
 from tofae_jax.runs.lineage import family_tree, read_family
 from tofae_jax.runs.record import RunRecord, read_record, write_record
 
+pytestmark = pytest.mark.slow
+
 DAY = "2026-01-{:02d}T00:00:00+0000"
 
 

@@ -22,6 +22,8 @@ from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"width": 16, "hidden": 24, "layers": 2, "queries": 8, "value_width": 8, "event_width": 32, "frequencies": 12}
 TREE = {
     "detector": {"n_x": 12, "n_y": 16, "n_t": 40},
@@ -59,6 +61,7 @@ def command(capsys):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hits", "image"])
 def test_the_cut_is_chosen_on_validation_events_and_used_from_then_on(runs, command, name):
     paths, record = read_record(runs[name])
@@ -98,6 +101,7 @@ def test_training_tells_signal_from_noise(runs):
     assert test["masked"]["f1"] > test["input"]["f1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aim", ["efficiency", "purity"])
 def test_another_cut_is_chosen_by_command(runs, command, tmp_path, aim):
     out = tmp_path / "kept.npz"
@@ -114,6 +118,7 @@ def test_another_cut_is_chosen_by_command(runs, command, tmp_path, aim):
         assert result["masked"][name] == pytest.approx(getattr(point, name), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_kept_scores_are_those_of_the_validation_events(runs, command):
     run = load_run(runs["hits"])
     arrays = load_arrays(run.paths.scores)
@@ -123,6 +128,7 @@ def test_the_kept_scores_are_those_of_the_validation_events(runs, command):
     assert signal.max() <= arrays["n_signal"]
 
 
+@pytest.mark.slow
 def test_impossible_wishes_are_named(runs, command, tmp_path):
     out = tmp_path / "x.npz"
     data = runs["hits"].parent.parent / "d"
@@ -179,6 +185,7 @@ def test_the_best_epoch_is_judged_by_the_cut_that_it_could_have(runs):
     assert checkpoint_policy(own).metric == "loss"
 
 
+@pytest.mark.slow
 def test_a_wish_that_no_cut_reaches_is_said(runs, capsys, tmp_path):
     """Signal that other hits occlude is lost whatever the cut."""
     data = runs["image"].parent.parent / "d"
@@ -189,6 +196,7 @@ def test_a_wish_that_no_cut_reaches_is_said(runs, capsys, tmp_path):
         assert 0 <= json.loads(said.out)["score_threshold"] < 0.6
 
 
+@pytest.mark.slow
 def test_times_may_be_smeared_otherwise(runs, command):
     as_trained, smeared = (
         json.loads(command("evaluate", runs["hits"], *words)) for words in ((), ("--smear-t-ns", "0", "9"))
@@ -198,6 +206,7 @@ def test_times_may_be_smeared_otherwise(runs, command):
     assert "smear_t_ns must be" in command("evaluate", runs["hits"], "--smear-t-ns", "2", "1", code=2)
 
 
+@pytest.mark.slow
 def test_a_loss_that_does_not_fit_lists_those_that_do(runs, command):
     said = command("train", "--model.name", "hit_transformer", "--loss.name", "acb_mse", code=2)
     assert "loss 'acb_mse' takes image, but the model gives hits; losses that fit: hit_bce, hit_focal" in said

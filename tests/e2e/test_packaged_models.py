@@ -22,6 +22,8 @@ from tofae_jax.engine.events import evaluation_source, open_events
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.pretrained import pack, packaged_model
 
+pytestmark = pytest.mark.slow
+
 
 def kept_of(path):
     events = concatenate(read_events(path, detector=DETECTOR))

@@ -35,6 +35,8 @@ from tofae_jax.runs.figures import EVENT_FIGURES
 from tofae_jax.runs.history import read_history
 from tofae_jax.runs.report import html
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 HOSTILE = "<script>alert(1)</script>{{ 7*7 }}$x_1$'\"\n]]>&amp;\u202e日本" + "y" * 300
 
@@ -236,6 +238,7 @@ def test_replotted_figures_are_the_same_to_the_byte(trained, alone):
     assert {path.name: path.read_bytes() for path in again.iterdir()} == drawn
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_files(tmp_path, sketched):
     run = make_run(tmp_path / "a")
     made = []
@@ -247,6 +250,7 @@ def test_the_same_run_gives_the_same_files(tmp_path, sketched):
     assert made[0] == made[1]
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B61")
 def test_tables_and_pages_of_hostile_runs(compared, tmp_path, capsys, sketched):
     """Every form at once, figures into folders whose names are safe."""
@@ -276,6 +280,7 @@ def test_tables_and_pages_of_hostile_runs(compared, tmp_path, capsys, sketched):
     assert all(len(name) <= 31 for name in sheets)
 
 
+@pytest.mark.slow
 def test_ids_that_are_paths_write_nowhere_else(tmp_path, sketched):
     place = tmp_path / "runs"
     for folder_name, run_id in (("a", "../../escaped"), ("b", str(tmp_path / "absolute")), ("c", "..")):
@@ -295,6 +300,7 @@ STATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_runs_in_any_state_are_told(tmp_path, capsys, state, request):
     if state not in ("bare", "of an older version"):
@@ -317,6 +323,7 @@ def test_runs_in_any_state_are_told(tmp_path, capsys, state, request):
     assert ">-, " not in text
 
 
+@pytest.mark.slow
 def test_a_run_of_the_predecessor_is_told(tmp_path, capsys):
     checkpoint = read_predecessor_checkpoint(write_pth(tmp_path / "old_epoch_3.pth", small_tree()))
     assert checkpoint is not None
@@ -333,6 +340,7 @@ def test_a_run_of_the_predecessor_is_told(tmp_path, capsys):
 FILES = ("plot_data", "plot_events", "plot_latents", "metrics", "timeline")
 
 
+@pytest.mark.slow
 def test_damaged_files_are_named_and_the_rest_is_told(tmp_path, capsys):
     run = make_run(tmp_path / "a")
     for name in FILES:
@@ -348,6 +356,7 @@ def test_damaged_files_are_named_and_the_rest_is_told(tmp_path, capsys):
     assert "Traceback" not in said.err
 
 
+@pytest.mark.slow
 def test_a_figure_that_fails_is_named_and_the_rest_is_drawn(tmp_path, capsys, monkeypatch, sketched):
     def broken(*_, **__):
         raise RuntimeError("no <ink>")
@@ -420,6 +429,7 @@ def test_any_other_mode_is_refused_by_name(tmp_path, capsys, mode):
     assert all(known in line for known in ("show", "save", "both", "none"))
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B18")
 @pytest.mark.parametrize("mode", ["show", "both"])
 def test_without_a_display_one_line_says_so(tmp_path, mode):
@@ -477,6 +487,7 @@ sys.exit(app.main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["html", "csv", "pdf", "xlsx"])
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, ending):
     run = make_run(tmp_path / "a", with_plots=False)
@@ -497,6 +508,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, ending):
     assert not list(tmp_path.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_report_loads_no_jax_and_is_quick(tmp_path):
     run = make_run(tmp_path / "a")
     run.timeline.unlink()  # reading it takes the instruments, which load jax

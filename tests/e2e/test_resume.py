@@ -41,7 +41,10 @@ from tofae_jax.runs import record as runs
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.record import settings_of
 
+pytestmark = pytest.mark.slow
 
+
+@pytest.mark.slow
 @pytest.mark.backlog("B19", "B55", "B63")
 @pytest.mark.parametrize(("variant", "steps"), [(name, 4 if name == "fallback" else STEPS + 2) for name in VARIANTS])
 def test_a_run_stopped_within_an_epoch_and_resumed_is_the_same(whole, variant, steps, capsys, messages):
@@ -64,6 +67,7 @@ def test_a_run_stopped_within_an_epoch_and_resumed_is_the_same(whole, variant, s
         assert record.results["precision"] == "mixed_bfloat16"
 
 
+@pytest.mark.slow
 def test_a_run_may_be_stopped_anywhere_and_often(whole):
     """Between looks at the losses, at the end of an epoch, after one step; each stop counts from the start."""
     stops = [2, STEPS, STEPS + 1]
@@ -78,6 +82,7 @@ def test_a_run_may_be_stopped_anywhere_and_often(whole):
     assert len(record.sessions) == len(stops) + 1
 
 
+@pytest.mark.slow
 def test_other_runs_differ(whole, original):
     """The negative control."""
     with pytest.raises(AssertionError):
@@ -86,12 +91,14 @@ def test_other_runs_differ(whole, original):
         assert_same(original, whole("plain"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["plain", "fallback"])
 def test_saving_within_epochs_changes_nothing(whole, variant):
     c = config(checkpoints={"every_minutes": 1e-9}, runs={"name": "saves"}, **VARIANTS[variant])
     assert_same(train.train(c)[0], whole(variant))
 
 
+@pytest.mark.slow
 def test_a_run_asked_to_stop_in_its_last_epoch_s_last_step_is_finished():
     with pytest.MonkeyPatch.context() as patch:
         stopping_after(STEPS, patch)
@@ -99,6 +106,7 @@ def test_a_run_asked_to_stop_in_its_last_epoch_s_last_step_is_finished():
     assert (record.status, record.results["epochs"]) == ("finished", 1)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_is_the_same(tmp_path):
     spec = importlib.util.spec_from_file_location("stress_resume", ROOT / "benchmarks" / "stress_resume.py")
     stress = importlib.util.module_from_spec(spec)
@@ -122,6 +130,7 @@ def checkpoint_folder(paths):
     return max(path for path in paths.checkpoints.iterdir() if path.name.startswith("step_"))
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B21")
 @pytest.mark.parametrize("damage", [flip_a_bit, cut])
 def test_a_damaged_newest_checkpoint_costs_only_its_own_steps(whole, halted, damage, capsys, messages):
@@ -180,6 +189,7 @@ def test_an_empty_run_is_no_demo(option, capsys, tmp_path, monkeypatch):
     assert f"{option[:-1]} needs a value" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_other_data_are_refused_and_none_are_made(whole, halted, tmp_path, monkeypatch):
     simulated_dataset(tmp_path / "e", detector=Detector(**DETECTOR), weights={"v": 1}, n_events=160, seed=2)
     with pytest.raises(RunError, match=r"e: not the dataset that run .* was trained on"):
@@ -227,6 +237,7 @@ def test_a_run_that_another_process_works_on_is_refused(halted):
         pass
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_where_the_learning_rate_is_constant(whole, halted):
     paths, _ = train.train(config(train={"epochs": 1}))
     record = resumed(paths, train={"epochs": 3})
@@ -250,6 +261,7 @@ def older(tree):
     return tree | {"schema_version": 1, "config": config}
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B21", "B31")
 def test_a_run_of_the_first_version_can_be_used_and_resumed(whole, halted):
     tree = json.loads(halted.record.read_text())

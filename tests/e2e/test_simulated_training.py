@@ -2,6 +2,8 @@
 
 from simulated_settings import MODULE, simulated_config
 
+pytestmark = pytest.mark.slow
+
 
 def test_train_on_the_fly_resumes_and_is_evaluated(tmp_path, monkeypatch):
     from tofae_jax.engine.evaluate import evaluate_run

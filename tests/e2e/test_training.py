@@ -35,6 +35,8 @@ from tofae_jax.engine.training import loop, train
 from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -72,6 +74,7 @@ def steps(c, n):
     return state, losses
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B63")
 def test_the_same_seed_gives_the_same_run_and_another_does_not():
     first, losses = steps(config(), 6)
@@ -82,6 +85,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not():
     assert other != losses
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B63")
 def test_a_whole_run_repeats_itself():
     histories = []
@@ -93,17 +97,20 @@ def test_a_whole_run_repeats_itself():
     assert histories[0] == histories[1]
 
 
+@pytest.mark.slow
 def test_the_loss_falls():
     _, losses = steps(config(), 150)
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
+@pytest.mark.slow
 def test_without_learning_it_does_not():
     """The negative control of the test above."""
     _, losses = steps(config(optimiser={"learning_rate": 1e-12}), 60)
     assert np.mean(losses[-10:]) > 0.9 * np.mean(losses[:10])
 
 
+@pytest.mark.slow
 def test_a_step_compiles_once_whatever_the_numbers():
     c = config()
     setup = build_run(c)
@@ -120,6 +127,7 @@ def test_a_step_compiles_once_whatever_the_numbers():
     assert int(state.step) == 4
 
 
+@pytest.mark.slow
 def test_a_step_changes_no_shape_or_type():
     c = config()
     setup = build_run(c)
@@ -141,6 +149,7 @@ CHOICES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("normalisation", "loss", "target"), CHOICES)
 def test_every_choice_takes_a_step(normalisation, loss, target):
     c = config(normalisation={"name": normalisation}, loss={"name": loss}, train={"target": target})
@@ -162,6 +171,7 @@ def test_evaluation_draws_apart_from_training():
     assert len(epochs) == 100
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B01", "B07")
 def test_evaluation_does_not_depend_on_the_batch_size():
     c = config()
@@ -210,6 +220,7 @@ def test_a_run_leaves_what_it_says(trained):
     assert record.data["provenance"]["pattern"] == {"v": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B04", "B62")
 def test_the_summary_records_the_chosen_loss_alone(folder):
     paths, _ = train.train(config(loss={"name": "bce"}, train={"epochs": 1, "plots": "none"}))
@@ -220,6 +231,7 @@ def test_the_summary_records_the_chosen_loss_alone(folder):
     assert {path.name for path in paths.plots.iterdir()} == {"data.npz", "events.npz", "latents.npz"}  # no figures
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B04", "B57", "B58")
 def test_the_summary_records_split_with_its_components_and_the_evaluation_loss():
     split = {"zero_loss": "mse", "hit_loss": "mae", "hit_weight": 0.4}
@@ -243,6 +255,7 @@ def test_the_summary_records_split_with_its_components_and_the_evaluation_loss()
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B57")
 def test_the_evaluation_loss_may_be_another_than_the_training_loss():
     variables = build_run(config()).fresh_state().variables
@@ -259,6 +272,7 @@ def test_the_evaluation_loss_may_be_another_than_the_training_loss():
     assert steps(trained_otherwise, 2)[1] == steps(config(), 2)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B63")
 def test_automatic_weights_are_the_class_ratio_of_the_training_data():
     c = config(loss={"acb_mse": {"hit_weight": "auto"}}, train={"epochs": 1, "plots": "none"})
@@ -327,6 +341,7 @@ def evaluate(capsys, *words):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_evaluate_prints_json_and_saves_hits_that_agree(trained, capsys, folder):
     paths, record = trained
     result = evaluate(capsys, str(paths.folder), "--save-hits", "hits.npz", "--overwrite")
@@ -343,6 +358,7 @@ def test_evaluate_prints_json_and_saves_hits_that_agree(trained, capsys, folder)
     assert len(np.unique(hits["event"])) == result["events"]
 
 
+@pytest.mark.slow
 def test_evaluate_takes_other_data_counts_and_seeds(trained, capsys):
     paths, _ = trained
     run = str(paths.folder)
@@ -362,6 +378,7 @@ def test_evaluate_takes_other_data_counts_and_seeds(trained, capsys):
     assert evaluate(capsys, run, "--split", "train")["events"] == 280
 
 
+@pytest.mark.slow
 def test_hits_beyond_the_slots_are_counted(trained, capsys, tmp_path):
     hits = np.stack([np.arange(192) % 12, np.arange(192) // 12, np.full(192, 5)], axis=-1).astype(np.int16)
     write_dataset(tmp_path / "big", [Events(hits, np.array([0, 192]))], detector=Detector(**DETECTOR), provenance={})
@@ -370,6 +387,7 @@ def test_hits_beyond_the_slots_are_counted(trained, capsys, tmp_path):
     assert result["counts"]["dropped_hits"] == 192 - 24
 
 
+@pytest.mark.slow
 def test_a_run_can_be_evaluated_from_elsewhere(trained, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert evaluate(capsys, str(trained[0].folder))["events"] > 0
@@ -382,6 +400,7 @@ def test_a_run_can_be_evaluated_from_elsewhere(trained, capsys, tmp_path, monkey
     assert "name one with --data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_user_sees_one_line_and_no_warnings(trained, tmp_path):
     """As a program: what libraries log counts too."""
     command = [sys.executable, "-m", "tofae_jax", "denoise", str(trained[0].folder), "none.csv", "out.csv"]
@@ -398,6 +417,7 @@ def denoise(capsys, *words):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_denoise_agrees_with_evaluation(trained, capsys):
     """The degraded events that an evaluation saved, read back as measured data, keep the same hits."""
     run = str(trained[0].folder)
@@ -422,6 +442,7 @@ def columns(path):
     return {"event": numbers, **dict(zip("xyt", events.hits.T, strict=True)), **events.hit_columns}
 
 
+@pytest.mark.slow
 def test_denoise_takes_datasets_and_events_of_any_size(trained, capsys, tmp_path):
     run = str(trained[0].folder)
     rng = np.random.default_rng(0)
@@ -440,6 +461,7 @@ def test_denoise_takes_datasets_and_events_of_any_size(trained, capsys, tmp_path
     assert "all.npz" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_tolerance_keeps_fewer_hits(trained, capsys, tmp_path):
     run = str(trained[0].folder)
     kept = [
@@ -456,6 +478,7 @@ def test_a_bad_input_to_denoise_leaves_nothing(trained, capsys, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_naming_the_step(monkeypatch):
     real = loop.compiled_train_step
 
@@ -509,6 +532,7 @@ def test_settings_in_mm_and_ns_become_pixels_and_bins():
     assert (s.degradation.sigma_t_bins, s.tof_tolerance_bins) == (2.0, 4.0)
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B06")
 def test_a_run_says_what_it_computes_on(trained, capfd, messages):
     train.train(config(train={"epochs": 1, "plots": "none"}))

@@ -75,6 +75,7 @@ def test_old_run_denoises_with_the_same_scores(name, expected, tmp_path):
     assert abs(columns["kept"].count("1") - known["n_kept"]) <= 0.01 * known["n_hits"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESUMED)
 def test_old_run_resumes_to_the_same_numbers(name, expected, capsys):
     assert app.main(["train", "--resume", name, "--train.epochs", "2"]) == 0

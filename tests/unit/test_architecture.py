@@ -150,10 +150,12 @@ def test_root_holds_the_fourteen_entries_only():
     assert len(ENTRIES) == 14
 
 
+@pytest.mark.slow
 def test_imports_go_strictly_down_between_packages():
     assert list(upward(import_graph())) == []
 
 
+@pytest.mark.slow
 def test_imports_have_no_cycle_between_files():
     assert cycles(import_graph()) == []
 
@@ -232,6 +234,7 @@ def test_public_classes_and_functions_have_one_home():
     assert {name: found for name, found in homes.items() if len(found) > 1 and name not in SAME_NAME} == {}
 
 
+@pytest.mark.slow
 def test_private_names_stay_in_their_module():
     for path in modules_of():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -240,6 +243,7 @@ def test_private_names_stay_in_their_module():
                 assert not private, f"{path} imports {private} from {node.module}"
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B29")
 def test_modules_and_functions_stay_small():
     for path in modules_of():

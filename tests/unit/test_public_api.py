@@ -23,6 +23,7 @@ def test_an_unknown_name_is_an_attribute_error():
         tofae_jax.nonsense
 
 
+@pytest.mark.slow
 def test_the_readme_example_runs_and_prints_what_it_says():
     (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
     assert len([line for line in example.splitlines() if line.strip()]) <= 15

@@ -329,6 +329,7 @@ def test_places_in_a_pattern():
     assert found[3] == -1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_noise", [0, 250])
 def test_events_have_the_hits_that_were_asked_for(n_noise):
     event = drawn(n_signal=20, n_noise=n_noise)
@@ -584,6 +585,7 @@ def test_conditions_are_checked_before_anything_is_computed():
         points(noise=[5], robustness=True)
 
 
+@pytest.mark.slow
 def test_runs_of_the_comparison_are_named_and_fit(monkeypatch):
     said = []
     (given, blind) = bench_quality.entries(
@@ -645,6 +647,7 @@ def test_tables_and_figures_are_written(rows, tmp_path):
     assert paths[3].read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_robustness_chooses_once_and_changes_one_thing_at_a_time(tmp_path):
     points = comparison.hardships((0, 200), (10, 30), (35.0,), 44)
     assert len(points) == len(set(points)) == 5

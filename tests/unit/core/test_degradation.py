@@ -35,6 +35,7 @@ def sparsify(key, hits, n, max_signal=64, selection="random"):
     return d.sparsify(key, hits, n_signal=n, max_signal=max_signal, selection=selection)
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 64), st.integers(0, 70), st.integers(0, 70), st.integers(1, 80), st.sampled_from(["random", "even"])
 )
@@ -138,6 +139,7 @@ def degrade(key, hits, settings, max_signal=40, max_noise=220, **options):
     return d.degrade(key, hits, settings, shape_xyt=SHAPE, max_signal=max_signal, max_noise=max_noise, **options)
 
 
+@pytest.mark.slow
 def test_degrade_width_range_is_drawn_per_event():
     hits = pattern(40)
     hits = jnp.where(hits[:, 2:] > 0, hits.at[:, 2].set(500), 0)
@@ -178,6 +180,7 @@ def test_degradation_settings_widths_are_in_pixels_and_bins():
     np.testing.assert_allclose(settings.sigma_x_pixels, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B43")
 def test_degrade_counts_are_those_of_the_event():
     hits = pattern(20)  # fewer than asked for
@@ -190,6 +193,7 @@ def test_degrade_counts_are_those_of_the_event():
     assert np.sum(filled) == int(out.n_signal) + int(out.n_noise)
 
 
+@pytest.mark.slow
 def test_degrade_other_numbers_do_not_recompile():
     traces = []
 
@@ -206,6 +210,7 @@ def test_degrade_other_numbers_do_not_recompile():
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_degrade_event_depends_on_its_own_key_alone():
     keys = jax.random.split(jax.random.key(0), 8)
     hits = jnp.stack([pattern(30, seed=i) for i in range(8)])
@@ -225,6 +230,7 @@ def test_degrade_empty_single_and_full_events_keep_hits(n):
     assert rows(out.hits) == rows(pattern(n))
 
 
+@pytest.mark.slow
 def test_degrade_without_room_returns_no_slots():
     out = degrade(jax.random.key(0), pattern(10), d.DegradationSettings(), max_signal=0, max_noise=0)
     assert out.hits.shape == (0, 3)

@@ -23,6 +23,7 @@ def noise(key, n=(5, 9), max_noise=16, shape=SHAPE, background=None, **settings)
     return add_noise(key, background, n_noise=n, max_noise=max_noise, shape_xyt=shape, settings=settings)
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B59")
 @given(
     st.integers(0, 16),
@@ -52,6 +53,7 @@ def assert_flat(values, n_cells):
     assert abs(chi2 - (n_cells - 1)) < SIGMAS * np.sqrt(2 * (n_cells - 1))
 
 
+@pytest.mark.slow
 def test_uniform_noise_is_flat_in_x_y_and_t():
     x, y, t = many().T
     assert_flat(x, 88)
@@ -65,6 +67,7 @@ def test_flatness_check_of_a_gradient_fails():
         assert_flat(many(uniform=0.0, gradient_x=1.0)[:, 0], 88)
 
 
+@pytest.mark.slow
 def test_hot_pixels_are_the_same_in_every_event():
     first, second = (many(seed, 2000, uniform=0.0, hot_pixels=1.0, n_hot_pixels=5) for seed in (0, 1))
     sites = [set(map(tuple, hits[:, :2].tolist())) for hits in (first, second)]
@@ -99,6 +102,7 @@ def own_background(n, n_slots=30):
     return jnp.asarray(hits)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 30), st.integers(0, 16), st.integers(0, 1000))
 def test_add_noise_background_hits_are_used_at_most_once(n_background, n_noise, seed):
     hits, n = noise(
@@ -109,6 +113,7 @@ def test_add_noise_background_hits_are_used_at_most_once(n_background, n_noise, 
     assert set(found) <= {(i, i, i + 1) for i in range(n_background)}
 
 
+@pytest.mark.slow
 def test_add_noise_background_is_a_random_choice_by_weight():
     background = own_background(30)
     counts = np.zeros(30)
@@ -162,6 +167,7 @@ def weighted(seed, weights, n=300):
 MIXTURES = [(1.0,), (0.1, 0.2, 0.3), (0.0, 0.7, 0.0, 0.3, 0.1, 0.4), (0.3,) * 7, (0.0,) * 6 + (1.0,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", MIXTURES)
 def test_add_noise_further_profile_of_weight_0_has_no_effect(monkeypatch, weights):
     before = [weighted(seed, weights) for seed in range(5)]

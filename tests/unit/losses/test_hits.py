@@ -25,6 +25,7 @@ def twin_hits(name, logits, is_signal, is_hit, *, signal_weight=0.25, noise_weig
 HIT_SETTINGS = {"hit_bce": {"signal_weight": 0.25, "noise_weight": 0.75}, "hit_focal": {"alpha": 0.25, "gamma": 2.0}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_logits", [True, False])
 @pytest.mark.parametrize("name", OF_HITS)
 def test_hit_losses_random_hits_equal_slow_twin(name, from_logits):
@@ -51,6 +52,7 @@ def test_hit_focal_gamma_0_equals_hit_bce():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_logits", [True, False])
 @pytest.mark.parametrize("name", OF_HITS)
 def test_hit_losses_gradient_equals_finite_differences(name, from_logits):
@@ -66,6 +68,7 @@ def test_hit_losses_gradient_equals_finite_differences(name, from_logits):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("reduce", losses.REDUCTIONS)
 @pytest.mark.parametrize("name", OF_HITS)
@@ -87,6 +90,7 @@ def test_hit_losses_empty_slots_have_no_effect(name, reduce, dtype):
                 assert filled.any() or float(value) == 0
 
 
+@pytest.mark.slow
 @given(st.floats(-1e4, 1e4, width=32), st.booleans(), st.floats(0, 5))
 def test_hit_losses_any_logit_is_finite(logit, signal, gamma):
     truth, filled = jnp.asarray([[signal]]), jnp.asarray([[True]])

@@ -88,6 +88,7 @@ def test_bce_off_0_and_1_equals_predecessor(reference, case_name):
     assert (data[f"{key}|grad_norm"] > 1e7) == saturated.any() == (case_name != "all_empty")
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B03")
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", OF_IMAGES)
@@ -154,6 +155,7 @@ def test_image_losses_gradient_equals_finite_differences(name, reduce):
         check_grads(lambda y: jnp.sum(loss(jnp.asarray(y), t)), (y,), order=1, modes=("rev",), eps=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_IMAGES)
 def test_image_losses_per_event_equal_each_event_alone(strict, name):
     y, t = images((3, 4, 5))

@@ -33,6 +33,7 @@ def variables():
     return jax.jit(small().init)(jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_y", "n_x"), [(128, 88), (1, 1), (4, 8), (5, 3), (17, 30), (2, 61)])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_unet_any_detector_shape_gives_finite_outputs(n_y, n_x, depth):
@@ -64,6 +65,7 @@ def there_and_back(x, fold):
     return joined, u.part(joined, fold, x.shape[1:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", [u.PATCH, u.FOLD])
 def test_part_of_join_is_the_image_for_every_length(fold):
     for n in range(1, 21):  # with 41 - n all lengths up to 40
@@ -78,6 +80,7 @@ def test_join_pixels_of_a_patch_stand_row_by_row():
     np.testing.assert_array_equal(u.join(x, 4)[0, 1, 0], x[0, 4:8, 0:4, 0].ravel())
 
 
+@pytest.mark.slow
 def test_fourier_equals_its_definition_and_is_0_in_the_dark():
     x = np.asarray(images(1, 2, share=0.4))[..., None]
     seen = u.fourier(jnp.asarray(x), 8)
@@ -110,6 +113,7 @@ def slow_agreement(x, n_fourier):
     return found
 
 
+@pytest.mark.slow
 def test_agreement_equals_the_sum_over_pairs():
     x = np.asarray(images(2, 1, 30, 27, 0.08), np.float64)
     with jax.enable_x64(True):
@@ -124,6 +128,7 @@ def test_agreement_equals_the_sum_over_pairs():
     np.testing.assert_array_equal(dark, 0)
 
 
+@pytest.mark.slow
 def test_nearby_time_follows_the_likely_signal():
     x = jnp.zeros((1, 40, 40)).at[0, 1, 1].set(0.6).at[0, 2, 3].set(0.9).at[0, 38, 38].set(0.7)
     seen = u.fourier(u.join(x[..., None], u.PATCH), 1)
@@ -146,6 +151,7 @@ def test_shift_takes_a_ninth_from_each_neighbour():
     assert u.shift(x[..., :4]).shape == (2, 4, 5, 4)  # fewer channels than neighbours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(POLICIES))
 def test_unet_empty_and_full_images_have_finite_gradients(name, variables):
     policy = policy_by_name(name)
@@ -165,6 +171,7 @@ def test_unet_empty_and_full_images_have_finite_gradients(name, variables):
         assert all(np.any(np.asarray(leaf, np.float64) != 0) for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_unet_empty_images_alone_have_finite_gradients(variables):
     model = small()
     nothing = jnp.zeros((2, N_Y, N_X))
@@ -203,6 +210,7 @@ def test_unet_events_are_independent_in_training_too(variables):
     assert jax.tree.leaves(stats) == []
 
 
+@pytest.mark.slow
 def test_unet_without_tof_image_is_the_probability(variables):
     model = small(regress_tof=False)
     output = jax.jit(model.apply)(jax.jit(model.init)(jax.random.key(0)), images(7, 2))
@@ -225,6 +233,7 @@ def planted(key, n=16):
     return x.reshape(n, N_Y, N_X), is_signal.reshape(n, N_Y, N_X)
 
 
+@pytest.mark.slow
 def test_unet_learns_signal_but_not_shuffled_labels(variables):
     model, optimiser = small(), optax.adam(1e-2)
 

@@ -98,6 +98,7 @@ def test_event_traces_look_as_in_other_figures():
     assert (false["mode"], false["text"], false["textfont"]["color"]) == ("text", "×", style.BLACK)
 
 
+@pytest.mark.slow
 def test_event_traces_are_short_and_plain():
     shown = event_traces(event(), detector=DETECTOR)
     assert list(shown) == STAGES

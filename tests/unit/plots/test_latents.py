@@ -39,6 +39,7 @@ def places(figure) -> np.ndarray:
     return np.concatenate([np.asarray(found.get_offsets()) for found in figure.axes[0].collections])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", ["physical", "pixels"])
 @pytest.mark.parametrize("has_time", [True, False])
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
@@ -52,6 +53,7 @@ def test_latent_samples_any_number_can_be_drawn(n, has_time, units):
     small_png(figure)
 
 
+@pytest.mark.slow
 def test_latent_samples_many_are_cut_and_counted():
     figure = latent_samples(images(40), detector=DETECTOR)
     assert [axes.get_title() for axes in figure.axes[:36]][-1] == "35 lit pixels"
@@ -60,6 +62,7 @@ def test_latent_samples_many_are_cut_and_counted():
     small_png(figure)
 
 
+@pytest.mark.slow
 def test_latent_samples_same_draws_look_the_same():
     first = small_png(latent_samples(images(4), detector=DETECTOR))
     assert small_png(latent_samples(images(4), detector=DETECTOR)) == first
@@ -113,6 +116,7 @@ def test_latent_samples_empty_list_says_so():
     assert texts(latent_samples([], detector=DETECTOR)) == ["no draws"]
 
 
+@pytest.mark.slow
 def test_latent_projection_has_the_greatest_variance():
     data = vectors()
     figure = latent_projection(data, title="latents")
@@ -167,6 +171,7 @@ def test_latent_projection_rarest_labels_are_grouped(n):
         np.testing.assert_allclose(figure.axes[0].collections[-1].get_facecolor()[0][:3], to_rgba(style.NOISE)[:3])
 
 
+@pytest.mark.slow
 def test_latent_projection_rows_not_finite_are_left_out():
     data = vectors()
     labels = ["a"] * 30 + ["b"] * 30
@@ -179,6 +184,7 @@ def test_latent_projection_rows_not_finite_are_left_out():
     small_png(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "messages"),
     [

@@ -37,12 +37,14 @@ DRAWINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("history", [[], FULL_HISTORY[:1], BROKEN], ids=["none", "one", "broken"])
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_metric_figures_any_history_can_be_drawn(name, history):
     assert len(small_png(DRAWINGS[name](history))) > 3000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["grid", "details against time", "comparison"])
 def test_metric_figures_same_history_looks_the_same(name):
     first = small_png(DRAWINGS[name](FULL_HISTORY))
@@ -50,6 +52,7 @@ def test_metric_figures_same_history_looks_the_same(name):
     assert small_png(DRAWINGS[name](FULL_HISTORY[:6])) != first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("large", [-1.7e308, 5e-324])
 def test_metric_figures_extreme_numbers_do_no_harm(large):
     extreme = [
@@ -92,6 +95,7 @@ def test_metrics_grid_has_every_metric_of_quality():
     assert {axes.get_xlim() for axes in figure.axes} == {figure.axes[0].get_xlim()}
 
 
+@pytest.mark.slow
 def test_metrics_grid_input_is_a_thin_grey_reference():
     for axes in metrics_grid(FULL_HISTORY).axes[1:]:
         for found in axes.lines:
@@ -107,6 +111,7 @@ def test_metrics_grid_units_and_whole_ranges():
     assert panel_titled(figure, "true positives, xy + near ToF (%)").get_ylim() == (-2, 102)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("last", "scale"), [(0.11, "linear"), (0.09, "log"), (0.0, "linear"), (-1.0, "linear")])
 def test_metrics_grid_falling_errors_have_a_log_axis(last, scale):
     records = [{"epoch": e, "validation": {"masked": {"mse": mse, "psnr_db": mse}}} for e, mse in ((1, 1.0), (2, last))]
@@ -155,6 +160,7 @@ def test_training_details_each_epoch_has_one_duration():
     assert [found.get_label() for found in without.lines] == ["epoch", "train", "validation"]
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B50")
 def test_training_details_are_those_of_the_history():
     figure = training_details(FULL_HISTORY, title="a run")
@@ -178,6 +184,7 @@ def test_training_details_optional_panels_appear():
     assert len(figure.axes) == 8
 
 
+@pytest.mark.slow
 def test_training_details_scheduled_settings_are_drawn():
     schedules = [
         {"a.$x_{": e, "b.range": [1, 2 * e], "c.name": "text", "d.some": None if e < 3 else e} for e in range(7)

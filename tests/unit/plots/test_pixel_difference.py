@@ -47,6 +47,7 @@ def legend_of(axes) -> list[str]:
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B16")
 @pytest.mark.parametrize("has_time", [True, False])
 @pytest.mark.parametrize("units", ["physical", "pixels"])
@@ -216,6 +217,7 @@ def test_pixel_difference_unknown_units_raise():
         plots.pixel_difference(shifted(), detector=DETECTOR, units="inches")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", ["physical", "pixels"])
 def test_pixel_difference_nothing_overlaps_or_is_cut(units):
     figure = plots.pixel_difference(v_shape(), detector=DETECTOR, units=units, title="an event")

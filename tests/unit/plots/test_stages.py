@@ -11,6 +11,7 @@ from tofae_jax.core.detector import Detector
 from tofae_jax.plots import EventView, style
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B16")
 @pytest.mark.parametrize("has_time", [True, False])
 @pytest.mark.parametrize("units", ["physical", "pixels"])
@@ -43,6 +44,7 @@ def test_event_figures_signal_is_red_in_noise(draw):
     assert len(set(to_rgb(style.NOISE))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", ["physical", "pixels"])
 @pytest.mark.parametrize("draw", EVENT_FIGURES)
 def test_event_figures_long_headings_stay_apart(draw, units):
@@ -59,6 +61,7 @@ def test_event_figures_long_headings_stay_apart(draw, units):
     assert sum(box.count_overlaps(boxes) for box in boxes) == len(boxes)
 
 
+@pytest.mark.slow
 def test_event_figures_headings_count_what_is_drawn():
     view = v_shape()
     figure = plots.stage_panels(view, detector=DETECTOR)
@@ -82,6 +85,7 @@ def test_event_figures_headings_count_what_is_drawn():
         assert [text.get_text() for text in legend.get_texts()] == names
 
 
+@pytest.mark.slow
 def test_event_figures_oblong_detector_gets_no_sliver():
     detector = Detector(n_x=200, n_y=2)
     for draw in EVENT_FIGURES:

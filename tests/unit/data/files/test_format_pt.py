@@ -192,6 +192,7 @@ def test_load_tensors_hostile_pickle_runs_nothing(tmp_path):
     assert canary.exists()
 
 
+@pytest.mark.slow
 def test_load_tensors_hostile_pickle_raises(tmp_path):
     path = tmp_path / "a.pt"
     function = b"ccollections\nOrderedDict\n"
@@ -230,6 +231,7 @@ def test_load_tensors_hostile_pickle_raises(tmp_path):
     assert_not_loaded(path, b"\x80\x04\x8e" + b"\xff" * 8 + b"abc.", "cannot be read as tensors")
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 150))
 def test_load_tensors_any_bytes_load_or_raise(tmp_path_factory, junk, place):

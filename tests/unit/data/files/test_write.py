@@ -29,6 +29,7 @@ ROW_ENDINGS = (".csv", ".npz")
 ROW_TYPES = ("?", "i1", "u1", "i2", "u4", "i8", "f2", "f4", "f8")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(events_with_tables(), st.sampled_from([*WRITTEN, ".npz"]), st.sampled_from([1, 7, 1000]))
 def test_open_hit_file_any_events_are_read_back(events, kind, chunk_hits):
@@ -246,6 +247,7 @@ def test_open_hit_file_bad_column_raises(tmp_path, columns):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "n_parts"), [(".csv", 60), (".npz", 150)])
 def test_open_hit_file_rows_memory_is_bounded(tmp_path, ending, n_parts):
     part = full_events(1_000, score=np.zeros(2_000, np.float32))

@@ -287,6 +287,7 @@ def test_split_parameters_of_a_model_loses_none(small_model):
     assert split_parameters({"bias": 1, "a": {"bias": {"kernel": 2}, "b": {}}}) == ({"a/bias/kernel": 2}, {"bias": 1})
 
 
+@pytest.mark.slow
 def test_activations_of_a_model_are_its_own(small_model):
     model, variables = small_model
     x = jax.random.uniform(jax.random.key(1), (2, 9, 7))

@@ -1,4 +1,4 @@
-"""The closed form of what a track makes likely, against the simulation that it inverts."""
+"""What a track makes likely, in closed form, and the fits that rest on it, against the simulation that it inverts."""
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ def f1_of(kept):
     return 2 * true / (true + false + kept.shape[0] * N_SIGNAL)
 
 
-def test_the_fits_are_those_of_the_optics():
+def test_spectrum_of_fits_equal_the_optics():
     fits, knots = likelihood.spectrum_of(SETTINGS)
     energy = jnp.linspace(knots[0], knots[-1], 77)
     index = refractive_index(energy)
@@ -68,7 +68,7 @@ def test_the_fits_are_those_of_the_optics():
     np.testing.assert_allclose(polynomial(fits.energy_per_index, scaled)[3:-3], slope, rtol=0.03)
 
 
-def test_photons_of_a_known_track_are_told_from_noise(simulated):
+def test_explain_known_track_is_told_from_noise(simulated):
     tracks, hits, _ = simulated
     kept = np.asarray(explained(tracks, hits).log_odds) > 0
     assert f1_of(kept) > 0.9
@@ -76,7 +76,7 @@ def test_photons_of_a_known_track_are_told_from_noise(simulated):
     assert f1_of(np.asarray(explained(wrong, hits).log_odds) > 0) < 0.3
 
 
-def test_log_odds_are_calibrated(simulated):
+def test_explain_log_odds_are_calibrated(simulated):
     tracks, hits, _ = simulated
     chance = np.asarray(jax.nn.sigmoid(explained(tracks, hits).log_odds))
     is_signal = np.arange(hits.shape[1]) < N_SIGNAL
@@ -87,7 +87,7 @@ def test_log_odds_are_calibrated(simulated):
         assert abs(share - chance[chosen].mean()) < 4 * sigma + 0.02
 
 
-def test_the_density_integrates_to_the_number_of_photons(simulated):
+def test_light_density_integrates_to_the_photon_number(simulated):
     """Over random places in the window, for tracks whose light needs no fourth fold."""
     tracks, _, first = simulated
     rng = np.random.default_rng(1)
@@ -108,7 +108,7 @@ def test_the_density_integrates_to_the_number_of_photons(simulated):
     assert np.all((ratio > 0.5) & (ratio < 1.5))
 
 
-def test_two_tracks_share_an_event(simulated):
+def test_explain_two_tracks_share_an_event(simulated):
     """Each hit is given to its own track, though nobody says how many hits each has."""
     tracks, hits, _ = simulated
     pairs = jnp.stack([tracks[:20], tracks[20:40]], axis=1)
@@ -126,7 +126,7 @@ def test_two_tracks_share_an_event(simulated):
     assert np.mean(owner[:, -N_SIGNAL:][second] == 1) > 0.9
 
 
-def test_an_event_of_nothing_and_an_event_of_noise(simulated):
+def test_explain_nothing_and_noise_are_finite(simulated):
     tracks, hits, _ = simulated
     empty = explained(tracks[:1], jnp.zeros((1, 7, 3), jnp.int32))
     assert np.all(np.asarray(empty.log_odds) == 0)
@@ -136,7 +136,7 @@ def test_an_event_of_nothing_and_an_event_of_noise(simulated):
     assert np.mean(np.asarray(noise.log_odds)[:, N_SIGNAL:] > 0) < 0.02
 
 
-def test_gradients_are_finite(simulated):
+def test_over_noise_gradients_are_finite(simulated):
     tracks, hits, _ = simulated
 
     def total(track):
@@ -147,7 +147,7 @@ def test_gradients_are_finite(simulated):
         assert np.all(np.isfinite(jax.grad(total)(track)))
 
 
-def test_the_search_finds_a_track_from_rough_guesses(simulated):
+def test_search_finds_a_track_from_rough_guesses(simulated):
     tracks, hits, _ = simulated
     rng = np.random.default_rng(2)
     off = jnp.asarray(rng.normal(size=(12, 24, 6)), jnp.float32) * jnp.array([25, 25, 0.012, 0.012, 0.25, 0.006])
@@ -181,7 +181,7 @@ def over_tracks(fits, hits):
     return posterior.log_odds(fits, hits, GRID, SETTINGS, noise=noise, time_sigma_ns=SIGMA_NS)
 
 
-def test_tracks_are_drawn_to_where_the_true_density_is_highest(simulated):
+def test_log_odds_over_tracks_are_better_than_one_fit(simulated):
     tracks, hits, _ = simulated
     rng = np.random.default_rng(4)
     off = jnp.asarray(rng.normal(size=(len(tracks), 4, 6)), jnp.float32) * jnp.array([4, 4, 2e-3, 2e-3, 0.04, 1e-3])
@@ -199,7 +199,7 @@ def test_tracks_are_drawn_to_where_the_true_density_is_highest(simulated):
     np.testing.assert_allclose(over_tracks(fits[:2, order], hits[:2]), log_odds[:2], atol=0.02)
 
 
-def test_light_by_the_likely_paths_is_all_light(simulated):
+def test_over_noise_likely_paths_hold_all_light(simulated):
     tracks, hits, _ = simulated
     every = likelihood.all_paths()
 
@@ -221,7 +221,7 @@ def test_light_by_the_likely_paths_is_all_light(simulated):
     np.testing.assert_allclose(np.log(some + 0.1), np.log(light + 0.1), atol=0.05)
 
 
-def test_an_event_of_nothing_has_finite_odds(simulated):
+def test_log_odds_event_of_nothing_is_finite(simulated):
     tracks, hits, _ = simulated
     nothing = np.asarray(over_tracks(jnp.repeat(tracks[:1, None], 4, 1), hits[:1] * 0))
     assert np.all(np.isfinite(nothing))

@@ -1,4 +1,4 @@
-"""Backgrounds of the simulated TORCH module: numbers, laws, origins, at stated sigmas."""
+"""Backgrounds of the simulated TORCH module: numbers, distributions, origins, at stated sigmas."""
 
 from functools import partial
 
@@ -15,6 +15,7 @@ SLOTS, MAX_TRACKS, MAX_OTHERS, N_SLOTS = Slots(150, 90), 2, 24, 700
 MODULE = ModuleSettings(n_tracks=(1, 2))
 NONE = BackgroundSettings(n_other_tracks=0.0, n_dark=0.0, n_hot=0.0, afterpulse_chance=0.0)
 N_EVENTS = 300
+
 
 mix = partial(
     simulation.mix_backgrounds,
@@ -66,7 +67,7 @@ def chi_squared_per_degree(counts):
     return np.sum((counts - mean) ** 2) / mean / (len(counts) - 1)
 
 
-def test_without_backgrounds_the_signal_stays_as_it_was(events):
+def test_mix_backgrounds_none_leaves_the_signal(events):
     event = mixed(events, NONE)
     photons = jax.device_get(events.photons)
     assert event.n_dropped.sum() == 0
@@ -78,7 +79,7 @@ def test_without_backgrounds_the_signal_stays_as_it_was(events):
     assert event.origin.dtype == np.int8
 
 
-def test_default_mixture(events):
+def test_mix_backgrounds_default_mixture_is_that_stated(events):
     event = mixed(events, BackgroundSettings())
     n_hits = (event.hits[..., 2] > 0).sum()
     np.testing.assert_array_equal(event.origin == -1, event.hits[..., 2] == 0)
@@ -95,7 +96,7 @@ def test_default_mixture(events):
         assert low <= values.min() <= values.max() <= high
 
 
-def test_hits_of_other_tracks_know_them(events):
+def test_mix_backgrounds_hits_of_other_tracks_know_them(events):
     event = mixed(events, BackgroundSettings())
     others = event.origin == ORIGINS.index("other_track")
     assert event.track[others].min() == MAX_TRACKS
@@ -121,7 +122,7 @@ def test_other_tracks_are_those_of_the_plain_simulation(events):
     assert 20 < second.mean() < 30  # some come before the primary's window, or after it
 
 
-def test_dark_counts_are_poisson_and_uniform(events):
+def test_dark_hits_are_poisson_and_uniform(events):
     event = mixed(events, NONE._replace(n_dark=40.0))
     assert_poisson(counts_of(event, "dark"), 40.0)
     dark = event.hits[event.origin == ORIGINS.index("dark")]
@@ -180,7 +181,7 @@ def test_afterpulses_of_an_event_have_parents(events):
             assert (same[:, 2] + 1.0 / BIN_NS <= hit[2]).any()
 
 
-def test_mixing_depends_on_the_key_only(events):
+def test_mix_backgrounds_depends_on_the_key_only(events):
     settings = BackgroundSettings()
     whole = mixed(events, settings)
     key = jax.random.split(jax.random.key(1), N_EVENTS)[7]
@@ -192,14 +193,14 @@ def test_mixing_depends_on_the_key_only(events):
     assert not np.array_equal(again.hits, whole.hits)
 
 
-def test_settings_change_without_compiling_again(events):
+def test_mix_backgrounds_other_settings_do_not_recompile(events):
     mixed(events, NONE)
     before = mix_events._cache_size()
     mixed(events, NONE._replace(n_dark=4.0, n_hot=2.5, hot_pixel_seed=5))
     assert mix_events._cache_size() == before
 
 
-def test_missing_slots_are_counted_and_the_signal_goes_first(events):
+def test_mix_backgrounds_missing_slots_signal_goes_first(events):
     photons, start = events.photons, events.window_start_ns[0]
     few = jax.jit(partial(mix, n_slots=20, max_other_tracks=2))
     settings = NONE._replace(n_other_tracks=12.0, n_dark=60.0)
@@ -210,7 +211,7 @@ def test_missing_slots_are_counted_and_the_signal_goes_first(events):
     assert event.n_dropped > n_signal - 20 + 40 + 5
 
 
-def test_int8_and_float32_without_silent_promotion(strict):
+def test_mix_backgrounds_dtypes_without_silent_promotion(strict):
     hits, track = jnp.zeros((6, 3), jnp.int32), jnp.full(6, -1, jnp.int32)
     arguments = (jax.random.key(0), hits, track, MODULE, BackgroundSettings())
     small = partial(mix, slots=Slots(20, 10), n_slots=30, max_other_tracks=3, window_start_ns=30.0)
@@ -235,7 +236,7 @@ def test_int8_and_float32_without_silent_promotion(strict):
         ("afterpulse_tau_ns", 0.0),
     ],
 )
-def test_bad_settings_are_named(name, value):
+def test_mix_backgrounds_bad_settings_are_named(name, value):
     hits, track = jnp.zeros((6, 3), jnp.int32), jnp.full(6, -1, jnp.int32)
     settings = BackgroundSettings(**{name: value})
     with pytest.raises(ValueError, match=f"{name} is .*allowed"):
@@ -243,7 +244,7 @@ def test_bad_settings_are_named(name, value):
 
 
 @pytest.mark.parametrize("name", ["n_slots", "max_other_tracks"])
-def test_bad_slots_are_named(name):
+def test_mix_backgrounds_bad_slots_are_named(name):
     hits, track = jnp.zeros((6, 3), jnp.int32), jnp.full(6, -1, jnp.int32)
     with pytest.raises(ValueError, match=f"{name} is 0"):
         mix(jax.random.key(0), hits, track, MODULE, NONE, window_start_ns=30.0, **{name: 0})

@@ -140,6 +140,7 @@ def test_write_csv_text_is_no_formula(tmp_path, start):
     assert row == [f"'{text}", f"'{text}", "-1.5", f"a{start}"]
 
 
+@pytest.mark.slow
 @given(cells=st.dictionaries(st.text(max_size=6), st.text() | st.floats() | st.integers() | st.none(), max_size=5))
 def test_write_csv_any_row_comes_back(cells, tmp_path_factory):
     path = write_csv(
@@ -269,6 +270,7 @@ def test_write_xlsx_text_stays_text(tmp_path):
     assert found[12:] == [2**53, str(2**53 + 1)]
 
 
+@pytest.mark.slow
 def test_write_xlsx_too_large_table_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.xlsx"
     run = RunNumbers("a", {f"c{i}": i for i in range(tables.MAX_COLUMNS)})
@@ -326,6 +328,7 @@ def test_sheet_names_any_are_valid_unique_and_stable(names):
     assert sheet_names(names[:-1]) == made[:-1][: len(names)]
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B61")
 @given(names=st.lists(RUN_IDS, max_size=6))
 def test_write_xlsx_runs_of_any_name_can_be_read(names, tmp_path_factory):
