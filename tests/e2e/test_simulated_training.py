@@ -1,5 +1,6 @@
 """Training on events that are simulated on the fly."""
 
+import pytest
 from simulated_settings import MODULE, simulated_config
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from metric_trees import metric_paths, value_at
-from tiny import settings_from
+from small_training import DETECTOR, config
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import EvaluationSource
@@ -16,22 +16,13 @@ from tofae_jax.engine.build import build_run
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key
 from tofae_jax.steps import Batch
 
-DETECTOR = {"n_x": 12, "n_y": 16, "n_t": 40}
-
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory):
     """An evaluation whose last batch is filled up: its inputs, its numbers by every way, and what each batch gave."""
     path = tmp_path_factory.mktemp("intervals") / "d"
     simulated_dataset(path, detector=Detector(**DETECTOR), weights={"v": 1, "blank": 1}, n_events=60, seed=1)
-    tree = {
-        "detector": DETECTOR,
-        "data": {"path": str(path), "max_hits": 24},
-        "degradation": {"n_signal": 8, "n_noise": [10, 20]},
-        "model": {"autoencoder": {"latent": 4, "fc": 16}},
-        "train": {"batch": 16},
-    }
-    setup = build_run(settings_from(tree))
+    setup = build_run(config(data={"path": str(path)}))
     evaluator = Evaluator(setup)
     source = EvaluationSource(Dataset(path), np.arange(55), batch=16, max_hits=24)
     inputs = (setup.fresh_state().variables, source, evaluation_key(3), setup.step_settings())

@@ -10,15 +10,12 @@ import numpy as np
 import pytest
 from browser import open_page
 from matplotlib.image import imread
+from plotted import DETECTOR, SMALL, nothing
 
-from tofae_jax.core.detector import Detector
 from tofae_jax.plots import EventView, style
 from tofae_jax.plots import event_viewer as viewer
 from tofae_jax.plots.event_viewer import event_traces, event_viewer
 
-DETECTOR = Detector()
-SMALL = Detector(n_x=9, n_y=7, n_t=40, width_mm=18.0, height_mm=3.5, window_ns=2.0)
-NO_HITS = np.zeros((0, 3), np.int16)
 STAGES = ["pattern", "sparse", "smeared", "noised", "direct", "masked"]
 HOSTILE = "</script></select><img src=x onerror=\"document.title='bad'\"> & 'é' \u2028"
 
@@ -37,11 +34,6 @@ def event(n_signal: int = 30, n_noise: int = 200) -> EventView:
     direct[:40] = 0
     direct[0, :5] = 77.5
     return EventView(signal, signal[::2], signal[::2], hits, is_signal, direct, kept)
-
-
-def nothing(detector: Detector = DETECTOR) -> EventView:
-    none = np.zeros(0, bool)
-    return EventView(NO_HITS, NO_HITS, NO_HITS, NO_HITS, none, np.zeros((detector.n_y, detector.n_x)), none)
 
 
 def trace(view: EventView, stage: str, name: str, **units):

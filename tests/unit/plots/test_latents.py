@@ -7,17 +7,14 @@ from functools import partial
 import numpy as np
 import plotted
 import pytest
+from detectors import SMALL as DETECTOR
 from matplotlib.colors import to_rgba
 from plotted import legend, notes, texts
 
-from tofae_jax.core.detector import Detector
 from tofae_jax.plots import style
 from tofae_jax.plots.latents import latent_projection, latent_samples
 
 small_png = partial(plotted.png, dpi=60)  # coarse is enough
-
-
-DETECTOR = Detector(n_x=9, n_y=7, n_t=40, width_mm=18.0, height_mm=3.5, window_ns=2.0)
 
 
 def images(n: int) -> np.ndarray:
