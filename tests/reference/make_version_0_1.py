@@ -119,8 +119,18 @@ def results_of(run, data):
     }
 
 
+def packaged_scores(model):
+    """Scores of a packaged model for the events of `module`, before any training."""
+    command("denoise", "--model", model, "module", "scored.csv", "--all-hits")
+    names, *rows = [line.split(",") for line in Path("scored.csv").read_text().splitlines()]
+    Path("scored.csv").unlink()
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    scores = [float(score) for score in columns["score"][:600]]
+    return {"score": scores, "n_kept": columns["kept"].count("1"), "n_hits": len(rows)}
+
+
 def main(out):
-    """Make the archive."""
+    """Make the archive, and `packaged_scores.json` beside it."""
     out = Path(out).resolve()
     tests = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as place:
@@ -134,6 +144,8 @@ def main(out):
         Path("expected.json").write_text(json.dumps(expected))
         for path in ("hits.csv", "small_epoch_3.pth"):
             Path(path).unlink()
+        scores = {model: packaged_scores(model) for model in ("lhcb_torch", "lhcb_torch_tracks")}
+        out.with_name("packaged_scores.json").write_text(json.dumps(scores))
         with tarfile.open(out, "w:xz", preset=9) as archive:
             for path in sorted(Path().iterdir()):
                 if path.name != "runs":
