@@ -275,6 +275,7 @@ def test_the_process_ends_with_its_run_and_only_then(paths, number):
     assert names(paths.epoch_plots(1)) == OF_ITS_EVENT
 
 
+@pytest.mark.slow
 def test_the_process_knows_no_jax(paths):
     code = "import sys; from tofae_jax.runs import background_figures as b; b.main(sys.argv[1:], sys.stdin); "
     code += "print('jax' in sys.modules)"
@@ -308,6 +309,7 @@ def shares(paths):
     return [record["time"].get("plots_share") for record in read_history(paths.metrics)]
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B19", "B52")
 def test_slow_figures_are_skipped_rather_than_waited_for(few_figures, fake, capsys, messages):
     began = fake("slow", "1.5")
@@ -332,6 +334,7 @@ def test_slow_figures_are_skipped_rather_than_waited_for(few_figures, fake, caps
             assert time_of["plots_share"] == pytest.approx(time_of["plots_s"] / time_of["epoch_s"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "raises"])
 def test_a_training_goes_on_whatever_happens_to_its_figures(few_figures, fake, capsys, messages, how):
     fake(how)
@@ -343,6 +346,7 @@ def test_a_training_goes_on_whatever_happens_to_its_figures(few_figures, fake, c
     assert (paths.plots / "curves.png").exists()  # those of the end are drawn by the run itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"plots": "none"}, {"plots": "show"}, {"plots_every": 0}])
 def test_nothing_is_started_where_nothing_is_to_be_saved_in_training(few_figures, fake, settings):
     began = fake("fine")
@@ -353,6 +357,7 @@ def test_nothing_is_started_where_nothing_is_to_be_saved_in_training(few_figures
     assert not list(paths.plots.glob("epoch_*"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_in_good_order_and_its_figures_too(few_figures, fake, monkeypatch, capsys, messages):
     """Sent to the whole group of processes, as a terminal does: the figures under way are finished all the same."""
     began = fake("slow", "1")

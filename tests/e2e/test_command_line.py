@@ -326,6 +326,7 @@ def test_module_run_as_program_simulates():
     assert described["provenance"]["pattern"] == {"v": 1.0}
 
 
+@pytest.mark.slow
 def test_module_closed_pipe_ends_quietly():
     command = f"{sys.executable} -m tofae_jax --help | true; exit ${{PIPESTATUS[0]}}"
     for _ in range(3):  # the reader may be slower

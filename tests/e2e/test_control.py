@@ -143,6 +143,7 @@ def test_a_run_stops_at_its_time_limit_and_goes_on(whole):
     assert_same(paths, whole("plain"))
 
 
+@pytest.mark.slow
 def test_a_run_pauses_and_stops_by_file_and_is_the_same(whole, monkeypatch, capsys, messages):
     """As a user would, from outside; here from where an epoch is reported."""
     alone = whole("plain")  # trained before anything is changed
@@ -408,6 +409,7 @@ def test_a_full_disk_fails_the_run_in_one_line(tmp_path, folder):
     assert "File too large" in line
 
 
+@pytest.mark.slow
 def test_a_metric_that_does_not_exist_is_refused_before_training(capsys, monkeypatch):
     before = set(Path("runs").glob("*"))
     monkeypatch.setattr(loop.Loop, "_fetch_metrics", lambda *_: pytest.fail("steps were trained"))

@@ -163,6 +163,7 @@ def test_writers_all_declare_the_path_they_return():
     assert set(found) == set(CASES) | ELSEWHERE
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B02")
 @pytest.mark.parametrize("name", CASES)
 def test_writers_return_the_paths_that_they_wrote(name, tmp_path):

@@ -69,6 +69,7 @@ def test_sparsify_range_counts_are_uniform_with_both_ends():
     assert np.all(np.abs(counts - 1000) < SIGMAS * np.sqrt(3000 * 2 / 9))
 
 
+@pytest.mark.slow
 def test_sparsify_even_spaces_hits_along_the_list():
     hits = jnp.stack([jnp.arange(12), jnp.zeros(12, int), jnp.ones(12, int)], axis=-1)
     kept, _ = sparsify(jax.random.key(0), hits, (4, 4), 4, "even")
@@ -223,6 +224,7 @@ def test_degrade_event_depends_on_its_own_key_alone():
     assert not np.array_equal(batch.hits[0], batch.hits[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [0, 1, 64])
 def test_degrade_empty_single_and_full_events_keep_hits(n):
     settings = d.DegradationSettings(n_signal=(0, 0) if n == 0 else (64, 64), n_noise=(0, 0))

@@ -27,6 +27,7 @@ def test_embed_equals_a_loop_over_hits(hits):
     np.testing.assert_array_equal(h.embed(jnp.asarray(hits), n_x=N_X, n_y=N_Y), slow_embed(hits))
 
 
+@pytest.mark.slow
 @given(hit_lists())
 def test_reconstruct_3d_round_trip_is_exact_up_to_occlusion(hits):
     image = h.embed(jnp.asarray(hits), n_x=N_X, n_y=N_Y)
@@ -40,6 +41,7 @@ def test_reconstruct_3d_round_trip_is_exact_up_to_occlusion(hits):
     assert not np.any(np.asarray(back)[int(n_lit) :])
 
 
+@pytest.mark.slow
 @given(hit_lists())
 def test_count_occluded_every_hit_is_visible_or_counted(hits):
     image = h.embed(jnp.asarray(hits), n_x=N_X, n_y=N_Y)
@@ -48,6 +50,7 @@ def test_count_occluded_every_hit_is_visible_or_counted(hits):
     assert int(h.count_occluded(jnp.asarray(hits), image)) == n_hits - int(np.sum(slow_embed(hits) > 0))
 
 
+@pytest.mark.slow
 def test_is_visible_latest_hit_wins_and_equal_hits_share():
     hits = jnp.array([[1, 2, 3], [1, 2, 7], [1, 2, 7], [0, 0, 0]])
     image = h.embed(hits, n_x=N_X, n_y=N_Y)
@@ -56,6 +59,7 @@ def test_is_visible_latest_hit_wins_and_equal_hits_share():
     assert int(h.count_occluded(hits, image)) == 2
 
 
+@pytest.mark.slow
 def test_embed_batches_equal_their_events(strict):
     batch = jax.random.randint(jax.random.key(0), (4, 2, 12, 3), 0, 5, dtype=jnp.int32)
     together = h.embed(batch, n_x=N_X, n_y=N_Y)
@@ -80,6 +84,7 @@ def test_reconstruct_3d_rounds_times_but_keeps_lit_pixels():
     np.testing.assert_array_equal(back[:, 2], [1, 2, 4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [np.zeros((N_Y, N_X)), np.zeros((1, 1))])
 def test_reconstruct_3d_empty_image_has_no_hits(image):
     assert h.reconstruct_3d_numpy(image).shape == (0, 3)

@@ -62,6 +62,7 @@ def test_uniform_noise_is_flat_in_x_y_and_t():
     assert (t.min(), t.max()) == (1, 1000)
 
 
+@pytest.mark.slow
 def test_flatness_check_of_a_gradient_fails():
     with pytest.raises(AssertionError):
         assert_flat(many(uniform=0.0, gradient_x=1.0)[:, 0], 88)
@@ -129,6 +130,7 @@ def test_add_noise_background_is_a_random_choice_by_weight():
     assert np.all(np.abs(counts - counts.mean()) < SIGMAS * np.sqrt(counts.mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("background", [None, jnp.zeros((0, 3), jnp.int16), jnp.zeros((7, 3), jnp.int16)])
 def test_add_noise_without_background_leaves_slots_empty(background):
     hits, n = noise(jax.random.key(1), (10, 10), background=background, uniform=0.0, data=1.0)
@@ -183,6 +185,7 @@ def test_add_noise_further_profile_of_weight_0_has_no_effect(monkeypatch, weight
     assert np.sum(np.all(toys == [0, 0, 1], axis=1)) > 290
 
 
+@pytest.mark.slow
 def test_add_noise_background_may_stand_anywhere(monkeypatch):
     others = [(name, place) for name, place in NOISE_PROFILES.items() if name != BACKGROUND]
     background = NOISE_PROFILES[BACKGROUND]

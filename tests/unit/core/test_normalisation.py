@@ -32,6 +32,7 @@ def test_binary_normalise_equals_the_reference(reference):
     np.testing.assert_array_equal(ours, stages["mask_optimised_norm"][:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B13", "B33")
 @given(st.floats(0, 0.99), st.sampled_from([1, 7, 1000, 2000]))
 def test_gapped_whole_bins_come_back_exactly(r, n_t):

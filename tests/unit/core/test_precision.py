@@ -72,6 +72,7 @@ def test_settings_and_code_know_the_same_policies():
         precision.policy_by_name("half")
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B10")
 @pytest.mark.parametrize("name", NARROW)
 def test_every_part_of_a_step_has_the_dtype_of_the_policy(folder, name):
@@ -106,6 +107,7 @@ def test_every_part_of_a_step_has_the_dtype_of_the_policy(folder, name):
     assert all(np.isfinite(float(leaf)) for leaf in metrics)
 
 
+@pytest.mark.slow
 def test_all_policies_start_from_the_same_draws(folder):
     full = parts(folder, "float32")[1].params
     for name in ("mixed_float16", "float16", "bfloat16"):
@@ -114,6 +116,7 @@ def test_all_policies_start_from_the_same_draws(folder):
             np.testing.assert_array_equal(a.astype(b.dtype), b)
 
 
+@pytest.mark.slow
 def test_small_updates_of_rounded_parameters_add_up():
     params = {"w": jnp.ones((), jnp.bfloat16), "v": jnp.ones((), jnp.float16)}
     residual = loss_scaling.residual_of(params)
@@ -157,6 +160,7 @@ def test_the_loss_scale_backs_off_grows_and_stops_at_its_limits():
     assert scales([1, 1], start=loss_scaling.LARGEST_SCALE, growth_steps=1)[0] == [loss_scaling.LARGEST_SCALE] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B11")
 @pytest.mark.parametrize("name", ["float16", "mixed_float16"])
 def test_an_overflowing_step_is_skipped_counted_and_changes_nothing(folder, name):
@@ -178,6 +182,7 @@ def test_an_overflowing_step_is_skipped_counted_and_changes_nothing(folder, name
     assert float(metrics.loss_scale) < 2.0**24
 
 
+@pytest.mark.slow
 def test_a_scaled_loss_gives_the_same_gradient(folder):
     norms = []
     for scale in (1.0, 2.0**12):
@@ -187,6 +192,7 @@ def test_a_scaled_loss_gives_the_same_gradient(folder):
     assert norms[0] == pytest.approx(norms[1], rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B11")
 @pytest.mark.parametrize(("wanted", "gets"), [("bfloat16", "mixed_bfloat16"), ("float32", "float32")])
 def test_float16_that_fails_for_good_falls_back_and_says_so(folder, monkeypatch, capsys, messages, wanted, gets):
@@ -213,6 +219,7 @@ def test_float16_that_fails_for_good_falls_back_and_says_so(folder, monkeypatch,
     assert dtypes_of(run.variables["params"]) == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B10", "B11")
 def test_shuffled_empty_events_in_float16_train_with_finite_falling_losses(folder, monkeypatch):
     """What the predecessor could not do: shuffling brought events without hits, and `acb_mse` gave NaN from then on."""
@@ -259,11 +266,13 @@ def test_a_device_that_raises_or_miscalculates_cannot_run_a_policy(monkeypatch):
     assert not precision._runs(precision.POLICIES["bfloat16"])
 
 
+@pytest.mark.slow
 def test_an_unknown_policy_is_named_by_the_command_line(capsys):
     assert app.main(["train", "--precision.policy", "half"]) == 2
     assert "mixed_bfloat16" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_weights_may_be_used_in_another_precision(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     paths, _ = train.train(config(precision={"policy": "mixed_bfloat16"}, train={"plots": "none", "epochs": 1}))
@@ -291,6 +300,7 @@ def test_weights_may_be_used_in_another_precision(folder, monkeypatch, capsys):
     assert app.main(["evaluate", str(paths.folder), "--precision", "half"]) == 2
 
 
+@pytest.mark.slow
 def test_only_the_precision_in_use_must_run_on_the_device(folder, monkeypatch):
     monkeypatch.chdir(folder)
     paths, _ = train.train(config(precision={"policy": "bfloat16"}, train={"plots": "none", "epochs": 1}))

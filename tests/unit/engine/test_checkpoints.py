@@ -57,6 +57,7 @@ def assert_same_state(first, second):
     assert checksums({"a": first}) == checksums({"a": second})
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B31", "B20")
 def test_state_and_meta_come_back_exactly(tmp_path, state):
     save(tmp_path / "c", state, [0.5])
@@ -68,6 +69,7 @@ def test_state_and_meta_come_back_exactly(tmp_path, state):
     assert msgspec.structs.replace(found, checksums={}) == meta(1)
 
 
+@pytest.mark.slow
 def test_newest_and_best_are_kept(tmp_path, state):
     save(tmp_path / "c", state, [0.1, 0.9, 0.2, float("nan"), 0.3])
     with Checkpoints(tmp_path / "c", keep=2, read_only=True) as checkpoints:
@@ -77,6 +79,7 @@ def test_newest_and_best_are_kept(tmp_path, state):
     assert restore(tmp_path / "c", state, best=True)[1].epoch == 2
 
 
+@pytest.mark.slow
 def test_scores_may_be_missing_and_several_best_kept(tmp_path, state):
     with Checkpoints(tmp_path / "c", keep=1, keep_best=2) as checkpoints:
         for epoch, score in enumerate([0.8, 0.9, 0.1, 0.2, None, None], start=1):
@@ -86,6 +89,7 @@ def test_scores_may_be_missing_and_several_best_kept(tmp_path, state):
         assert checkpoints.best() == 20
 
 
+@pytest.mark.slow
 def test_a_writer_deletes_what_is_damaged_and_saves_it_anew(tmp_path, state):
     save(tmp_path / "c", state, [0.5, 0.6])
     cut(tmp_path / "c" / "step_000000020")
@@ -108,6 +112,7 @@ def cut(folder):
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip_a_bit, cut])
 def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, state, damage):
     save(tmp_path / "c", state, [0.5, 0.6, 0.7])
@@ -150,6 +155,7 @@ def test_missing_fields_and_newer_schemas_are_named(tmp_path, state):
         restore(tmp_path / "c", state)
 
 
+@pytest.mark.slow
 def test_another_model_does_not_fit(tmp_path, state):
     save(tmp_path / "c", state, [0.5])
     larger = from_tree(to_tree(SMALL) | {"model": {"autoencoder": {"latent": 3, "fc": 4}}}, Config, "test")

@@ -41,6 +41,7 @@ def run(word, **environment):
     return kept, int(faults)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_memory_of_freed_arrays_is_used_again():
     kept, with_it = run("keep")
@@ -49,6 +50,7 @@ def test_memory_of_freed_arrays_is_used_again():
     assert with_it < run("leave")[1] / 4
 
 
+@pytest.mark.slow
 def test_what_users_have_set_stays():
     assert run("keep", MALLOC_TRIM_THRESHOLD_="131072")[0] == "False"
 

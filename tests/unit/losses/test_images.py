@@ -54,6 +54,7 @@ def loss_of(name, **options):
     return lambda y, t: losses.LOSSES[name].function(y, t, **WEIGHTS.get(name, {}), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case_name", CASES)
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "bce"])
 def test_image_losses_on_reference_data_equal_predecessor(reference, name, case_name):
@@ -116,6 +117,7 @@ OF_CLASSES = {
 }  # weights of hit and zero pixels
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B03")
 @pytest.mark.parametrize("absent", [0, 1], ids=["no hits", "no zeros"])
 @pytest.mark.parametrize("reduce", losses.REDUCTIONS)
@@ -136,6 +138,7 @@ def test_class_losses_weight_of_absent_class_has_no_effect(name, dtype, reduce, 
         assert np.all(np.asarray(few[1], np.float64) != 0)
 
 
+@pytest.mark.slow
 def test_bce_epsilon_below_float32_is_refused():
     y = jnp.array([[[1.0, 0.0]]])
     for dtype in ("float32", "float16", "bfloat16"):
@@ -146,6 +149,7 @@ def test_bce_epsilon_below_float32_is_refused():
         losses.bce(y, y, epsilon=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", losses.REDUCTIONS)
 @pytest.mark.parametrize("name", OF_IMAGES)
 def test_image_losses_gradient_equals_finite_differences(name, reduce):
@@ -171,6 +175,7 @@ def test_mse_and_sse_in_float16_do_not_overflow():
     assert float(losses.sse(jnp.tile(y, (2, 1, 1)), jnp.tile(t, (2, 1, 1)))) == 90112
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B58")
 @pytest.mark.parametrize("zero_loss", list(losses.PIXEL_LOSSES))
 @pytest.mark.parametrize("hit_loss", list(losses.PIXEL_LOSSES))
@@ -192,6 +197,7 @@ def test_split_component_that_is_no_pixel_loss_is_refused():
         losses.split(jnp.zeros((1, 2, 2)), jnp.zeros((1, 2, 2)), hit_loss="acb_mse")
 
 
+@pytest.mark.slow
 def test_class_mse_four_classes_equal_hand_count():
     y = jnp.asarray([[[0.0, 0.5, 0.0, 0.75]]])  # true negative, false positive, false negative, true positive
     t = jnp.asarray([[[0.0, 0.0, 1.0, 1.00]]])

@@ -31,6 +31,7 @@ def twin_3d(y, t, threshold, n_bins):
     return np.mean([balanced(p, q) for p, q in pairs])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.0, 0.01, 0.5, 0.9])
 @pytest.mark.parametrize("n_bins", [1, 7])
 def test_acb_mse_3d_random_images_equal_slow_twin(threshold, n_bins):
@@ -41,6 +42,7 @@ def test_acb_mse_3d_random_images_equal_slow_twin(threshold, n_bins):
         assert float(value) == pytest.approx(twin_3d(np.asarray(y)[0], np.asarray(t)[0], threshold, n_bins), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_acb_mse_3d_gradient_is_of_lightness_then_time():
     """Through the time projections alone: what is left when the gradient of the (x, y) term is taken away."""
     t = jnp.zeros((1, 3, 3)).at[0, 1, 1].set(0.8)
@@ -57,6 +59,7 @@ def test_acb_mse_3d_gradient_is_of_lightness_then_time():
     assert float(extra(0.8)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.0, 0.5])
 def test_acb_mse_3d_at_the_edges_is_finite(threshold):
     for filling in (0.0, threshold, 1.0):
@@ -67,6 +70,7 @@ def test_acb_mse_3d_at_the_edges_is_finite(threshold):
             assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [-2.0, 0.3])
 def test_acb_mse_3d_descent_learns_a_track(start):
     """Descent on the image itself, from all dark and from all lit, brings the hits to their places and times.

@@ -15,6 +15,7 @@ from tofae_jax.config import EvaluationLossConfig, LossConfig
 from tofae_jax.config.losses import AUTO, LossSections, PixelLossName
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(losses.LOSSES))
 def test_losses_traced_weights_give_the_same(name):
     loss = losses.LOSSES[name]
@@ -106,6 +107,7 @@ def test_losses_auto_weight_belongs_to_its_own_class(name, weight):
     assert changes(own) or weight == "true_negative_weight"  # whose error is always 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, loss in losses.LOSSES.items() if loss.takes == "image"])
 def test_losses_below_zero_off_unit_targets_need_them(name):
     t = jnp.asarray([[[0.0, 0.0, 30.0, 500.0]]])  # time bins as they are

@@ -53,6 +53,7 @@ def width(limits):
     return limits[1] - limits[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_intervals_efficiency_is_binomial(share):
     per_event = events_of_counts(np.random.default_rng(1).binomial(HITS, share, size=400))
@@ -64,6 +65,7 @@ def test_intervals_efficiency_is_binomial(share):
     assert (limits[0] + limits[1]) / 2 == pytest.approx(point, abs=0.1 * expected)
 
 
+@pytest.mark.slow
 def test_intervals_correlated_hits_are_wider():
     """The negative control: were hits drawn instead of events, this would be as narrow as above."""
     per_event = events_of_counts(HITS * np.random.default_rng(1).binomial(1, 0.5, size=400))
@@ -71,6 +73,7 @@ def test_intervals_correlated_hits_are_wider():
     assert width(found(per_event)["masked"]["efficiency"]) == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.slow
 def test_intervals_mean_is_gaussian():
     loss = np.random.default_rng(2).normal(5, 2, size=300)
     limits = found(events_of_counts(np.full(300, 3), loss=loss))["loss"]
@@ -78,6 +81,7 @@ def test_intervals_mean_is_gaussian():
     assert limits[0] < loss.mean() < limits[1]
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth():
     rng, inside = np.random.default_rng(3), 0
     for _ in range(16):
@@ -86,6 +90,7 @@ def test_intervals_cover_the_truth():
     assert inside >= 13  # of 16: 15.2 expected, less than 13 in one case of 140
 
 
+@pytest.mark.slow
 def test_intervals_higher_level_is_wider():
     per_event = events_of_counts(np.random.default_rng(1).binomial(HITS, 0.5, size=200))
     widths = [width(found(per_event, level=level)["masked"]["efficiency"]) for level in (0.68, 0.95, 0.99)]
@@ -93,6 +98,7 @@ def test_intervals_higher_level_is_wider():
     assert widths[1] / widths[0] == pytest.approx(QUANTILE / 0.994458, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5001, 12_345])
 def test_intervals_many_events_lose_none(n):
     per_event = events_of_counts(np.random.default_rng(4).binomial(HITS, 0.5, size=n))
@@ -102,6 +108,7 @@ def test_intervals_many_events_lose_none(n):
     assert (limits[0] + limits[1]) / 2 == pytest.approx(point, abs=0.1 * width(limits))
 
 
+@pytest.mark.slow
 def test_intervals_same_events_give_the_same():
     per_event = events_of_counts(np.random.default_rng(1).binomial(HITS, 0.5, size=50))
     assert found(per_event) == found(per_event)
@@ -117,6 +124,7 @@ def test_intervals_two_events_are_enough():
     assert found(events_of_counts([0, HITS]))["masked"]["efficiency"] == [0, 1]
 
 
+@pytest.mark.slow
 def test_intervals_without_variance_are_the_number():
     per_event = events_of_counts(np.full(20, 12))
     result = computed(per_event)

@@ -62,6 +62,7 @@ def test_hit_transformer_empty_slots_content_has_no_effect(model, seed, n, junk)
     np.testing.assert_array_equal(score(variables, other)[0, :n], score(variables, hits)[0, :n])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31 - 1), st.integers(0, K))
 def test_hit_transformer_more_empty_slots_have_no_effect(model, seed, n):
     _, variables, score = model
@@ -87,6 +88,7 @@ def test_hit_transformer_events_are_independent(model):
     np.testing.assert_allclose(both[:1], score(variables, first), atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"])
 def test_hit_transformer_every_precision_is_finite(name):
     policy = policy_by_name(name)
@@ -125,6 +127,7 @@ def planted(key, shuffled):
     return hits.at[..., 2].set(time), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_hit_transformer_learns_from_the_whole_event(shuffled):
     built = build_model("hit_transformer", shape_xyt=SHAPE, **SMALL | {"width": 16, "hidden": 32, "queries": 8})

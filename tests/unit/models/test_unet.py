@@ -187,6 +187,7 @@ def test_unet_empty_images_alone_have_finite_gradients(variables):
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tolerance"), [("bfloat16", 0.15), ("mixed_float16", 0.02)])
 def test_unet_low_precision_gives_nearly_the_same(name, tolerance, variables):
     x = images(4, 2)
@@ -196,6 +197,7 @@ def test_unet_low_precision_gives_nearly_the_same(name, tolerance, variables):
     assert 0 < difference < tolerance
 
 
+@pytest.mark.slow
 def test_unet_events_are_independent_in_training_too(variables):
     model = small()
     apply = jax.jit(model.apply)

@@ -12,6 +12,7 @@ from tofae_jax.plots.comparison import compare_curves, compare_outputs, radar
 from tofae_jax.plots.curves import output_comparison
 
 
+@pytest.mark.slow
 def test_comparison_same_results_look_the_same():
     runs = {"a": result(f1=0.7) | {"intervals": {"masked": INTERVALS}}, "b": None, "c": result(ssim=None)}
     for draw in (radar, compare_outputs):
@@ -72,6 +73,7 @@ def test_comparison_unknown_metric_raises(draw, metrics):
         draw(metrics)
 
 
+@pytest.mark.slow
 def test_comparison_of_nothing_says_so():
     assert texts(compare_curves({})) == ["no runs"] * 4
     assert texts(compare_curves({"a": FULL_HISTORY}, metrics=())) == ["no metrics"]
@@ -86,6 +88,7 @@ def test_comparison_of_nothing_says_so():
         small_png(figure)
 
 
+@pytest.mark.slow
 def test_compare_curves_more_runs_than_colours_differ():
     figure = compare_curves({f"run {n}": FULL_HISTORY[:2] for n in range(60)})
     looks = {(found.get_color(), found.get_linestyle(), found.get_marker()) for found in figure.axes[0].lines}

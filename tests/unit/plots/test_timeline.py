@@ -69,6 +69,7 @@ def test_timer_timeline_of_nothing_says_so(spans, note):
     assert notes(figure) == note
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B37", "B39")
 @pytest.mark.parametrize(
     ("spans", "n_rows"),

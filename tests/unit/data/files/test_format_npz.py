@@ -88,6 +88,7 @@ def test_read_header_longer_than_data_raises(tmp_path):
     assert_refused(tmp_path / "hits.npz", r"array hits int64\[6, 4\] has 312 bytes; 320 expected")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compressed", [False, True])
 def test_read_large_file_memory_is_bounded(tmp_path, compressed):
     n_hits, chunk_hits = 3_000_000, 100_000

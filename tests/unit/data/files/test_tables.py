@@ -24,6 +24,7 @@ from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.units import Tally
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("chunk_hits", [1, 3, 1000])
 def test_table_events_both_layouts_give_same_events(tmp_path, kind, chunk_hits):

@@ -73,6 +73,7 @@ def parts_of(events: Events, n_first: int) -> list[Events]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(events_with_columns(), st.integers(0, 6), st.sampled_from(ROW_ENDINGS))
 def test_open_hit_file_events_in_parts_are_read_back(events, n_first, ending):
@@ -162,6 +163,7 @@ def test_open_hit_file_table_error_leaves_nothing(tmp_path, kind):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*WRITTEN, ".npz", ".csv"])
 def test_open_hit_file_killed_leaves_no_file(tmp_path, kind):
     kill_while_writing(tmp_path / f"hits{kind}")
@@ -263,6 +265,7 @@ def test_open_hit_file_rows_memory_is_bounded(tmp_path, ending, n_parts):
     assert peak < path.stat().st_size / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_open_hit_file_table_memory_is_bounded(tmp_path, kind):
     """In chunks, both ways, measured where NumPy allocates; the libraries' own memory is measured by hand."""

@@ -73,6 +73,7 @@ def test_patterns_hits_are_inside_and_distinct(name, shape):
     assert (np.diff(events.hits[:, 2])[same_event] >= 0).all()  # ordered by time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATTERNS)
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(case=settings_of_events(), seed=st.integers(0, 2**32))
@@ -124,6 +125,7 @@ def test_patterns_no_events_are_valid(name):
     assert_valid(draw(name, 0), DETECTOR, 0)
 
 
+@pytest.mark.slow
 def test_patterns_batch_size_does_not_change_hits(monkeypatch):
     whole = {name: draw(name, 50) for name in PATTERNS}
     monkeypatch.setattr(patterns, "BATCH_CELLS", 1)
@@ -146,6 +148,7 @@ def test_v_ends_at_the_last_time_bin():
     assert as_set(hits) == {(40, 100, 999), (39, 97, 1000), (41, 97, 1000)}
 
 
+@pytest.mark.slow
 def test_v_equals_the_predecessor():
     """Its hits, less the last step that wrapped to the bottom rows; it also stopped one bin early, at t = n_t - 1."""
     reference = hit_lists(legacy("rdt"))
@@ -208,12 +211,14 @@ def test_parabola_draws_the_fitted_parameters(monkeypatch):
         assert ks_2samp(fitted, values).pvalue > KS_LEVEL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["hits", "rows", "touches", "lowest row", "first time"])
 def test_parabola_is_distributed_as_the_predecessor(statistic):
     ours, reference = statistics(draw("parabola", 3000)), statistics(legacy("pdt"))
     assert ks_2samp(ours[statistic], reference[statistic]).pvalue > KS_LEVEL
 
 
+@pytest.mark.slow
 def test_other_patterns_are_not_distributed_as_a_parabola():
     """Negative control: the comparison above tells a `v`, or a parabola cut short at the top, from the reference."""
     wrong, reference = statistics(draw("v", 3000)), statistics(legacy("pdt"))

@@ -329,6 +329,7 @@ def test_activations_of_one_name_are_numbered(small_model):
     assert np.any(found["shared/0"] != found["shared/1"])
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B23", "B24")
 def test_recorder_model_is_read_back(small_model, tmp_path):
     model, variables = small_model

@@ -87,6 +87,7 @@ def test_explain_log_odds_are_calibrated(simulated):
         assert abs(share - chance[chosen].mean()) < 4 * sigma + 0.02
 
 
+@pytest.mark.slow
 def test_light_density_integrates_to_the_photon_number(simulated):
     """Over random places in the window, for tracks whose light needs no fourth fold."""
     tracks, _, first = simulated
@@ -108,6 +109,7 @@ def test_light_density_integrates_to_the_photon_number(simulated):
     assert np.all((ratio > 0.5) & (ratio < 1.5))
 
 
+@pytest.mark.slow
 def test_explain_two_tracks_share_an_event(simulated):
     """Each hit is given to its own track, though nobody says how many hits each has."""
     tracks, hits, _ = simulated
@@ -126,6 +128,7 @@ def test_explain_two_tracks_share_an_event(simulated):
     assert np.mean(owner[:, -N_SIGNAL:][second] == 1) > 0.9
 
 
+@pytest.mark.slow
 def test_explain_nothing_and_noise_are_finite(simulated):
     tracks, hits, _ = simulated
     empty = explained(tracks[:1], jnp.zeros((1, 7, 3), jnp.int32))
@@ -136,6 +139,7 @@ def test_explain_nothing_and_noise_are_finite(simulated):
     assert np.mean(np.asarray(noise.log_odds)[:, N_SIGNAL:] > 0) < 0.02
 
 
+@pytest.mark.slow
 def test_over_noise_gradients_are_finite(simulated):
     tracks, hits, _ = simulated
 

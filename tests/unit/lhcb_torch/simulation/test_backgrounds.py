@@ -67,6 +67,7 @@ def chi_squared_per_degree(counts):
     return np.sum((counts - mean) ** 2) / mean / (len(counts) - 1)
 
 
+@pytest.mark.slow
 def test_mix_backgrounds_none_leaves_the_signal(events):
     event = mixed(events, NONE)
     photons = jax.device_get(events.photons)
@@ -79,6 +80,7 @@ def test_mix_backgrounds_none_leaves_the_signal(events):
     assert event.origin.dtype == np.int8
 
 
+@pytest.mark.slow
 def test_mix_backgrounds_default_mixture_is_that_stated(events):
     event = mixed(events, BackgroundSettings())
     n_hits = (event.hits[..., 2] > 0).sum()
@@ -112,6 +114,7 @@ def test_mix_backgrounds_hits_of_other_tracks_know_them(events):
     assert columns.min() > 0.7 * columns.mean()
 
 
+@pytest.mark.slow
 def test_other_tracks_are_those_of_the_plain_simulation(events):
     """Per track and in the mean, they have the photons in the window that second tracks of an event have."""
     counts = counts_of(mixed(events, NONE._replace(n_other_tracks=5.0)), "other_track")
@@ -122,6 +125,7 @@ def test_other_tracks_are_those_of_the_plain_simulation(events):
     assert 20 < second.mean() < 30  # some come before the primary's window, or after it
 
 
+@pytest.mark.slow
 def test_dark_hits_are_poisson_and_uniform(events):
     event = mixed(events, NONE._replace(n_dark=40.0))
     assert_poisson(counts_of(event, "dark"), 40.0)
@@ -132,6 +136,7 @@ def test_dark_hits_are_poisson_and_uniform(events):
         assert chi_squared_per_degree(counts) < 1 + 4 * np.sqrt(2 / bins)
 
 
+@pytest.mark.slow
 def test_hot_pixels_belong_to_the_detector(events):
     hot = NONE._replace(n_hot=40.0, n_hot_pixels=7, hot_pixel_seed=3)
     one, other = (mixed(events, hot, seed) for seed in (1, 2))
@@ -151,6 +156,7 @@ def test_hot_pixels_belong_to_the_detector(events):
     assert set(map(tuple, elsewhere.hits[elsewhere.origin == 3][:, :2].tolist())) != pixels[0]
 
 
+@pytest.mark.slow
 def test_afterpulses_follow_hits_in_their_pixels():
     """On parents of known times: chance, pixels, and the delay's law."""
     n, tau, delay = 200_000, 0.5, 0.25
@@ -171,6 +177,7 @@ def test_afterpulses_follow_hits_in_their_pixels():
     assert not make(jax.random.key(0), jnp.zeros((5, 3), jnp.int32), chance=1.0, delay_ns=0.0, tau_ns=tau).any()
 
 
+@pytest.mark.slow
 def test_afterpulses_of_an_event_have_parents(events):
     event = mixed(events, NONE._replace(n_dark=20.0, afterpulse_chance=0.5, afterpulse_tau_ns=2.0))
     assert counts_of(event, "afterpulse").sum() > 1000
@@ -181,6 +188,7 @@ def test_afterpulses_of_an_event_have_parents(events):
             assert (same[:, 2] + 1.0 / BIN_NS <= hit[2]).any()
 
 
+@pytest.mark.slow
 def test_mix_backgrounds_depends_on_the_key_only(events):
     settings = BackgroundSettings()
     whole = mixed(events, settings)
@@ -193,6 +201,7 @@ def test_mix_backgrounds_depends_on_the_key_only(events):
     assert not np.array_equal(again.hits, whole.hits)
 
 
+@pytest.mark.slow
 def test_mix_backgrounds_other_settings_do_not_recompile(events):
     mixed(events, NONE)
     before = mix_events._cache_size()
@@ -200,6 +209,7 @@ def test_mix_backgrounds_other_settings_do_not_recompile(events):
     assert mix_events._cache_size() == before
 
 
+@pytest.mark.slow
 def test_mix_backgrounds_missing_slots_signal_goes_first(events):
     photons, start = events.photons, events.window_start_ns[0]
     few = jax.jit(partial(mix, n_slots=20, max_other_tracks=2))

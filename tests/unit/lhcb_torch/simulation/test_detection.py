@@ -87,6 +87,7 @@ def test_simulate_track_counts_are_poisson():
         assert photons.n_dropped.sum() == 0
 
 
+@pytest.mark.slow
 def test_simulate_track_times_disperse_with_the_energies():
     track = track_at(0.0, -300.0)
     photons = photons_of(track, 16, scale=60.0, run=simulate_dense)
@@ -180,6 +181,7 @@ def test_simulate_track_leaving_the_side_lights_inside_only():
     assert 0.3 < partly.is_photon.sum() / inside.is_photon.sum() < 0.7
 
 
+@pytest.mark.slow
 def test_simulate_track_scale_0_and_tiny_detector():
     assert not photons_of(track_at(), 16, scale=0.0, run=simulate_dense).is_photon.any()
     one = partial(simulation.simulate_track, shape_xyt=(1, 1, 1), bin_ns=100.0, slots=REAL, window_start_ns=31.0)

@@ -50,6 +50,7 @@ def test_simulate_batch_every_hit_knows_its_track():
         assert low <= values.min() <= values.max() <= high
 
 
+@pytest.mark.slow
 def test_simulate_batch_other_settings_do_not_recompile():
     batch(jax.random.key(9), SEVERAL, n_events=6)
     before = event._simulate_keys._cache_size()
