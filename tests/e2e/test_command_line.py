@@ -40,7 +40,6 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.backlog("B30", "B33")
 @pytest.mark.parametrize(
     ("words", "parts"),

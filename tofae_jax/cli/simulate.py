@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from tofae_jax.cli.options import parse
+from tofae_jax.config.data import LHCB_TORCH, parse_mixture
 from tofae_jax.config.lhcb_torch import LhcbTorchConfig
 from tofae_jax.config.types import (
     MOST_TRACKS,
@@ -52,6 +53,10 @@ def run(argv: list[str]) -> None:
     """Simulate a dataset and print its numbers of events and hits."""
     options = parse(Options, argv, command="simulate")
     from tofae_jax.config import SimulateConfig
+    if LHCB_TORCH in parse_mixture(options.pattern):  # toy patterns are drawn without JAX
+        from tofae_jax.engine import process
+
+        process.prepare_process()
     from tofae_jax.engine.events import write_simulation
 
     names = ("pattern", "events", "tracks", "seed", "lhcb_torch")
