@@ -12,6 +12,7 @@ from tofae_jax.data.simulated.mixtures import simulate_patterns
 from tofae_jax.lhcb_torch.simulation import ORIGINS
 
 
+@pytest.mark.slow
 def test_held_out_no_event_is_trained_on_or_used_twice():
     seeds = {read_toml(recipe, Config).data.simulate.seed for recipe in (ROOT / "configs").glob("*.toml")}
     assert not seeds & set(range(sources.HELD_OUT_SEED, sources.HELD_OUT_SEED + 1000))

@@ -79,6 +79,7 @@ def test_hot_pixels_are_the_same_in_every_event():
     assert_flat(many(0, uniform=0.0, hot_pixels=1.0)[:, 2] - 1, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("profile", "axis", "n_cells"), [("gradient_x", 0, 88), ("gradient_y", 1, 128)])
 def test_gradients_rise_linearly(profile, axis, n_cells):
     values = many(uniform=0.0, **{profile: 1.0})[:, axis]

@@ -315,6 +315,7 @@ def test_only_the_precision_in_use_must_run_on_the_device(folder, monkeypatch):
     assert sorted(folder.glob("runs/*")) == runs
 
 
+@pytest.mark.slow
 def test_float64_from_the_command_line(folder, tmp_path):
     """In processes of their own: 64-bit numbers are switched on for good."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -27,6 +27,7 @@ def test_open_events_missing_background_is_named():
         open_events(simulated_config(degradation={"noise": {"data": 1.0}}), print)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lhcb_torch", "lhcb_torch_tracks", "hit_transformer"])
 def test_train_source_has_the_tracks_the_model_needs(name):
     config = run_settings(model={"name": name})

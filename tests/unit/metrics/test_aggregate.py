@@ -39,6 +39,7 @@ def random_metrics(seed, n, is_event=None):
     return batch_metrics(*(jnp.asarray(a) for a in (kept, is_signal, is_hit, y, t, noise)), is_event=is_event)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(0, 100), st.sets(st.integers(1, 7), max_size=3), st.sampled_from([8, 11]))
 def test_merge_any_batches_give_the_same(seed, cuts, slots):

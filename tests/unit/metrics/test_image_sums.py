@@ -37,6 +37,7 @@ def test_compute_images_equals_the_reference(reference):
     assert right["nmi"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_compute_images_psnr_agrees_with_scikit_image():
     y, t = images(3, 1), images(4, 1)
     assert in_bins(y * 10, t * 10, n_t=10)["psnr_db"] == pytest.approx(
@@ -44,6 +45,7 @@ def test_compute_images_psnr_agrees_with_scikit_image():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [300.0, 1000 / 3, 700.0])
 def test_compute_images_correlation_of_flat_images(level):
     rng = np.random.default_rng(0)
@@ -69,6 +71,7 @@ def test_compute_images_times_are_right_near_or_wrong():
     assert in_bins(y, t, n_t=100, tolerance_bins=4.0)["true_positives_tof_near"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.0, 0.5])
 def test_compute_images_empty_and_flat_are_finite(level):
     flat = np.full((2, 4, 4), 10 * level)
@@ -88,6 +91,7 @@ def test_compute_images_no_prediction_or_target_is_defined():
         assert all(np.isfinite(value) for value in result.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.integers(0, 1000), st.sampled_from([0, 3, 40]))
 def test_pixel_sums_of_hits_equal_those_of_images(seed, k):

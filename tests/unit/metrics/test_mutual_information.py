@@ -10,6 +10,7 @@ from skimage.metrics import normalized_mutual_information
 from tofae_jax import metrics as m
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_mutual_information_agrees_with_scikit_image(seed):
     rng = np.random.default_rng(seed)

@@ -148,6 +148,7 @@ def test_autoencoder_default_sizes_have_1510985_parameters():
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 1_510_985
 
 
+@pytest.mark.slow
 @pytest.mark.backlog("B56")
 @pytest.mark.parametrize(("n_y", "n_x"), [(128, 88), (1, 1), (4, 5), (17, 200), (31, 33)])
 def test_layer_sizes_any_detector_fit(n_y, n_x):

@@ -46,6 +46,7 @@ def test_samples_of_mixture_have_its_density():
     np.testing.assert_array_equal(samples_of(guesses, 20_000), samples)
 
 
+@pytest.mark.slow
 def test_blind_model_search_near_the_truth_scores_hits(simulated):
     """The part of the blind model that has nothing to learn."""
     hits, given, true = simulated
@@ -70,6 +71,7 @@ def test_blind_model_search_near_the_truth_scores_hits(simulated):
     assert f1_of(np.asarray(searched(far, hits, told)) > 0) < 0.7
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_blind_model_order_and_empty_slots_have_no_effect(blind_model, simulated, data):
@@ -85,6 +87,7 @@ def test_blind_model_order_and_empty_slots_have_no_effect(blind_model, simulated
     np.testing.assert_allclose(logits[0, :n_hits], logits[1, np.asarray(places, int)], atol=0.05)
 
 
+@pytest.mark.slow
 def test_blind_model_training_learns_tracks(simulated):
     hits, given, true = simulated
     model = build_module_model("lhcb_torch", **SMALL)
@@ -109,6 +112,7 @@ def test_blind_model_training_learns_tracks(simulated):
     assert np.all(np.asarray(nothing) == 0)
 
 
+@pytest.mark.slow
 def test_blind_model_without_search_is_the_network_alone(simulated):
     model = build_module_model("lhcb_torch", **SMALL, samples=0)
     variables = model.init(jax.random.key(0))
@@ -117,6 +121,7 @@ def test_blind_model_without_search_is_the_network_alone(simulated):
     np.testing.assert_allclose(alone.hit_logits, trained.hit_logits, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "float64", "float16"])  # narrowest, widest, and amid 64-bit numbers
 def test_blind_model_every_precision_is_finite(policy, simulated):
     with jax.enable_x64(True):  # float32 must not mind it either

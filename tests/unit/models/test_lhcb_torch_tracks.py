@@ -39,6 +39,7 @@ def test_tracks_model_scores_are_probabilities(simulated, tracks_model):
         assert abs(is_signal[chosen].mean() - mean) < 4 * sigma + 0.03 * (low > 0)
 
 
+@pytest.mark.slow
 def test_tracks_model_assigns_hits_to_their_track(simulated, tracks_model):
     hits, given, _ = simulated
     _, variables, apply = tracks_model
@@ -66,6 +67,7 @@ def test_tracks_model_without_tracks_finds_no_signal(simulated, tracks_model):
     assert np.all(np.isfinite(empty.hit_logits))
 
 
+@pytest.mark.slow
 def test_tracks_model_corrections_have_gradients(simulated, tracks_model):
     """Gradients of its corrections are finite, and not nothing."""
     hits, given, _ = simulated
@@ -93,6 +95,7 @@ def test_collision_delays_cover_the_spread():
     assert alone.tolist() == [0] and certain.tolist() == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "float64", "float16"])  # narrowest, widest, and amid 64-bit numbers
 def test_tracks_model_every_precision_is_finite(policy, simulated):
     with jax.enable_x64(True):  # float32 must not mind it either

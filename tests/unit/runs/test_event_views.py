@@ -50,6 +50,7 @@ def test_save_views_come_back_exactly(seeds, n, tmp_path_factory):
     assert_same(loaded, views)
 
 
+@pytest.mark.slow
 def test_load_views_figures_can_be_drawn_again(tmp_path):
     path = save_views(tmp_path / "data.npz", list(VIEWS.values())[:2], DETECTOR)
     assert [file.name for file in tmp_path.iterdir()] == ["data.npz"]

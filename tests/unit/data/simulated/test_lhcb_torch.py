@@ -12,6 +12,7 @@ from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
 from tofae_jax.engine import events as engine_events
 
 
+@pytest.mark.slow
 def test_module_events_largest_seed_gives_hits():
     module = ModuleEvents(Detector(**SMALL_SHAPE), photons="detected", seed=2**32 - 1)
     backgrounds = module.backgrounds._replace(hot_pixel_seed=2**32 - 1)
@@ -35,6 +36,7 @@ def test_module_events_depend_on_their_number_alone():
     assert not np.array_equal(other.hits[:10], whole.hits[:10])
 
 
+@pytest.mark.slow
 def test_module_events_columns_tell_origin_and_track():
     module = ModuleEvents(Detector(), photons="detected", seed=3)
     events, _ = module.draw(np.arange(64))
@@ -52,6 +54,7 @@ def test_module_events_columns_tell_origin_and_track():
     assert set(events.track_columns["particle"]) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_pad_events_signal_and_background_are_apart():
     store = engine_events.simulated_events(simulated_config("lhcb_torch"))
     numbers = np.array([7, 8])

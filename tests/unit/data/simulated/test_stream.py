@@ -50,6 +50,7 @@ def test_events_for_epoch_beyond_the_last_raises():
         engine_events.simulated_events(simulated_config(events=2**30 + 1))
 
 
+@pytest.mark.slow
 def test_simulated_events_fingerprints_differ():
     stores = [
         engine_events.simulated_events(simulated_config()),

@@ -151,6 +151,7 @@ def test_over_noise_gradients_are_finite(simulated):
         assert np.all(np.isfinite(jax.grad(total)(track)))
 
 
+@pytest.mark.slow
 def test_search_finds_a_track_from_rough_guesses(simulated):
     tracks, hits, _ = simulated
     rng = np.random.default_rng(2)
@@ -185,6 +186,7 @@ def over_tracks(fits, hits):
     return posterior.log_odds(fits, hits, GRID, SETTINGS, noise=noise, time_sigma_ns=SIGMA_NS)
 
 
+@pytest.mark.slow
 def test_log_odds_over_tracks_are_better_than_one_fit(simulated):
     tracks, hits, _ = simulated
     rng = np.random.default_rng(4)
@@ -225,6 +227,7 @@ def test_over_noise_likely_paths_hold_all_light(simulated):
     np.testing.assert_allclose(np.log(some + 0.1), np.log(light + 0.1), atol=0.05)
 
 
+@pytest.mark.slow
 def test_log_odds_event_of_nothing_is_finite(simulated):
     tracks, hits, _ = simulated
     nothing = np.asarray(over_tracks(jnp.repeat(tracks[:1, None], 4, 1), hits[:1] * 0))

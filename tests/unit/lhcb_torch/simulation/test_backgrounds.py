@@ -98,6 +98,7 @@ def test_mix_backgrounds_default_mixture_is_that_stated(events):
         assert low <= values.min() <= values.max() <= high
 
 
+@pytest.mark.slow
 def test_mix_backgrounds_hits_of_other_tracks_know_them(events):
     event = mixed(events, BackgroundSettings())
     others = event.origin == ORIGINS.index("other_track")
