@@ -227,7 +227,7 @@ def test_a_loss_that_does_not_fit_lists_those_that_do(runs, command):
 
 def test_the_unet_is_not_given_times_that_it_cannot_read():
     config = settings_from(TREE, model={"name": "unet"}, loss={"name": "hit_bce"}, normalisation={"name": "none"})
-    with pytest.raises(ValueError, match="unet reads times as parts of the window"):
+    with pytest.raises(ValueError, match="unet reads times as fractions of the window"):
         check_losses(config)
 
 

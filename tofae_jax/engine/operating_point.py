@@ -22,7 +22,7 @@ def chosen_point(config: Config, options: StepOptions, scores: ScoreSums) -> Ope
     """Choose the thresholds that `mask.choose` asks for; on times too where the network predicts them."""
     mask = config.mask
     assert mask.choose != "none"
-    return choose_operating_point(scores, aim=mask.choose, wanted=mask.wanted, tune_times=_has_times(options))
+    return choose_operating_point(scores, aim=mask.choose, minimum=mask.wanted, tune_times=_has_times(options))
 
 
 def _has_times(options: StepOptions) -> bool:

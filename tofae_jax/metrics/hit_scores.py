@@ -50,7 +50,7 @@ class OperatingPoint(NamedTuple):
     purity: float
     f1: float
     reached: bool
-    """whether the wanted efficiency or purity was reached; if not, this is the nearest to it"""
+    """whether the minimum efficiency or purity was reached; if not, this is the nearest to it"""
 
 
 def score_edges() -> np.ndarray:
@@ -110,25 +110,25 @@ def kept_counts(sums: ScoreSums) -> tuple[np.ndarray, np.ndarray]:
 
 
 def choose_operating_point(
-    sums: ScoreSums, *, aim: str = "f1", wanted: float | None = None, tune_times: bool = False
+    sums: ScoreSums, *, aim: str = "f1", minimum: float | None = None, tune_times: bool = False
 ) -> OperatingPoint:
     """The cut that serves an aim best, on the hits that were counted.
 
     Args:
         sums: merged counts.
-        aim: `f1`: the highest F1; `efficiency`: the purest cut of at least the wanted efficiency; `purity`: the most
-            efficient cut of at least the wanted purity.
-        wanted: in (0, 1]; needed for the last two, where the nearest is taken if nothing reaches it.
+        aim: `f1`: the highest F1; `efficiency`: highest purity at no less than the minimum efficiency; `purity`: highest
+            efficiency at no less than the minimum purity.
+        minimum: in (0, 1]; needed for the last two, where the nearest is taken if nothing reaches it.
         tune_times: cut on times too.
 
     Raises:
-        ValueError: an unknown aim, or no `wanted` in (0, 1] where one is needed.
+        ValueError: an unknown aim, or no `minimum` in (0, 1] where one is needed.
     """
     if aim not in AIMS:
         raise ValueError(f"aim must be one of {AIMS}, got {aim!r}")
-    least = 0.0 if wanted is None else wanted
+    least = 0.0 if minimum is None else minimum
     if aim != "f1" and not 0 < least <= 1:
-        raise ValueError(f"wanted {aim} must lie above 0 and at most at 1, got {wanted}")
+        raise ValueError(f"minimum {aim} must lie above 0 and at most at 1, got {minimum}")
     signal, noise = kept_counts(sums)
     if not tune_times:
         signal, noise = signal[:, -1:], noise[:, -1:]

@@ -70,28 +70,28 @@ def test_choose_operating_point_no_threshold_is_better(seed):
 
 
 @pytest.mark.parametrize(("aim", "other"), [("efficiency", "purity"), ("purity", "efficiency")])
-@pytest.mark.parametrize("wanted", [0.5, 0.8, 0.95])
-def test_choose_operating_point_minimum_is_reached(aim, other, wanted):
+@pytest.mark.parametrize("minimum", [0.5, 0.8, 0.95])
+def test_choose_operating_point_minimum_is_reached(aim, other, minimum):
     score, is_signal, _ = drawn(5)
     sums = sums_of(score, is_signal)
-    point = metrics.choose_operating_point(sums, aim=aim, wanted=wanted)
+    point = metrics.choose_operating_point(sums, aim=aim, minimum=minimum)
     assert point.reached
-    assert getattr(point, aim) >= wanted
-    stricter = metrics.choose_operating_point(sums, aim=aim, wanted=min(1.0, wanted + 0.04))
+    assert getattr(point, aim) >= minimum
+    stricter = metrics.choose_operating_point(sums, aim=aim, minimum=min(1.0, minimum + 0.04))
     assert getattr(stricter, other) <= getattr(point, other)
 
 
 def test_choose_operating_point_unreachable_is_marked():
     sums = sums_of([0.9, 0.9, 0.9], [True, False, False])  # one cell: purity is 1/3 whatever the cut
-    point = metrics.choose_operating_point(sums, aim="purity", wanted=0.9)
+    point = metrics.choose_operating_point(sums, aim="purity", minimum=0.9)
     assert not point.reached
     assert point.purity == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("wanted", [None, 0.0, 1.5, -1.0, float("nan")])
-def test_choose_operating_point_bad_aim_raises(wanted):
-    with pytest.raises(ValueError, match="wanted purity must lie above 0"):
-        metrics.choose_operating_point(no_scores(), aim="purity", wanted=wanted)
+@pytest.mark.parametrize("minimum", [None, 0.0, 1.5, -1.0, float("nan")])
+def test_choose_operating_point_bad_aim_raises(minimum):
+    with pytest.raises(ValueError, match="minimum purity must lie above 0"):
+        metrics.choose_operating_point(no_scores(), aim="purity", minimum=minimum)
     with pytest.raises(ValueError, match="aim must be one of"):
         metrics.choose_operating_point(no_scores(), aim="nonsense")
 
