@@ -116,7 +116,7 @@ def choose_operating_point(
 
     Args:
         sums: merged counts.
-        aim: `f1`: the highest F1; `efficiency`: highest purity at no less than the minimum efficiency; `purity`: highest
+        aim: `f1`: highest F1; `efficiency`: highest purity at no less than the minimum efficiency; `purity`: highest
             efficiency at no less than the minimum purity.
         minimum: in (0, 1]; needed for the last two, where the nearest is taken if nothing reaches it.
         tune_times: cut on times too.
