@@ -53,6 +53,7 @@ def run(argv: list[str]) -> None:
     """Simulate a dataset and print its numbers of events and hits."""
     options = parse(Options, argv, command="simulate")
     from tofae_jax.config import SimulateConfig
+
     if LHCB_TORCH in parse_mixture(options.pattern):  # toy patterns are drawn without JAX
         from tofae_jax.engine import process
 
