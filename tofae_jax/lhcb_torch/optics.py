@@ -70,11 +70,6 @@ def cherenkov_cosine(energy_ev: Number, speed: Number) -> Float[Array, "*n"]:
     return 1 / jnp.maximum(product, 1)
 
 
-def cherenkov_angle(energy_ev: Number, speed: Number) -> Float[Array, "*n"]:
-    """Cherenkov angle theta_c in rad for photons of this energy from a particle of speed beta; 0 below threshold."""
-    return jnp.arccos(cherenkov_cosine(energy_ev, speed))
-
-
 def cherenkov_sin2(energy_ev: Number, speed: Number) -> Float[Array, "*n"]:
     """`sin^2 theta_c`, 0 at and below threshold: what the yield is proportional to."""
     return 1 - cherenkov_cosine(energy_ev, speed) ** 2
@@ -88,7 +83,7 @@ def photon_yield_per_ev_mm(energy_ev: Number, speed: Number) -> Float[Array, "*n
     return FRANK_TAMM_PER_EV_MM * cherenkov_sin2(energy_ev, speed)
 
 
-def quantum_efficiency(energy_ev: Number, *, knots_ev: tuple[Number, ...], peak: Number) -> Float[Array, "*n"]:
+def quantum_efficiency(energy_ev: Number, *, knots_ev: tuple[Number, ...], peak: Number = 1.0) -> Float[Array, "*n"]:
     """Chance that a photon tube sees a photon: rising linearly from 0 to `peak`, flat, falling to 0.
 
     `knots_ev` are the four energies where it starts, has risen, starts to fall and ends; 0 outside them.

@@ -37,6 +37,7 @@ from tofae_jax.lhcb_torch.optics import (
     LIGHT_MM_PER_NS,
     MALITSON_B,
     MALITSON_NM,
+    quantum_efficiency,
 )
 
 MOST_FOLDS = 3
@@ -128,8 +129,7 @@ def all_paths() -> Paths:
 
 @lru_cache
 def _fits(knots: tuple[float, ...]) -> _Fits:
-    start, risen, falls, end = knots
-    energy = np.linspace(start, end, _FIT_POINTS)
+    energy = np.linspace(knots[0], knots[-1], _FIT_POINTS)
     terms = [(b, (energy * nm / HC_EV_NM) ** 2) for b, nm in zip(MALITSON_B, MALITSON_NM, strict=True)]
     n = np.sqrt(1 + sum(b / (1 - square) for b, square in terms))
     rise = sum(b * square / (1 - square) ** 2 for b, square in terms) / n  # E dn/dE
@@ -139,7 +139,7 @@ def _fits(knots: tuple[float, ...]) -> _Fits:
     def fit(values: np.ndarray) -> tuple[float, ...]:
         return tuple(map(float, np.polynomial.polynomial.polyfit(scaled, values, _FIT_DEGREE)))
 
-    seen = np.clip(np.minimum((energy - start) / (risen - start), (end - energy) / (end - falls)), 0, 1)
+    seen = np.interp(energy, knots, (0.0, 1.0, 1.0, 0.0))
     mean = float(np.average(n, weights=seen))
     sigma = float(np.sqrt(np.average((n - mean) ** 2, weights=seen)))
     width = float(np.trapezoid(seen, energy))
@@ -221,10 +221,10 @@ def delayed_light(
     """
     paths = all_paths() if paths is None else paths
     photon = photons(track, _each(places), paths, settings)
-    fits, (start, risen, falls, end) = spectrum_of(settings)
+    fits, knots_ev = spectrum_of(settings)
     scaled = _scaled(photon.index, fits)
     energy = polynomial(fits.energy, scaled)
-    seen = jnp.clip(jnp.minimum((energy - start) / (risen - start), (end - energy) / (end - falls)), 0, 1)
+    seen = quantum_efficiency(energy, knots_ev=knots_ev)
     squared = jnp.square(photon.index)
     p_x, p_z = photon.slope * photon.unit, places.tan_theta[:, None] * photon.unit
     is_trapped = squared * (1 - p_z**2) >= 1

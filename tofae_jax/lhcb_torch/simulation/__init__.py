@@ -33,10 +33,8 @@ from tofae_jax.lhcb_torch.simulation.detection import (
     Photons,
     Slots,
     choose_slots,
-    dense_pattern,
     draw_window_start,
     simulate_track,
-    thinned,
 )
 from tofae_jax.lhcb_torch.simulation.event import SimulatedEvent, event_keys, simulate_batch, simulate_event
 from tofae_jax.lhcb_torch.simulation.tracks import Track, draw_tracks
@@ -53,7 +51,6 @@ __all__ = [
     "Track",
     "check_settings",
     "choose_slots",
-    "dense_pattern",
     "draw_tracks",
     "draw_window_start",
     "event_keys",
@@ -61,5 +58,4 @@ __all__ = [
     "simulate_batch",
     "simulate_event",
     "simulate_track",
-    "thinned",
 ]

@@ -195,7 +195,7 @@ def mix_backgrounds(
 
     Args:
         key: random key of this event's backgrounds.
-        hits: signal hits, t = 0 in empty slots, e.g. of `SimulatedEvent.photons` or `thinned`.
+        hits: signal hits, t = 0 in empty slots, e.g. of `SimulatedEvent.photons`.
         track: number of each one's track.
         settings: numbers of the module, for the other tracks; may be traced, as may `backgrounds`.
         backgrounds: numbers of the backgrounds.

@@ -48,7 +48,7 @@ def simulate_event(
         slots: room per track, see `choose_slots`; static.
         max_tracks: room for tracks; static.
         scale: how many times the photons of a real track; `settings.dense_factor` gives the event's label, from which
-            `thinned` takes what a detector sees.
+            a detector sees each photon with the chance `1 / dense_factor`.
 
     Raises ValueError for a setting that is not allowed, naming it; traced settings are not checked.
     """

@@ -33,7 +33,7 @@ def loaded(tmp_path, **sections):
 
 @pytest.mark.parametrize("name", ["lhcb_torch", "m", "A-1_b"])
 def test_check_name_word_is_allowed(name):
-    check_name(name)
+    assert check_name(name) is None
 
 
 @pytest.mark.parametrize("name", ["", "1m", "-m", "_m", "a b", "a/b", "../m", "a.b", "ä", "m\n"])

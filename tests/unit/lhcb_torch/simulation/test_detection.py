@@ -245,26 +245,3 @@ def test_choose_slots_are_enough_for_the_settings():
         means.max() * SETTINGS.dense_factor
     )
     assert simulation.choose_slots(SETTINGS, scale=0.0) == Slots(6, 6)
-
-
-@pytest.mark.slow
-def test_thinned_gives_a_real_track_within_its_pattern():
-    dense = photons_of(track_at(), 16, scale=SETTINGS.dense_factor, run=simulate_dense)
-    thin = jax.jit(jax.vmap(partial(simulation.thinned, n_slots=90), in_axes=(0, 0, None)))
-    counts = []
-    for seed in range(40):
-        few = jax.device_get(thin(jax.random.split(jax.random.key(seed), 16), dense, SETTINGS))
-        counts.append(few.is_photon.sum(axis=1))
-        assert few.n_dropped.sum() == 0
-    for i in range(16):
-        hits = {tuple(hit) for hit in few.hits[i][few.is_photon[i]].tolist()}
-        assert hits <= {tuple(hit) for hit in dense.hits[i].tolist()}
-    assert ((few.track == 0) == few.is_photon).all()
-    counts = np.concatenate(counts)
-    mean = dense.is_photon.sum() / 16 / SETTINGS.dense_factor
-    assert counts.mean() == pytest.approx(mean, abs=4 * np.sqrt(mean / len(counts)))
-    assert counts.var() / counts.mean() == pytest.approx(1, abs=4 * np.sqrt(2 / len(counts)))
-    cut = jax.vmap(partial(simulation.thinned, n_slots=4), in_axes=(0, 0, None))(
-        jax.random.split(jax.random.key(39), 16), dense, SETTINGS
-    )
-    np.testing.assert_array_equal(cut.n_dropped + 4, few.is_photon.sum(axis=1))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from module_tracks import BIN_NS, REAL, SETTINGS, SHAPE, track_at
+from module_tracks import BIN_NS, REAL, SETTINGS, SHAPE
 
 from tofae_jax.lhcb_torch import simulation
 from tofae_jax.lhcb_torch.simulation import Slots, event
@@ -64,8 +64,6 @@ def test_simulate_event_float32_without_silent_promotion(strict):
     event = jax.eval_shape(one, jax.random.key(0), SETTINGS)
     kinds = {leaf.dtype for leaf in jax.tree.leaves(event)}
     assert kinds == {jnp.dtype(kind) for kind in ("float32", "int32", "bool")}
-    thin = jax.eval_shape(partial(simulation.thinned, n_slots=5), jax.random.key(0), event.photons, SETTINGS)
-    assert thin.hits.shape == (5, 3)
     with jax.enable_x64(True):
         wide = jax.eval_shape(one, jax.random.key(0), SETTINGS)
     assert {leaf.dtype for leaf in jax.tree.leaves(wide)} == kinds
@@ -125,13 +123,3 @@ def test_simulation_bad_arguments_of_functions_are_named():
         simulation.draw_tracks(jax.random.key(0), -1, SETTINGS)
     with pytest.raises(ValueError, match="scale is -1"):
         simulation.choose_slots(SETTINGS, scale=-1.0)
-    shapes = jax.eval_shape(
-        partial(simulation.simulate_track, shape_xyt=SHAPE, bin_ns=BIN_NS, slots=Slots(9, 3), window_start_ns=0.0),
-        jax.random.key(0),
-        track_at(),
-        SETTINGS,
-    )
-    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    with pytest.raises(ValueError, match="n_slots is 0"):
-        simulation.thinned(jax.random.key(0), empty, SETTINGS, n_slots=0)
-    assert not simulation.thinned(jax.random.key(0), empty, SETTINGS, n_slots=2).is_photon.any()
