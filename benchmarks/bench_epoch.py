@@ -31,8 +31,8 @@ from tofae_jax.core.degradation import degrade
 from tofae_jax.data.batches import EvaluationSource, TrainSource, batches
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.engine.build import RunSetup, build_run, describe_devices
-from tofae_jax.engine.denoise import Denoiser
-from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.denoiser import run_denoiser
+from tofae_jax.engine.evaluator import evaluation_key, run_evaluator
 from tofae_jax.engine.events import write_simulation
 from tofae_jax.engine.training.loop import compiled_train_step
 from tofae_jax.models import MODELS
@@ -71,12 +71,12 @@ class Parts:
         self.evaluation = EvaluationSource(dataset, events[: n_batches * batch], batch=batch, max_hits=slots)
         self.state = setup.fresh_state()
         self.step = compiled_train_step(setup)
-        self.evaluator = Evaluator(setup)
+        self.evaluator = run_evaluator(setup)
         self.degrade = jax.jit(self._degrade)
         self.loss_alone = jax.jit(self._loss_alone)
         self.measured = list(dataset.events(0, n_batches * batch))
         trained = jax.tree.map(jnp.copy, self.state.variables)  # training steps reuse the state's memory
-        self.denoiser = Denoiser(setup, trained)
+        self.denoiser = run_denoiser(setup, trained)
         self.iterator = batches(self.source, threads=0, prefetch=1)  # nothing read before the clock starts
 
     def _loss_alone(self, variables: Any, key: jax.Array, settings: StepSettings, batch: Batch) -> jax.Array:

@@ -9,7 +9,11 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    # events, stage by stage
     "tofae_jax.core.detector": ("Detector",),
+    "tofae_jax.core.batch": ("Batch",),
+    "tofae_jax.core.degradation": ("Degraded", "DegradationSettings", "degrade", "smear", "sparsify"),
+    "tofae_jax.core.noise": ("NOISE_PROFILES", "NoiseSettings", "add_noise"),
     "tofae_jax.core.hits": (
         "at_hits",
         "count_hits",
@@ -23,22 +27,16 @@ _HOMES = {
     ),
     "tofae_jax.core.normalisation": (
         "NORMALISATIONS",
+        "Normalisation",
         "normalisation_by_name",
+        "normalise",
+        "renormalise",
     ),
-    "tofae_jax.core.noise": (
-        "NOISE_PROFILES",
-        "NoiseSettings",
-        "add_noise",
-    ),
-    "tofae_jax.core.degradation": (
-        "Degraded",
-        "DegradationSettings",
-        "degrade",
-        "smear",
-        "sparsify",
-    ),
+    "tofae_jax.core.precision": ("POLICIES", "Policy", "policy_by_name"),
+    # losses, metrics, models
     "tofae_jax.losses": (
         "LOSSES",
+        "Loss",
         "acb_mse",
         "acb_mse_3d",
         "acb_mse_mean",
@@ -54,31 +52,47 @@ _HOMES = {
         "split",
         "sse",
     ),
-    "tofae_jax.metrics": (
-        "hit_confusion",
-        "pixel_confusion",
-        "ssim",
-    ),
-    "tofae_jax.models": ("MODELS",),
-    "tofae_jax.data.events": (
-        "DataError",
-        "Events",
-    ),
-    "tofae_jax.data.dataset": (
-        "Dataset",
-        "DatasetWriter",
-    ),
-    "tofae_jax.data.files.read": ("read_events",),
-    "tofae_jax.data.simulated.mixtures": ("simulate_patterns",),
+    "tofae_jax.metrics": ("Metrics", "hit_confusion", "pixel_confusion", "ssim"),
+    "tofae_jax.models": ("MODELS", "HitInput", "Model", "Output", "model_from_module"),
     "tofae_jax.engine.default_models": ("build_model",),
-    "tofae_jax.engine.evaluate": ("evaluate_run",),
-    "tofae_jax.engine.process": ("keep_freed_memory",),
-    "tofae_jax.engine.load": ("load_run",),
-    "tofae_jax.engine.denoise": (
-        "Denoiser",
-        "denoise_run",
+    "tofae_jax.engine.plugins": ("register_loss", "register_model"),
+    # steps
+    "tofae_jax.steps": (
+        "DegradedBatch",
+        "DenoiseOutput",
+        "EvalOutput",
+        "StepLoss",
+        "StepOptions",
+        "StepSettings",
+        "TrainMetrics",
+        "TrainState",
+        "build_optimiser",
+        "create_train_state",
+        "denoise_step",
+        "eval_step",
+        "step_options",
+        "train_step",
+        "with_learning_rate",
     ),
+    # data
+    "tofae_jax.data.events": ("DataError", "Events"),
+    "tofae_jax.data.dataset": ("Dataset", "DatasetWriter"),
+    "tofae_jax.data.files.read": ("read_events",),
+    "tofae_jax.data.batches": ("EvaluationSource", "Splits", "TrackSlots", "TrainSource", "batches", "split_events"),
+    "tofae_jax.data.simulated.mixtures": ("simulate_patterns",),
+    "tofae_jax.data.simulated.stream": ("SimulatedEvents", "pattern_stream"),
+    "tofae_jax.data.simulated.lhcb_torch": ("ModuleEvents", "module_stream"),
+    # whole evaluations, files, runs
+    "tofae_jax.engine.checkpoints": ("CheckpointError", "CheckpointMeta", "Checkpoints", "SaveError"),
+    "tofae_jax.engine.denoiser": ("Denoiser",),
+    "tofae_jax.engine.denoise": ("DenoiseCounts", "DenoiseReport", "denoise", "denoise_run"),
+    "tofae_jax.engine.evaluate": ("evaluate", "evaluate_run"),
+    "tofae_jax.engine.load": ("LoadedRun", "load_run"),
+    "tofae_jax.engine.process": ("keep_freed_memory",),
 }
+"""public names by the module they come from, in the order of docs/functional_api.md"""
+_MODULES = ("losses", "metrics", "models", "plots", "lhcb_torch", "config")
+"""public modules"""
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDunderAll]
@@ -87,8 +101,10 @@ __all__ = sorted(_HOME)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDun
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, *_MODULES])

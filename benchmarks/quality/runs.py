@@ -11,7 +11,7 @@ import numpy as np
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.normalisation import normalisation_by_name
 from tofae_jax.engine.build import module_settings
-from tofae_jax.engine.denoise import Denoiser
+from tofae_jax.engine.denoiser import run_denoiser
 from tofae_jax.engine.events import GEOMETRY
 from tofae_jax.engine.load import LoadedRun, load_run
 from tofae_jax.engine.pretrained.packaged_model import PackagedModel, load_packaged
@@ -43,7 +43,7 @@ class Run:
         self.name = name
         is_packaged = folder.startswith(PACKAGED)
         self.run = load_packaged(folder.removeprefix(PACKAGED)) if is_packaged else load_run(folder)
-        self._denoiser = Denoiser(self.run.setup, self.run.variables)
+        self._denoiser = run_denoiser(self.run.setup, self.run.variables)
         self._normalisation = normalisation_by_name(self.run.setup.config.normalisation.name)
         self._model_images = jax.jit(_model_images(self.run))
         self._latest: tuple[EventSet, dict[str, np.ndarray]] | None = None

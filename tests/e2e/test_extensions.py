@@ -13,7 +13,8 @@ from small_run import config, folder, inside, programs  # noqa: F401 (fixtures)
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
-from tofae_jax.engine.checkpoints import CheckpointPolicy, Checkpoints
+from tofae_jax.engine.checkpoint_policy import CheckpointPolicy
+from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.training.train import train
 
 LOSS = '''
@@ -135,17 +136,13 @@ def extended(tmp_path_factory):
     line = f'LOSSES["toy_hinge"] = Loss(toy_hinge, ("signal_weight", "margin"), takes="hits", auto={auto})\n'
     insert(package / "losses" / "registry.py", "def loss_by_name(", line)
     insert(package / "config" / "losses.py", "class LossSections(", LOSS_SECTION)
-    insert(
-        package / "config" / "losses.py", "\nif TYPE_CHECKING:", "    toy_hinge: ToyHingeConfig = ToyHingeConfig()\n"
-    )
+    insert(package / "config" / "losses.py", "\n\nLOSS_NAMES =", "    toy_hinge: ToyHingeConfig = ToyHingeConfig()\n")
     (package / "models" / "toy.py").write_text(MODEL)
     insert(package / "models" / "registry.py", "from tofae_jax.models.unet", "from tofae_jax.models.toy import *\n")
     line = 'MODELS["toy_model"] = ModelKind(ToyModel, inputs="hits", outputs=("hits",))\n\n\n'
-    insert(package / "models" / "registry.py", "class Model(NamedTuple)", line)
-    insert(package / "config" / "models.py", "class ModelConfig(", MODEL_SECTION)
-    insert(
-        package / "config" / "models.py", "\nif TYPE_CHECKING:", "    toy_model: ToyModelConfig = ToyModelConfig()\n"
-    )
+    insert(package / "models" / "registry.py", "def build_model(", line)
+    insert(package / "config" / "models.py", "class ModelSections(", MODEL_SECTION)
+    insert(package / "config" / "models.py", "\n\nMODEL_NAMES =", "    toy_model: ToyModelConfig = ToyModelConfig()\n")
     insert(package / "core" / "noise.py", '\n\nBACKGROUND = "data"', PROFILE)
     insert(package / "core" / "noise.py", '}\n"""every noise profile', '    "toy_diagonal": toy_diagonal,\n')
     field = '    toy_diagonal: NonNegative = 0.0\n    """share of noise along the diagonal"""\n'

@@ -10,7 +10,7 @@ from tofae_jax.cli import app
 from tofae_jax.config import Config, ConfigError, from_tree
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
-from tofae_jax.engine.checkpoints import checkpoint_policy
+from tofae_jax.engine.checkpoint_policy import checkpoint_policy
 from tofae_jax.engine.checks import check_losses, check_run
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.operating_point import ThresholdChoice, with_thresholds

@@ -17,7 +17,7 @@ from tofae_jax.data.files.write import open_hit_file
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.denoise import denoise_run
-from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.evaluator import evaluation_key, run_evaluator
 from tofae_jax.engine.events import evaluation_source, open_events
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.pretrained import pack, packaged_model
@@ -193,7 +193,7 @@ def test_load_packaged_blind_model_finds_tracks():
     settings = model.setup.config
     quick = msgspec.structs.replace(settings.model.lhcb_torch, samples=512, improved=64, refined=16)
     config = msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, lhcb_torch=quick))
-    evaluator, numbers = Evaluator(build_run(config)), build_run(config).step_settings()
+    evaluator, numbers = run_evaluator(build_run(config)), build_run(config).step_settings()
     source = evaluation_source(config, open_events(config, print), np.arange(16))
     found = evaluator.result(model.variables, source, evaluation_key(7), numbers)
     assert found["events"] == 16

@@ -28,7 +28,7 @@ from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.checkpoints import checksums
 from tofae_jax.engine.class_weights import resolved_losses
-from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.evaluator import evaluation_key, run_evaluator
 from tofae_jax.engine.events import splits_of
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.training import loop, train
@@ -156,7 +156,7 @@ def test_every_choice_takes_a_step(normalisation, loss, target):
     state, losses = steps(c, 2)
     assert np.all(np.isfinite(losses))
     setup = build_run(c)
-    evaluator = Evaluator(setup)
+    evaluator = run_evaluator(setup)
     evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=16, max_hits=24)
     result = evaluator.result(state.variables, evaluation, evaluation_key(0), build_run(c).step_settings())
     assert result["events"] == 40
@@ -178,7 +178,7 @@ def test_evaluation_does_not_depend_on_the_batch_size():
     variables = build_run(c).fresh_state().variables
     results = []
     for batch in (1, 7, 32, 64):
-        evaluator = Evaluator(build_run(c))
+        evaluator = run_evaluator(build_run(c))
         evaluation = EvaluationSource(Dataset("d"), np.arange(50), batch=batch, max_hits=24)
         results.append(evaluator.result(variables, evaluation, evaluation_key(3), build_run(c).step_settings()))
     for result in results[1:]:
@@ -262,7 +262,7 @@ def test_the_evaluation_loss_may_be_another_than_the_training_loss():
     evaluation = EvaluationSource(Dataset("d"), np.arange(40), batch=16, max_hits=24)
 
     def evaluated(c):
-        evaluator = Evaluator(build_run(c))
+        evaluator = run_evaluator(build_run(c))
         return evaluator.result(variables, evaluation, evaluation_key(0), build_run(c).step_settings())["loss"]
 
     other = {"name": "split", "split": {"hit_loss": "bce", "hit_weight": 2.0}}

@@ -36,6 +36,9 @@ class Options(SourceOptions, frozen=True, kw_only=True):
     ] = None
     all_hits: bool = False
     """write all hits, with a column kept, instead of the kept ones"""
+    output: Literal["hits", "pattern"] = "hits"
+    """hits: those of the input that are kept; pattern: the hits of the reconstructed pattern, the direct output of
+    models that are trained with a loss of images"""
     keep: Literal["f1", "efficiency", "purity"] | None = None
     """choose which hits are kept for the best F1, or for an efficiency or purity wanted, by the validation events"""
     wanted: Fraction | None = None
@@ -55,6 +58,8 @@ class Options(SourceOptions, frozen=True, kw_only=True):
         if len(self.places) != len(needed):
             with_model = "" if self.model is None else f" with --model {self.model}"
             raise ValueError(f"expected {' '.join(needed)}{with_model}, got {len(self.places)} of these")
+        if self.all_hits and self.output == "pattern":
+            raise ValueError("all_hits writes hits of the input, and output pattern has none: leave one out")
 
 
 def run(argv: list[str]) -> None:
@@ -68,29 +73,32 @@ def run(argv: list[str]) -> None:
     from tofae_jax.engine.operating_point import ThresholdChoice
     from tofae_jax.runs.messages import say, warn
 
-    *folder, source, output = options.places
+    *folder, source, target = options.places
     report = denoise_run(
         folder[0] if folder else None,
         source,
-        output,
+        target,
         model=options.model,
         tracks=options.tracks,
-        all_hits=options.all_hits,
+        write="pattern" if options.output == "pattern" else "all" if options.all_hits else "kept",
         thresholds=ThresholdChoice(options.keep, options.wanted, options.score_threshold, options.tof_tolerance_ns),
         precision=options.precision,
         overwrite=options.overwrite,
         **reading_options(options),
     )
-    if report.hits_outside:
-        n_read = report.hits + report.hits_outside
-        say(f"{source}: {Tally(n_read, report.hits_outside)}")
-    for n, what in ((report.tracks_unused, "tracks have no event"), (report.events_without_tracks, "events no track")):
+    counts = report.counts
+    if counts.hits_outside:
+        n_read = counts.hits + counts.hits_outside
+        say(f"{source}: {Tally(n_read, counts.hits_outside)}")
+    for n, what in ((counts.tracks_unused, "tracks have no event"), (counts.events_without_tracks, "events no track")):
         if n:
             warn(f"{options.tracks}: {n} {what}")
-    if 2 * report.events_emptied > report.events:
+    if 2 * counts.events_emptied > counts.events:
         hint = _hint_where_emptied(options)
-        warn(f"{source}: no hit was kept of {report.events_emptied} of {report.events} events; {hint}")
-    print(msgspec.json.encode(report._asdict()).decode())
+        warn(f"{source}: no hit was kept of {counts.events_emptied} of {counts.events} events; {hint}")
+    about = report._asdict()
+    del about["counts"]
+    print(msgspec.json.encode(about | counts._asdict()).decode())
 
 
 def _hint_where_emptied(options: Options) -> str:

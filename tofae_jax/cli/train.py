@@ -8,6 +8,7 @@ import msgspec
 
 from tofae_jax.cli.options import EXIT_CODES, PROGRAM, parse
 from tofae_jax.config import Config, ConfigError, read_toml
+from tofae_jax.config.plugins import load_plugins
 from tofae_jax.config.types import Section
 
 DEFAULT_RECIPE = "demo.toml"
@@ -22,12 +23,15 @@ class Options(Section, frozen=True):
     """--resume: folder of the run to resume"""
     parent: str | None = None
     """--from: folder of the run to start from"""
+    plugins: tuple[str, ...] = ()
+    """--plugin, which may be given several times: modules that register further models and losses"""
 
 
 ABOUT = (
     "Train a denoiser, evaluate it on unseen events, draw. --config FILE takes settings from a TOML recipe; "
     f"without it configs/{DEFAULT_RECIPE} is used. --resume RUN goes on with an interrupted run. --from RUN "
-    "starts another run from its weights, with its settings unless --config gives others. Options override all."
+    "starts another run from its weights, with its settings unless --config gives others. --plugin MODULE imports a "
+    "module that registers further models and losses. Options override all."
 )
 
 
@@ -64,12 +68,17 @@ def recipes_folder() -> Path:
 
 
 def take_options(words: list[str]) -> Options:
-    """Take `--config`, `--resume` and `--from`, which choose the defaults of all settings, out of the words.
+    """Take the options out of the words that choose the defaults of all settings: `--config`, `--resume` and so on.
 
     Raises:
         ConfigError: a value is missing, or --resume is combined with another of them.
     """
-    options = Options(recipe=_take(words, "--config"), resumed=_take(words, "--resume"), parent=_take(words, "--from"))
+    options = Options(
+        recipe=_take(words, "--config"),
+        resumed=_take(words, "--resume"),
+        parent=_take(words, "--from"),
+        plugins=tuple(iter(lambda: _take(words, "--plugin"), None)),
+    )
     if options.resumed and (options.recipe or options.parent):
         raise ConfigError("train: --resume goes on with a run's own settings; it takes neither --config nor --from")
     return options
@@ -93,6 +102,7 @@ def _take(words: list[str], option: str) -> str | None:
 
 def _default(options: Options) -> Config:
     """Return the settings that the other options change."""
+    load_plugins(options.plugins)
     if options.recipe is None and (options.resumed or options.parent):
         from tofae_jax.runs.record import settings_of
 
@@ -103,4 +113,5 @@ def _default(options: Options) -> Config:
         optimiser = default.start.optimiser if options.recipe else False  # the parent's own start is not inherited
         start = type(default.start)(run=options.parent, optimiser=optimiser)
         default = msgspec.structs.replace(default, start=start)
-    return default
+    further = [name for name in options.plugins if name not in default.plugins]
+    return msgspec.structs.replace(default, plugins=(*default.plugins, *further))

@@ -5,16 +5,25 @@ from tofae_jax.config.degradation import DegradationConfig, NoiseConfig
 from tofae_jax.config.epochs import at_epoch, in_force
 from tofae_jax.config.lhcb_torch import LhcbTorchConfig
 from tofae_jax.config.loading import ConfigError, checked, from_tree, leaves, only_chosen, read_toml, to_tree
-from tofae_jax.config.losses import AUTO, EvaluationLossConfig, LossConfig
+from tofae_jax.config.losses import AUTO, SAME, EvaluationLossConfig, LossConfig
 from tofae_jax.config.models import ModelConfig
 from tofae_jax.config.monitoring import InstrumentsConfig
-from tofae_jax.config.run import Config, MaskConfig, OptimiserConfig, PrecisionName, selected_settings
+from tofae_jax.config.run import (
+    Config,
+    MaskConfig,
+    OptimiserConfig,
+    PrecisionName,
+    selected_settings,
+    with_plugins,
+    with_selected,
+)
 from tofae_jax.config.schedules import ScheduleConfig
 from tofae_jax.config.training import parse_duration
 from tofae_jax.config.types import PlotMode, as_range
 
 __all__ = [
     "AUTO",
+    "SAME",
     "Config",
     "ConfigError",
     "DataConfig",
@@ -43,4 +52,6 @@ __all__ = [
     "read_toml",
     "selected_settings",
     "to_tree",
+    "with_plugins",
+    "with_selected",
 ]

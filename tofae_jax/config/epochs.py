@@ -50,8 +50,9 @@ def _place(tree: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
             f"schedules: {key!r} cannot be scheduled; degradation settings, weights of the loss and "
             "optimiser.learning_rate can"
         )
-    if key.startswith("loss.") and sections[-1] != tree["loss"]["name"]:
-        raise ConfigError(f"schedules: {key!r} has no effect, as loss.name is {tree['loss']['name']}")
+    chosen = tree["loss"]["name"]
+    if key.startswith("loss.") and sections[-1] != (chosen if chosen in tree["loss"] else "plugin"):
+        raise ConfigError(f"schedules: {key!r} has no effect, as loss.name is {chosen}")
     if isinstance(there, str) and not (key.startswith("loss.") and there == "auto"):
         raise ConfigError(f"schedules: {key!r} is not a number")
     return section, name

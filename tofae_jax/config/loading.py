@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
+from tofae_jax.config.plugins import load_plugins
+
 
 class ConfigError(ValueError):
     """A setting is not what it should be; the message names the key, the value and what is allowed."""
@@ -59,6 +61,8 @@ def _explain(tree: Any, kind: Any, message: str, keys: list[str]) -> str:
 
 def _checked(tree: Any, kind: type[S], where: str) -> S:
     """The struct, or one line that names the key, its value and what is allowed."""
+    if isinstance(tree, Mapping) and isinstance(plugins := tree.get("plugins"), list | tuple):
+        load_plugins([name for name in plugins if isinstance(name, str)], where)
     try:
         return msgspec.convert(tree, kind)
     except msgspec.ValidationError as error:
@@ -126,5 +130,7 @@ def only_chosen(tree: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(tree.get(section), Mapping) and "name" in tree[section]:
             name = tree[section]["name"]
             settings = tree[section].get(name)  # an evaluation loss may be "same", and some losses have no settings
+            of_plugin = tree[section].get("plugin")
             shown[section] = {"name": name, **({name: settings} if settings else {})}
+            shown[section] |= {"plugin": of_plugin} if of_plugin else {}
     return shown

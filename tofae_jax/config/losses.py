@@ -5,13 +5,17 @@ A new loss adds its section and one field of `LossSections` here, and one line i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import msgspec
+from tyro.conf import arg
 
+from tofae_jax.config.plugins import Settings, check_model_or_loss
 from tofae_jax.config.types import Fraction, NonNegative, Section
 
 AUTO = "auto"
+SAME = "same"
+"""name of an evaluation loss that is the training loss, with its settings"""
 AutoWeight = NonNegative | Literal["auto"]
 """weight of a class; auto: the size of the opposite class per size of its own, see `losses.registry.Loss.auto`"""
 PixelLossName = Literal["mse", "mae", "bce", "sse", "binary_mse"]
@@ -127,23 +131,31 @@ class LossSections(Section, frozen=True):
     hit_focal: HitFocalConfig = HitFocalConfig()
 
 
-if TYPE_CHECKING:  # the names are known at run time only
-    LossName = str
-    EvaluationLossName = str
-else:
-    LossName = Literal[LossSections.__struct_fields__]
-    EvaluationLossName = Literal["same", LossName]
+LOSS_NAMES = LossSections.__struct_fields__
 
 
 class LossConfig(LossSections, frozen=True):
     """the training loss"""
 
-    name: LossName = "acb_mse"
-    """which loss"""
+    name: Annotated[str, arg(help=f"which loss: {', '.join(LOSS_NAMES)}, or one of a plugin")] = "acb_mse"
+    plugin: Settings = {}
+    """settings of a plugin's loss, by name"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        check_model_or_loss("loss", self.name, self.plugin, LOSS_NAMES)
 
 
 class EvaluationLossConfig(LossSections, frozen=True):
     """the loss of validation and evaluation"""
 
-    name: EvaluationLossName = "same"
-    """which loss; same: the training loss, with its settings"""
+    name: Annotated[
+        str,
+        arg(help=f"which loss: {SAME} (the training loss, with its settings), {', '.join(LOSS_NAMES)}, or a plugin's"),
+    ] = SAME
+    plugin: Settings = {}
+    """settings of a plugin's loss, by name"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        check_model_or_loss("loss", self.name, self.plugin, (SAME, *LOSS_NAMES))

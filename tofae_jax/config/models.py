@@ -1,14 +1,16 @@
 """Sizes of the models, the only place of their defaults: one section each, with the names of its module's fields.
 
-A new model adds its section and one field of `ModelConfig` here, and one line in `models.registry.MODELS`.
+A new model adds its section and one field of `ModelSections` here, and one line in `models.registry.MODELS`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import msgspec
+from tyro.conf import arg
 
+from tofae_jax.config.plugins import Settings, check_model_or_loss
 from tofae_jax.config.types import Count, NonNegative, Number, Positive, PositiveCount, Section
 
 Resolution = Annotated[float, msgspec.Meta(ge=0.005, le=1e3)]  # a finer one would ask for very many collision times
@@ -107,11 +109,9 @@ class LhcbTorchTracksConfig(Section, frozen=True):
     """hidden features of its corrections"""
 
 
-class ModelConfig(Section, frozen=True):
-    """the network"""
+class ModelSections(Section, frozen=True):
+    """sizes of every model, by its name in the registry; `name` chooses one of them"""
 
-    name: ModelName = "autoencoder"
-    """which model"""
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     hit_transformer: HitTransformerConfig = HitTransformerConfig()
     unet: UNetConfig = UNetConfig()
@@ -119,7 +119,16 @@ class ModelConfig(Section, frozen=True):
     lhcb_torch_tracks: LhcbTorchTracksConfig = LhcbTorchTracksConfig()
 
 
-if TYPE_CHECKING:  # the names are known at run time only
-    ModelName = str
-else:
-    ModelName = Literal[tuple(field for field in ModelConfig.__struct_fields__ if field != "name")]
+MODEL_NAMES = ModelSections.__struct_fields__
+
+
+class ModelConfig(ModelSections, frozen=True):
+    """the network"""
+
+    name: Annotated[str, arg(help=f"which model: {', '.join(MODEL_NAMES)}, or one of a plugin")] = "autoencoder"
+    plugin: Settings = {}
+    """sizes of a plugin's model, by name"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        check_model_or_loss("model", self.name, self.plugin, MODEL_NAMES)

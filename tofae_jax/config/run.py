@@ -5,7 +5,7 @@ Units are in the names. The docstring under each field is its help on the comman
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from tyro.conf import Suppress
@@ -15,6 +15,7 @@ from tofae_jax.config.degradation import DegradationConfig
 from tofae_jax.config.losses import EvaluationLossConfig, LossConfig
 from tofae_jax.config.models import ModelConfig
 from tofae_jax.config.monitoring import InstrumentsConfig, TrackingConfig
+from tofae_jax.config.plugins import Kind, plugin_settings, registered
 from tofae_jax.config.schedules import ScheduleConfig
 from tofae_jax.config.training import CheckpointsConfig, RunsConfig, StartConfig, TrainConfig
 from tofae_jax.config.types import BelowOne, Count, Fraction, NonNegative, Positive, Section, Seed
@@ -117,6 +118,8 @@ class Config(Section, frozen=True):
     instruments: InstrumentsConfig = InstrumentsConfig()
     start: StartConfig = StartConfig()
     runs: RunsConfig = RunsConfig()
+    plugins: Annotated[tuple[str, ...], Suppress] = ()
+    """modules that register further models and losses; on the command line, --plugin"""
     schedules: Annotated[dict[str, ScheduleConfig], Suppress] = {}
     """settings of the training that change from epoch to epoch, by key; in recipes only"""
 
@@ -126,6 +129,37 @@ class Config(Section, frozen=True):
             raise ValueError("mask.tof_tolerance_ns needs times, which normalisation.name binary does not keep")
 
 
-def selected_settings(section: ModelConfig | LossConfig | EvaluationLossConfig) -> dict[str, Any]:
-    """The settings of the model or loss that a section chooses by name, and of no other."""
-    return msgspec.structs.asdict(getattr(section, section.name))
+ChoiceSection = ModelConfig | LossConfig | EvaluationLossConfig
+S = TypeVar("S", ModelConfig, LossConfig, EvaluationLossConfig)
+
+
+def selected_settings(section: ChoiceSection) -> dict[str, Any]:
+    """Return the settings of the model or loss that a section chooses by name, and of no other."""
+    if section.name in section.__struct_fields__:
+        return msgspec.structs.asdict(getattr(section, section.name))
+    kind: Kind = "model" if isinstance(section, ModelConfig) else "loss"
+    return plugin_settings(kind, section.name, section.plugin)
+
+
+def with_selected(section: S, **changes: Any) -> S:
+    """Return a section with other settings of the model or loss that it chooses."""
+    if section.name not in section.__struct_fields__:
+        return msgspec.structs.replace(section, plugin={**section.plugin, **changes})
+    own = msgspec.structs.replace(getattr(section, section.name), **changes)
+    return msgspec.structs.replace(section, **{section.name: own})
+
+
+def with_plugins(config: Config) -> Config:
+    """Return settings that list the plugins of the models and losses in use, with all settings of these."""
+    plugins, changed = list(config.plugins), {}
+    sections: dict[Kind, tuple[str, ...]] = {"model": ("model",), "loss": ("loss", "evaluation_loss")}
+    for kind, keys in sections.items():
+        for key in keys:
+            section = getattr(config, key)
+            entry = registered(kind, section.name)
+            if entry is not None:
+                plugins += [entry.plugin] if entry.plugin and entry.plugin not in plugins else []
+                settings = selected_settings(section).items()
+                plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings}
+                changed[key] = msgspec.structs.replace(section, plugin=plain)
+    return msgspec.structs.replace(config, plugins=tuple(plugins), **changed)

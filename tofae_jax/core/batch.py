@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+
+MOST_STORED = 2**15 - 1
+"""largest coordinate of a hit list on the host, int16"""
 
 
 class Batch(NamedTuple):
-    """Patterns to be degraded: NumPy arrays on the host, JAX arrays in a step."""
+    """Patterns to be degraded: NumPy arrays on the host, JAX arrays in a step. `from_hits` makes one of hit lists."""
 
     hits: Any
     """int[batch, k, 3], t = 0 in empty slots"""
@@ -17,7 +23,7 @@ class Batch(NamedTuple):
     epoch: Any
     """int[]: epoch of the draws, from 0"""
     step: Any
-    """int[]: step in the epoch, from 0"""
+    """int[]: step in the epoch, from 0; None: the steps that the train state counts"""
     n_dropped: Any
     """int[batch]: hits of each event that found no slot"""
     background: Any
@@ -25,3 +31,73 @@ class Batch(NamedTuple):
     tracks: Any = None
     """float32[batch, n, 8] of `models.TRACK_COLUMNS` and `TRUTH_COLUMNS`, momentum 0 in empty slots; None: the model
     needs none"""
+
+    @classmethod
+    def from_hits(
+        cls,
+        hits: Any,
+        *,
+        event: Any = None,
+        epoch: Any = 0,
+        step: Any = None,
+        background: Any = None,
+        tracks: Any = None,
+        max_hits: int | None = None,
+    ) -> Batch:
+        """Make a batch of hit lists.
+
+        Args:
+            hits: int[batch, k, 3] of x, y [pixels] and t [time bins], counted from 0, 0 and 1; t = 0 in empty slots,
+                which may stand anywhere. Or a sequence of int[n_i, 3], one per event, which is padded with empty slots.
+            event: int[batch], number of each event, on which the draws of an evaluation depend; None: 0, 1, 2, ….
+            epoch: epoch of the draws of a training step, from 0.
+            step: step in the epoch, from 0; None: the steps that the train state counts, so that each step draws anew.
+            background: hits of the events that are no signal, like `hits`, for the noise profile `data`.
+            tracks: float32[batch, n, 8], for models that are given tracks, see `tracks` of the batch.
+            max_hits: slots per event of a sequence, so that batches have one shape; None: the longest event's.
+
+        Returns:
+            The batch. It may be made within a compiled function, of traced hits.
+
+        Raises:
+            ValueError: hits are no integers, or of another shape; an event of a sequence has more than `max_hits`.
+        """
+        slots = _in_slots("hits", hits, max_hits)
+        n_events = slots.shape[0]
+        empty = np.zeros((n_events, 0, 3), np.int16)
+        return cls(
+            slots,
+            np.arange(n_events, dtype=np.int32) if event is None else event,
+            np.ones(n_events, bool),
+            _int32(epoch),
+            None if step is None else _int32(step),
+            np.zeros(n_events, np.int32),
+            empty if background is None else _in_slots("background", background, None),
+            tracks,
+        )
+
+
+def _int32(number: Any) -> Any:
+    return np.int32(number) if isinstance(number, int) else number
+
+
+def _in_slots(name: str, hits: Any, max_hits: int | None) -> Any:
+    """Return int[batch, k, 3] of hit lists."""
+    if isinstance(hits, Sequence):
+        events = [np.asarray(event) for event in hits]
+        for i, event in enumerate(events):
+            is_list = event.ndim == 2 and event.shape[1] == 3 and np.issubdtype(event.dtype, np.integer)
+            if event.size and not is_list:
+                raise ValueError(
+                    f"{name} of event {i} must be integers [n, 3] of x, y, t, got {event.dtype}{list(event.shape)}"
+                )
+        longest = max((len(event) for event in events), default=0)
+        if max_hits is not None and longest > max_hits:
+            raise ValueError(f"{name}: an event has {longest} hits, more than max_hits {max_hits}")
+        padded = np.zeros((len(events), longest if max_hits is None else max_hits, 3), np.int32)
+        for row, event in zip(padded, events, strict=True):
+            row[: len(event)] = event.reshape(-1, 3)
+        hits = padded
+    if np.ndim(hits) != 3 or np.shape(hits)[2] != 3 or not np.issubdtype(hits.dtype, np.integer):
+        raise ValueError(f"{name} must be integers [batch, k, 3] of x, y, t, got {hits.dtype}{list(np.shape(hits))}")
+    return hits

@@ -9,15 +9,16 @@ Draws are float32 whatever the precision, so runs at different precisions see th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Int
 
 from tofae_jax.core.hits import is_hit
 from tofae_jax.core.noise import NoiseSettings, Range, add_noise, draw_count
+from tofae_jax.core.static_checks import check_range_of, static_number
 from tofae_jax.core.types import Number
 
 OVERFLOWS = ("drop", "clamp")
@@ -25,12 +26,7 @@ WIDTHS = ("sigma_x_pixels", "sigma_y_pixels", "sigma_t_bins")
 SELECTIONS = ("random", "even")
 
 
-class DegradationSettings(NamedTuple):
-    """Numbers of the three steps. Each may be traced. Ranges are inclusive and drawn from anew for each event.
-
-    Each width of the smearing is a number, or a range too.
-    """
-
+class _DegradationNumbers(NamedTuple):
     n_signal: Range = (30, 30)
     """signal hits kept per event"""
     sigma_x_pixels: Number | Range = 0.0
@@ -42,6 +38,41 @@ class DegradationSettings(NamedTuple):
     n_noise: Range = (200, 200)
     """noise hits added per event"""
     noise: NoiseSettings = NoiseSettings()
+
+
+class DegradationSettings(_DegradationNumbers):
+    """Numbers of the three steps. Each may be traced; those that are not are checked.
+
+    Ranges are inclusive, and every event draws its own number. A width of the smearing is a number or a range.
+
+    Raises:
+        ValueError: a count is no range `0 <= low <= high`, or a width no finite number from 0 nor a range of them.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> DegradationSettings:
+        """Check the numbers that are known now."""
+        self = super().__new__(cls, *args, **kwargs)
+        if isinstance(self.noise, NoiseSettings):  # not so where JAX puts other things in the places of numbers
+            check_range_of("n_signal", self.n_signal)
+            check_range_of("n_noise", self.n_noise)
+            for name in WIDTHS:
+                _ends_of_width(name, getattr(self, name))
+        return self
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> DegradationSettings:
+        return cls(*iterable)  # `_replace` calls it
+
+
+def _ends_of_width(name: str, width: Any) -> list[Any]:
+    """Return a width, or both ends of a range; ValueError for what is neither, as far as it is known now."""
+    ends: list[Any] = list(width) if isinstance(width, tuple | list) or jnp.ndim(width) == 1 else [width]
+    known = [number for end in ends if (number := static_number(end)) is not None]
+    if len(ends) not in (1, 2) or not all(0 <= end < math.inf for end in known) or known != sorted(known):
+        raise ValueError(f"{name} must be a finite number from 0, or a range low <= high of them, got {width}")
+    return ends
 
 
 class Degraded(NamedTuple):
@@ -128,17 +159,10 @@ def smear(
 
 
 def _width(key: Array, number: int, name: str, width: Any) -> Number:
-    """This event's width of a smearing. `fold_in`: where it is no range, all draws are what they are without ranges.
-
-    ValueError for what is no width, as far as it is known before the program runs.
-    """
-    is_range = isinstance(width, tuple | list) or jnp.ndim(width) == 1
-    ends: list[Any] = list(width) if is_range else [width]
-    known = [float(end) for end in ends if not isinstance(end, Tracer)]
-    if len(ends) not in (1, 2) or not all(0 <= end < math.inf for end in known) or known != sorted(known):
-        raise ValueError(f"{name} must be a finite number from 0, or a range low <= high of them, got {width}")
+    """This event's width of a smearing. `fold_in`: where it is no range, all draws are what they are without ranges."""
+    ends = _ends_of_width(name, width)
     low, high = (jnp.asarray(end, jnp.float32) for end in (ends[0], ends[-1]))
-    if not is_range:
+    if len(ends) == 1:
         return low
     return low + (high - low) * jax.random.uniform(jax.random.fold_in(key, number))
 

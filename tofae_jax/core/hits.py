@@ -116,17 +116,23 @@ def mask(
     image: Float[Array, "*batch y x"],
     direct: Real[Array, "*batch y x"],
     *,
+    is_lit: Bool[Array, "*batch y x"] | None = None,
     tof_tolerance: Number | None = None,
 ) -> Float[Array, "*batch y x"]:
-    """Masked output: the input's own hits at the pixels that the direct output lights, with their exact ToF.
+    """Keep the input's own hits, with their exact ToF, at the pixels that the direct output lights.
+
+    `masked = image` where lit and `|image - direct| <= tof_tolerance`, else 0.
 
     Args:
-        image: embedded-ToF input, in time bins.
-        direct: direct output after renormalisation, in time bins; lit where above 0.
-        tof_tolerance: in time bins; a hit is kept only if it differs from the direct output's ToF by at most this.
-            None keeps it whatever its ToF; then `direct` may as well be a map of lit pixels.
+        image: embedded-ToF input float[..., y, x] [time bins], 0 where there is no hit.
+        direct: direct output [..., y, x] after renormalisation [time bins].
+        is_lit: where the direct output shows a hit; None: where `direct` is above 0.
+        tof_tolerance: largest difference of a hit's ToF from that of `direct` [time bins]; None keeps hits of any ToF.
+
+    Returns:
+        The masked image float[..., y, x] [time bins]. Its gradient with respect to `direct` is 0.
     """
-    keep = direct > 0
+    keep = direct > 0 if is_lit is None else is_lit
     if tof_tolerance is not None:
         keep &= jnp.abs(image - direct) <= tof_tolerance
     return jnp.where(keep, image, jnp.zeros_like(image))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,14 @@ from jaxtyping import Array, Float, Int
 
 from tofae_jax.core.hits import is_hit
 from tofae_jax.core.noise_limits import MAX_BURSTS, MAX_CLUSTERS, MAX_HOT_PIXELS
+from tofae_jax.core.static_checks import check_at_least, static_number
 from tofae_jax.core.types import Number
 
 Range = tuple[Number, Number]
 Shape = tuple[int, int, int]
 
 
-class NoiseSettings(NamedTuple):
-    """Numbers of the noise profiles. Each may be traced."""
-
+class _NoiseNumbers(NamedTuple):
     weights: tuple[Number, ...] | Array = (1.0,)
     """weight of each profile in the order of `NOISE_PROFILES`, in any unit; missing weights at the end are 0"""
     n_hot_pixels: Number = 10
@@ -36,6 +35,33 @@ class NoiseSettings(NamedTuple):
     """time bursts per event, 1..8"""
     burst_sigma_bins: Number = 5.0
     """width of a burst, in bins"""
+
+
+class NoiseSettings(_NoiseNumbers):
+    """Numbers of the noise profiles. Each may be traced; those that are not are checked.
+
+    Raises:
+        ValueError: a number is negative or not finite, or no weight is above 0.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> NoiseSettings:
+        """Check the numbers that are known now."""
+        self = super().__new__(cls, *args, **kwargs)
+        weights = list(self.weights) if isinstance(self.weights, tuple | list) else []
+        for weight in weights:
+            check_at_least("weights", weight)
+        known = [static_number(weight) for weight in weights]
+        if known and all(weight == 0 for weight in known):
+            raise ValueError(f"weights must hold one above 0, got {self.weights}")
+        for name, value in zip(self._fields[1:], self[1:], strict=True):
+            check_at_least(name, value)
+        return self
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> NoiseSettings:
+        return cls(*iterable)  # `_replace` calls it
 
 
 class HitDraws(NamedTuple):

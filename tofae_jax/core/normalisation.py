@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -31,7 +31,7 @@ class Normalisation(NamedTuple):
     """`(output, *, threshold, n_t, whole_bins=False) -> image` in time bins; ValueError where there is no time"""
     has_time: bool
     """whether `renormalise` can give a time"""
-    lit_above: Callable[[float], float] = float
+    lit_above: Callable[[Any], Any] = lambda threshold: threshold
     """the output above which there is a hit, by the threshold"""
 
 
@@ -110,3 +110,54 @@ def normalisation_by_name(name: str) -> Normalisation:
     if name not in NORMALISATIONS:
         raise ValueError(f"normalisation {name!r} is not known; known: {', '.join(NORMALISATIONS)}")
     return NORMALISATIONS[name]
+
+
+def normalise(
+    image: Float[Array, "*batch y x"], *, n_t: int, threshold: Number = 0.5, name: str = "gapped"
+) -> Float[Array, "*batch y x"]:
+    """Normalise embedded-ToF images for a network.
+
+    `gapped`: `r + (1 - r) t/T` where t > 0, else 0. `binary`: 1 where t > 0. `none`: the image itself.
+
+    Args:
+        image: float[..., y, x] [time bins], 0 where there is no hit.
+        n_t: time bins T of the detector.
+        threshold: r, in [0, 1).
+        name: a key of `NORMALISATIONS`.
+
+    Returns:
+        The image in [0, 1], or in time bins for `none`.
+
+    Raises:
+        ValueError: an unknown name; a threshold outside [0, 1).
+    """
+    return normalisation_by_name(name).normalise(image, threshold=threshold, n_t=n_t)
+
+
+def renormalise(
+    output: Float[Array, "*batch y x"],
+    *,
+    n_t: int,
+    threshold: Number = 0.5,
+    name: str = "gapped",
+    whole_bins: bool = False,
+) -> Float[Array, "*batch y x"]:
+    """Convert a network's output back to time bins, the inverse of `normalise`.
+
+    `gapped`: `T (x - r)/(1 - r)` where x > r, else 0. `none`: x where x > 1/2, else 0.
+
+    Args:
+        output: float[..., y, x], normalised.
+        n_t: time bins T of the detector.
+        threshold: r, in [0, 1); outputs up to it are no hits.
+        name: a key of `NORMALISATIONS`.
+        whole_bins: round to bins, half to even; an output that rounds to bin 0 then is no hit.
+
+    Returns:
+        The image float[..., y, x] [time bins], 0 where there is no hit. Its gradient is that of the scale where x > r,
+        else 0.
+
+    Raises:
+        ValueError: an unknown name, or `binary`, which keeps no times; a threshold outside [0, 1).
+    """
+    return normalisation_by_name(name).renormalise(output, threshold=threshold, n_t=n_t, whole_bins=whole_bins)

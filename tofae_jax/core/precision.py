@@ -103,6 +103,13 @@ def check_device(policy: Policy) -> None:
         )
 
 
+def cast_floats(tree: Any, dtype: Any) -> Any:
+    """Cast the floating-point arrays of a tree to a dtype; others, and keys, stay as they are."""
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf, tree
+    )
+
+
 def cast_variables(variables: dict[str, Any], policy: Policy) -> dict[str, Any]:
     """Parameters in the policy's dtype, batch statistics in at least float32."""
     dtypes = {"params": jnp.dtype(policy.param), "batch_stats": wide_dtype(policy.param)}

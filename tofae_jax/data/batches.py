@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
+from tofae_jax.config import DataConfig
 from tofae_jax.core.batch import Batch
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError
@@ -96,26 +97,43 @@ def _tracks(store: EventStore, events: np.ndarray, batch: int, wanted: TrackSlot
     return np.concatenate([table, np.zeros((batch - len(table), *table.shape[1:]), np.float32)])
 
 
-class TrainSource:
-    """Endless training batches: item `i` is step `i % steps` of epoch `i // steps`, a pure function of `i`.
+_DEFAULTS = DataConfig()
 
-    Each epoch is shuffled anew; events that do not fill a last batch sit that epoch out. With `repeat_every = k`, epoch
-    `e` is epoch `e % k` again: same order, same draws. A store that never ends gives fresh events in every epoch.
+
+class TrainSource:
+    """Endless training batches, a Grain source: item `i` is step `i % steps_per_epoch` of epoch `i // steps_per_epoch`.
+
+    Each item is a `Batch` and a pure function of its number. Each epoch has an order of its own; events that do not
+    fill a last batch are left out of that epoch. A simulated store gives new events in every epoch.
+
+    Args:
+        dataset: a `Dataset`, or simulated events.
+        events: int[n], the events to train on, e.g. `split_events(...).train`; None: all.
+        batch: events per batch.
+        max_hits: slots of an event's hits; events with more keep a random subset.
+        seed: of the order.
+        max_background: slots of background hits, for the noise profile `data`.
+        tracks: whether batches have tracks.
+        repeat_every: with k > 0, epoch e is epoch e % k again: same order, same draws.
+
+    Raises:
+        DataError: there are fewer events than one batch has.
     """
 
     def __init__(
         self,
         dataset: EventStore,
-        events: np.ndarray,
+        events: np.ndarray | None = None,
         *,
         batch: int,
-        max_hits: int,
-        seed: int,
+        max_hits: int = _DEFAULTS.max_hits,
+        seed: int = 0,
         max_background: int = 0,
         tracks: TrackSlots = NO_TRACKS,
         repeat_every: int = 0,
     ) -> None:
-        """Prepare the source; DataError where there are fewer events than one batch."""
+        """Prepare the source; nothing is read yet."""
+        events = np.arange(len(dataset)) if events is None else events
         if len(events) < batch:
             raise DataError(
                 f"{dataset.name}: {len(events)} training events do not fill a batch of {batch}; "
@@ -167,19 +185,34 @@ class TrainSource:
 
 
 class EvaluationSource:
-    """All events once, in order, the last batch filled up with marked empty events."""
+    """Batches of events to evaluate, a Grain source: all events once, in order.
+
+    The last batch is filled up with empty events, which `is_event` marks.
+
+    Args:
+        dataset: a `Dataset`, or simulated events.
+        events: int[n], the events to evaluate; None: all.
+        batch: events per batch.
+        max_hits: slots of an event's hits; events with more keep a random subset.
+        max_background: slots of background hits, for the noise profile `data`.
+        tracks: whether batches have tracks.
+
+    Raises:
+        DataError: there are no events.
+    """
 
     def __init__(
         self,
         dataset: EventStore,
-        events: np.ndarray,
+        events: np.ndarray | None = None,
         *,
         batch: int,
-        max_hits: int,
+        max_hits: int = _DEFAULTS.max_hits,
         max_background: int = 0,
         tracks: TrackSlots = NO_TRACKS,
     ) -> None:
-        """Prepare the source; DataError where there are no events."""
+        """Prepare the source; nothing is read yet."""
+        events = np.arange(len(dataset)) if events is None else events
         if not len(events):
             raise DataError(f"{dataset.name}: no events to evaluate; its share of the dataset is too small")
         self.dataset, self.events, self.batch = dataset, events, batch
@@ -202,10 +235,21 @@ class EvaluationSource:
         )
 
 
-def batches(source: TrainSource | EvaluationSource, *, threads: int, prefetch: int) -> Any:
-    """Iterator over the batches of a source that reads ahead in `threads` threads (0: in the caller's).
+def batches(
+    source: TrainSource | EvaluationSource,
+    *,
+    threads: int = _DEFAULTS.threads,
+    prefetch: int = _DEFAULTS.prefetch_batches,
+) -> Any:
+    """Iterate over the batches of a source, reading ahead with Grain.
 
-    It has `get_state` and `set_state`; the state is the number of batches delivered. Close it when done.
+    Args:
+        source: a `TrainSource`, which never ends, or an `EvaluationSource`.
+        threads: threads that read ahead, 0: the caller's; any number gives the same data.
+        prefetch: batches held ready.
+
+    Returns:
+        A Grain iterator with `get_state` and `set_state`, whose state is the number of batches delivered, and `close`.
     """
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch if threads else 0)
     return iter(grain.MapDataset.source(source).to_iter_dataset(options))

@@ -13,6 +13,7 @@ import optax
 from tofae_jax import losses
 from tofae_jax.config import (
     AUTO,
+    SAME,
     Config,
     DegradationConfig,
     EvaluationLossConfig,
@@ -32,12 +33,10 @@ from tofae_jax.core.precision import Policy, policy_by_name
 from tofae_jax.lhcb_torch.simulation import ModuleSettings, check_settings
 from tofae_jax.models import MODELS, Model, build_model
 from tofae_jax.steps import StepLoss, StepOptions, StepSettings, Target
-from tofae_jax.steps.state import TrainState, build_optimiser, create_train_state
-
-SAME = "same"
-"""name of an evaluation loss that is the training loss, with its settings"""
-EVEN_ODDS = 0.5
-"""default threshold on the signal probability of a hit"""
+from tofae_jax.steps.optimiser import build_optimiser
+from tofae_jax.steps.options import reducible
+from tofae_jax.steps.outputs import EVEN_ODDS
+from tofae_jax.steps.state import TrainState, create_train_state
 
 
 class RunSetup(NamedTuple):
@@ -66,8 +65,8 @@ class RunSetup(NamedTuple):
 
     def fresh_state(self) -> TrainState:
         """Create the initial training state."""
-        scale = self.config.precision.initial_loss_scale if self.policy.scales_loss else 1.0
-        return create_train_state(self.config.seed, self.model, self.optimiser, loss_scale=scale)
+        scale = self.config.precision.initial_loss_scale if self.policy.scales_loss else None
+        return create_train_state(jax.random.key(self.config.seed), self.model, self.optimiser, loss_scale=scale)
 
     def step_settings(self, config: Config | None = None) -> StepSettings:
         """Collect the traced numbers of the steps, on the device; always of the same types, so nothing recompiles.
@@ -118,7 +117,6 @@ def build_run(config: Config) -> RunSetup:
         overflow=config.degradation.overflow,
         selection=config.degradation.selection,
         target=target_of_run(config),
-        scale_loss=policy.scales_loss,
     )
     optimiser = build_optimiser(weight_decay=config.optimiser.weight_decay, clip_norm=config.optimiser.clip_norm)
     return RunSetup(config, model, optimiser, options, loss, evaluation_loss)
@@ -141,7 +139,8 @@ def _evaluation_section(config: Config) -> LossConfig | EvaluationLossConfig:
 
 def _step_loss(section: LossConfig | EvaluationLossConfig, loss: losses.Loss) -> StepLoss:
     settings = selected_settings(section)
-    return StepLoss(loss.function, loss.takes, loss.reads_time, tuple((name, settings[name]) for name in loss.choices))
+    choices = tuple((name, settings[name]) for name in loss.choices)
+    return StepLoss(reducible(loss.function), loss.takes, loss.reads_time, choices)
 
 
 def _weights(section: LossConfig | EvaluationLossConfig, loss: losses.Loss) -> dict[str, float]:

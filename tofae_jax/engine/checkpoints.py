@@ -9,12 +9,11 @@ leaf, with its dtype and shape, and a checkpoint that differs is passed over for
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import math
 import threading
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from tofae_jax.config import Config
 from tofae_jax.core.precision import POLICIES
 from tofae_jax.core.text import one_line
+from tofae_jax.runs.messages import warn
 from tofae_jax.runs.migrations import migrated_meta
 from tofae_jax.steps.state import TrainState
 
@@ -49,59 +48,6 @@ class SaveError(OSError):
     """A checkpoint could not be written, e.g. as the disk is full; the message names the folder."""
 
 
-@dataclass(frozen=True)
-class CheckpointPolicy:
-    """Decide when a run is saved, how many checkpoints are kept, and which of two is better."""
-
-    every_epochs: int = 1
-    every_seconds: float | None = None
-    """also within an epoch; None: only between epochs"""
-    keep: int = 2
-    """newest checkpoints kept"""
-    keep_best: int = 1
-    """best checkpoints kept beside them"""
-    metric: str = "masked.f1"
-    """number of the validation that is compared, dotted"""
-    higher_is_better: bool = True
-
-    def is_due(self, epoch: int | None, seconds: float) -> bool:
-        """Decide whether to save now.
-
-        Args:
-            epoch: the epoch that has just ended, from 1; None within an epoch.
-            seconds: time since the last save.
-        """
-        if epoch is None:
-            return self.every_seconds is not None and seconds >= self.every_seconds
-        return epoch % self.every_epochs == 0
-
-    def score(self, record: dict[str, Any]) -> float:
-        """Score the record of an epoch, higher is better; without validation events the training loss counts."""
-        value: Any = record["validation"]
-        if value is None:
-            loss = record["train"]["loss"]
-            return -math.inf if loss is None else -loss
-        for name in self.metric.split("."):
-            value = value[name]
-        if value is None:
-            return -math.inf
-        return value if self.higher_is_better else -value
-
-
-def checkpoint_policy(config: Config) -> CheckpointPolicy:
-    """Build the checkpoint policy of a run from its settings."""
-    section = config.checkpoints
-    default_metric = "masked.f1" if config.mask.choose == "none" else "scores.best_f1"
-    return CheckpointPolicy(
-        every_epochs=section.every_epochs,
-        every_seconds=None if section.every_minutes is None else 60 * section.every_minutes,
-        keep=section.keep,
-        keep_best=section.keep_best,
-        metric=section.metric or default_metric,
-        higher_is_better=section.better == "higher",
-    )
-
-
 class EpochTotals(msgspec.Struct):
     """Sums over the steps done of an epoch, in float64, so that a resumed epoch ends with exactly the same means."""
 
@@ -119,22 +65,25 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
     """What a checkpoint says of itself."""
 
     schema_version: int = SCHEMA_VERSION
-    run_id: str
-    parent_run_id: str | None = None
-    epoch: int
-    """epochs done"""
     step: int
     """optimiser steps done"""
     batches_delivered: int
-    """position in the training data"""
-    data_fingerprint: str
+    """position in the training data, which numbers the checkpoint"""
+    notes: dict[str, Any] = {}
+    """what the caller of `Checkpoints.save` had to say of it"""
+    run_id: str = ""
+    """empty for checkpoints of no run, as all fields below"""
+    parent_run_id: str | None = None
+    epoch: int = 0
+    """epochs done"""
+    data_fingerprint: str = ""
     """of dataset, split, batch size and seed: a position means nothing in other data"""
-    package_versions: dict[str, str]
-    model_name: str
-    config: dict[str, Any]
-    precision: str
+    package_versions: dict[str, str] = {}
+    model_name: str = ""
+    config: dict[str, Any] = {}
+    precision: str = ""
     """policy of the weights; not that of `config` if the run fell back"""
-    history: list[dict[str, Any]]
+    history: list[dict[str, Any]] = []
     """one record per epoch done"""
     partial_epoch: EpochTotals | None = msgspec.field(default=None, name="under_way")
     """totals of the epoch that the checkpoint was made within, if any; stored as `under_way`"""
@@ -194,23 +143,31 @@ logging.getLogger("absl").addFilter(_is_worth_a_line)
 
 
 def _items(state: TrainState) -> dict[str, Any]:
-    model = {"params": state.params, "batch_stats": state.batch_stats}
-    rest = {name: getattr(state, name) for name in ("step", "opt_state", "key", "scale", "residual")}
-    return {"model": model, "train": rest}
+    """Divide the fields of a state, and those that a subclass adds, among the items of a checkpoint."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    model = {name: fields.pop(name) for name in ("params", "batch_stats")}
+    return {"model": model, "train": fields}
 
 
 class Checkpoints:
-    """The checkpoints of one run; a context manager, as a save that still runs when the program ends would be lost."""
+    """A folder of checkpoints of train states, written in the background with Orbax and verified when read.
 
-    def __init__(self, folder: Path, *, keep: int = 1, keep_best: int = 1, read_only: bool = False) -> None:
-        """Open the folder.
+    A context manager: a save that still runs when the program ends would be lost.
 
-        Args:
-            folder: made if missing, unless `read_only`.
-            keep: newest checkpoints kept.
-            keep_best: best checkpoints (highest score) kept beside them.
-            read_only: only read; nothing is cleaned up.
-        """
+    Args:
+        folder: made if missing, unless `read_only`.
+        keep: newest checkpoints kept.
+        keep_best: best checkpoints (highest score) kept beside them.
+        read_only: only read; nothing is cleaned up.
+
+    Raises:
+        CheckpointError: `read_only`, and there is no folder.
+        SaveError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int = 1, keep_best: int = 1, read_only: bool = False) -> None:
+        """Open the folder."""
+        folder = Path(folder)
         if read_only and not folder.is_dir():
             raise CheckpointError(f"{folder}: no checkpoints here")
         score: Callable[[Any], float] = lambda metrics: metrics["score"]  # noqa: E731
@@ -253,17 +210,25 @@ class Checkpoints:
         if not type(failure.thread).__module__.startswith("orbax."):
             self._hook(failure)
 
-    def save(self, state: TrainState, meta: CheckpointMeta, *, score: float | None) -> Path:
-        """Save in the background, as the checkpoint numbered `meta.batches_delivered`; returns its folder.
+    def save(
+        self, state: TrainState, meta: CheckpointMeta | Mapping[str, Any] | None = None, *, score: float | None = None
+    ) -> Path:
+        """Save a state in the background; returns the checkpoint's folder.
 
         Args:
-            state: saved.
-            meta: saved; its checksums are filled in.
-            score: higher is better, not finite is worst; None: not to be compared, as within an epoch.
+            state: a `TrainState`, a subclass with further fields, or an ensemble of them.
+            meta: notes to be kept with it: names and JSON values, which `restore` returns as `meta.notes`. The
+                checkpoint is then numbered by the steps of the state. Or a run's `CheckpointMeta`.
+            score: higher is better, not finite is worst; None: not to be compared.
 
         Raises:
-            SaveError: this save, or the one before in the background, failed.
+            ValueError: a note is no JSON value.
+            SaveError: this save, or the one before in the background, failed; there is a checkpoint of as many steps.
         """
+        if not isinstance(meta, CheckpointMeta):
+            meta = _meta_of_notes(state, meta or {})
+        if meta.batches_delivered in self.numbers():
+            raise SaveError(f"{self.folder}: there is a checkpoint {meta.batches_delivered} already")
         items = _items(state)
         meta = msgspec.structs.replace(meta, checksums=checksums(items))
         items = {name: ocp.args.StandardSave(item) for name, item in items.items()}
@@ -316,21 +281,37 @@ class Checkpoints:
             raise CheckpointError(f"{self._where(number)}: {error}") from None
 
     def restore(
-        self, template: Callable[[CheckpointMeta], TrainState], *, best: bool = False, warn: Callable[[str], None]
+        self,
+        template: TrainState | Callable[[CheckpointMeta], TrainState],
+        *,
+        best: bool = False,
+        warn: Callable[[str], None] = warn,
     ) -> tuple[TrainState, CheckpointMeta]:
-        """The newest (or best) good checkpoint, in the shapes and places of the state that `template` gives for it.
+        """Restore the newest (or best) good checkpoint.
 
-        A damaged one is passed over, saying so through `warn`, for the newest of the others; unless opened to read
-        only, the damaged ones are then deleted, as the run will save them anew. CheckpointError where one is whole but
-        does not fit, or is newer than this package.
+        A damaged one is passed over, with a warning, for the newest of the others. Unless opened to read only, the
+        damaged ones are then deleted, as a run will save them again.
+
+        Args:
+            template: a state of the same shapes, dtypes and placement, e.g. of `create_train_state`, or what makes one
+                for a checkpoint's `meta`.
+            best: the one of the highest score; False: the newest.
+            warn: is given the messages.
+
+        Returns:
+            The state and what the checkpoint says of itself.
+
+        Raises:
+            CheckpointError: none is whole, or one that is whole does not fit or is newer than this package.
         """
+        template_of = (lambda _: template) if isinstance(template, TrainState) else template
         numbers = self.numbers()[::-1]
         if best and (chosen := self.best()) is not None:
             numbers = [chosen, *(number for number in numbers if number != chosen)]
         problems: dict[int, str] = {}
         for number in numbers:
             try:
-                restored = self._restore(number, template)
+                restored = self._restore(number, template_of)
             except DamagedError as error:
                 problems[number] = str(error)
                 continue
@@ -345,7 +326,7 @@ class Checkpoints:
         self, number: int, template_of: Callable[[CheckpointMeta], TrainState]
     ) -> tuple[TrainState, CheckpointMeta]:
         meta = self.read_meta(number)
-        if meta.precision not in POLICIES:
+        if meta.precision and meta.precision not in POLICIES:
             raise CheckpointError(f"{self._where(number)}: its precision {meta.precision!r} is not known")
         template = template_of(meta)
         wanted = _items(template)
@@ -366,6 +347,18 @@ class Checkpoints:
         if different:
             raise DamagedError(f"{self._where(number)}: damaged: checksum mismatch in {different[0]}")
         return template.replace(**items["model"], **items["train"]), meta
+
+
+def _meta_of_notes(state: TrainState, notes: Mapping[str, Any]) -> CheckpointMeta:
+    """Describe a checkpoint of no run; ValueError where a note is no JSON value."""
+    try:
+        plain = msgspec.json.decode(msgspec.json.encode(dict(notes)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"notes must be JSON values: {error}") from None
+    if plain != dict(notes):
+        raise ValueError(f"notes must be JSON values that stay as they are, got {dict(notes)}, which becomes {plain}")
+    step = int(np.max(jax.device_get(state.step)))
+    return CheckpointMeta(step=step, batches_delivered=step, notes=plain)
 
 
 def _shown(error: Exception) -> str:

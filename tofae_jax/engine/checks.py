@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tofae_jax.config import Config, ConfigError, leaves, selected_settings, to_tree
 from tofae_jax.engine.build import every_epoch, losses_in_use
-from tofae_jax.engine.checkpoints import checkpoint_policy
+from tofae_jax.engine.checkpoint_policy import checkpoint_policy
 from tofae_jax.engine.operating_point import NO_TIMES
 from tofae_jax.losses import LOSSES, Loss, loss_by_name
 from tofae_jax.metrics import metric_names
@@ -13,6 +13,7 @@ from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.record import RunRecord
 
 MAY_CHANGE = (
+    "plugins",
     "train.epochs",
     "train.time_limit",
     "train.plots",

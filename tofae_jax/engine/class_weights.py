@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from tofae_jax.config import AUTO, Config, as_range, selected_settings
+from tofae_jax.config import AUTO, Config, as_range, selected_settings, with_selected
 from tofae_jax.data.class_sizes import class_ratio, class_sizes
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.engine.build import losses_in_use, target_of_run
@@ -41,6 +41,5 @@ def resolved_losses(config: Config, dataset: EventStore, events: np.ndarray) -> 
         ratios = loss_by_name(section.name).auto
         numbers = {name: class_ratio(sizes, *ratios[name]) for name in names}
         found |= {f"{key}.{section.name}.{name}": number for name, number in numbers.items()}
-        own = msgspec.structs.replace(getattr(section, section.name), **numbers)
-        config = msgspec.structs.replace(config, **{key: msgspec.structs.replace(section, **{section.name: own})})
+        config = msgspec.structs.replace(config, **{key: with_selected(section, **numbers)})
     return config, found

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from tofae_jax import models
-from tofae_jax.config import ModelConfig
+from tofae_jax.config import ModelConfig, selected_settings
 
 
 def build_model(name: str, *, shape_xyt: tuple[int, int, int], **options: Any) -> models.Model:
@@ -28,5 +26,5 @@ def build_model(name: str, *, shape_xyt: tuple[int, int, int], **options: Any) -
         ValueError: an unknown name or size, with those that are known; an LHCb TORCH model without `bin_ns` or
             `module`.
     """
-    defaults = msgspec.structs.asdict(getattr(ModelConfig(), name)) if name in models.MODELS else {}
+    defaults = selected_settings(ModelConfig(name=name)) if name in models.MODELS else {}
     return models.build_model(name, shape_xyt=shape_xyt, **{**defaults, **options})

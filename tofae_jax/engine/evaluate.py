@@ -10,19 +10,76 @@ import jax
 import msgspec
 import numpy as np
 
-from tofae_jax.config import Config
-from tofae_jax.data.batches import EvaluationSource
+from tofae_jax.config import Config, DataConfig
+from tofae_jax.data.batches import NO_TRACKS, EvaluationSource, TrackSlots
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.write import open_hit_file
 from tofae_jax.engine.build import build_run
-from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.denoiser import BATCH
+from tofae_jax.engine.evaluator import Evaluator, evaluation_key, run_evaluator
 from tofae_jax.engine.events import evaluation_source, is_gone, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun, load_run
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
+from tofae_jax.models import Model, Variables
 from tofae_jax.runs.messages import warn
-from tofae_jax.steps import Batch, EvalOutput
+from tofae_jax.steps import Batch, EvalOutput, StepOptions, StepSettings, TrainState
+from tofae_jax.steps.options import check_fit
+from tofae_jax.steps.state import variables_of
+from tofae_jax.steps.types import typed
+
+
+def evaluate(
+    state: TrainState | Variables,
+    model: Model,
+    dataset: EventStore | str | Path,
+    *,
+    options: StepOptions,
+    settings: StepSettings | None = None,
+    events: np.ndarray | None = None,
+    seed: int = 0,
+    batch: int = BATCH,
+    max_hits: int = DataConfig().max_hits,
+    max_background: int = 0,
+    max_tracks: int = DataConfig().max_tracks,
+) -> dict[str, Any]:
+    """Evaluate a model on patterns, degraded as the settings say.
+
+    The same numbers as the command `evaluate` on the same events with the same settings and seed.
+
+    Args:
+        state: variables of the model, or the train state that holds them.
+        model: the model.
+        dataset: a `Dataset` or its folder, or simulated events.
+        options: of `step_options`.
+        settings: numbers of the steps; None: the defaults of `StepSettings`.
+        events: int[n], which events; None: all.
+        seed: of the degradation's draws; an event's draws depend on it and on the event's number alone.
+        batch: events per batch; it does not change the result.
+        max_hits: slots of an event's hits; events with more keep a random subset.
+        max_background: slots of background hits, for the noise profile `data`.
+        max_tracks: slots of an event's tracks, for models that are given them.
+
+    Returns:
+        What `metrics.compute` returns, with 95 % confidence intervals over the events under `intervals`.
+
+    Raises:
+        DataError: the dataset cannot be read, its detector is of another shape, or there are no events.
+        ValueError: losses, model and options do not fit each other.
+    """
+    check_fit(model, options)
+    store = Dataset(dataset) if isinstance(dataset, str | Path) else dataset
+    if store.detector.shape != model.shape_xyt:
+        raise DataError(f"{store.name}: its detector is of shape {store.detector.shape}, the model {model.shape_xyt}")
+    tracks = TrackSlots(max_tracks) if model.takes_tracks else NO_TRACKS
+    source = EvaluationSource(
+        store, events, batch=batch, max_hits=max_hits, max_background=max_background, tracks=tracks
+    )
+    data = DataConfig()
+    evaluator = Evaluator(model, options, threads=data.threads, prefetch=data.prefetch_batches)
+    variables, settings = variables_of(state), typed(StepSettings() if settings is None else settings)
+    return evaluator.details(variables, source, evaluation_key(seed), settings).result
 
 
 def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = None, smear_t_ns: Any = None) -> Config:
@@ -95,7 +152,7 @@ def evaluate_run(
     config = with_degradation(config, n_signal=n_signal, n_noise=n_noise, smear_t_ns=smear_t_ns)
     setup = build_run(config)
     source, split = _evaluation_source(run, config, data, split)
-    evaluator = Evaluator(setup)
+    evaluator = run_evaluator(setup)
     inputs = (run.variables, source, evaluation_key(seed), setup.step_settings())
     if save_hits is None:
         details = evaluator.details(*inputs)

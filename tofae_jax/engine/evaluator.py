@@ -13,17 +13,14 @@ from tofae_jax.data.batches import EvaluationSource, evaluation_batches
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.events import evaluation_source
+from tofae_jax.models import Model
 from tofae_jax.plots import EventView
-from tofae_jax.steps import Batch, EvalOutput, StepSettings, eval_step, model_input
+from tofae_jax.steps import Batch, EvalOutput, StepOptions, StepSettings, eval_step, model_input
+from tofae_jax.steps.outputs import score_threshold
 
 BATCHES_ON_DEVICE = 16  # most partial sums merged there before they move to the host's wider numbers
 MOST_PIXELS_ON_DEVICE = 2**30  # counts there are int32
 EVALUATION_STREAM = 2**32 - 1  # in the place of an epoch, and none has this number: draws apart from training's
-
-
-def pixels_per_event(setup: RunSetup) -> int:
-    """Pixels of an event's image."""
-    return setup.config.detector.n_x * setup.config.detector.n_y
 
 
 def evaluation_key(seed: int) -> jax.Array:
@@ -44,12 +41,20 @@ class Details(NamedTuple):
 class Evaluator:
     """Compiles an evaluation once and runs it over any number of event sets."""
 
-    def __init__(self, setup: RunSetup) -> None:
-        """Nothing is compiled before the first batch."""
-        self._setup = setup
+    def __init__(self, model: Model, options: StepOptions, *, threads: int, prefetch: int) -> None:
+        """Prepare; nothing is compiled before the first batch.
+
+        Args:
+            model: the model.
+            options: of its steps.
+            threads: threads that read batches ahead; 0: the caller's.
+            prefetch: batches read ahead.
+        """
+        self._model, self._options = model, options
+        self._reading_ahead = {"threads": threads, "prefetch": prefetch}
 
         def step(variables: Any, batch: Batch, key: jax.Array, settings: StepSettings) -> EvalOutput:
-            return eval_step(variables, batch, key, settings, model=setup.model, options=setup.options)
+            return eval_step(variables, batch, key, settings, model=model, options=options)
 
         self._sums = jax.jit(lambda *inputs: step(*inputs).metrics)
         self._all = jax.jit(step)
@@ -59,14 +64,12 @@ class Evaluator:
         return self._merged(source, lambda batch: self._sums(variables, jax.device_put(batch), key, settings))
 
     def _merged(self, source: EvaluationSource, step: Callable[[Batch], metrics.Metrics]) -> metrics.Metrics:
-        data = self._setup.config.data
-        n_pixels = source.batch * pixels_per_event(self._setup)
+        n_x, n_y, _ = self._options.shape_xyt
+        n_pixels = source.batch * n_x * n_y
         merged = max(1, min(BATCHES_ON_DEVICE, MOST_PIXELS_ON_DEVICE // n_pixels))
         on_device: metrics.Metrics | None = None
         on_host: metrics.Metrics | None = None
-        for i, batch in enumerate(
-            evaluation_batches(source, threads=data.threads, prefetch=data.prefetch_batches), start=1
-        ):
+        for i, batch in enumerate(evaluation_batches(source, **self._reading_ahead), start=1):
             part = step(batch)
             on_device = part if on_device is None else metrics.merge(on_device, part)
             if i % merged == 0 or i == len(source):
@@ -83,9 +86,9 @@ class Evaluator:
         return metrics.compute(self.sums(variables, source, key, settings), **self._reading(settings))
 
     def _reading(self, settings: StepSettings) -> dict[str, Any]:
-        options = self._setup.options
-        normalisation = options.normalisation
-        threshold = settings.score_threshold if options.scores_hits else normalisation.lit_above(settings.threshold)
+        normalisation = self._options.normalisation
+        lit_above = normalisation.lit_above(settings.threshold)
+        threshold = score_threshold(settings, self._options) if self._options.scores_hits else lit_above
         return {"threshold": float(threshold), "direct_has_time": normalisation.has_time}
 
     def details(
@@ -144,8 +147,8 @@ class Evaluator:
         """What the model is given for the first batch of a source, without filling."""
         batch = source[0]
         degraded = self._all(variables, jax.device_put(batch), key, settings).degraded
-        model, options = self._setup.model, self._setup.options
-        given = model_input(model, degraded.input, degraded.events.hits, batch.tracks, settings, options)
+        event_hits = degraded.events.hits
+        given = model_input(self._model, degraded.input, event_hits, batch.tracks, settings, self._options)
         return jax.tree.map(lambda leaf: np.asarray(leaf)[batch.is_event], given)
 
     def _view(self, pattern: np.ndarray, event: EvalOutput) -> EventView:
@@ -165,9 +168,15 @@ class Evaluator:
             is_signal=np.asarray(degraded.is_signal)[filled],
             direct=np.asarray(event.direct),
             kept=np.asarray(event.kept)[filled],
-            has_time=self._setup.options.normalisation.has_time,
-            target=self._setup.options.target,
+            has_time=self._options.normalisation.has_time,
+            target=self._options.target,
         )
+
+
+def run_evaluator(setup: RunSetup) -> Evaluator:
+    """Build the evaluation of a run, which reads as many batches ahead as its settings say."""
+    data = setup.config.data
+    return Evaluator(setup.model, setup.options, threads=data.threads, prefetch=data.prefetch_batches)
 
 
 class RunEvaluator:
@@ -176,7 +185,7 @@ class RunEvaluator:
     def __init__(self, setup: RunSetup, dataset: EventStore) -> None:
         """Prepare; nothing is compiled before the first batch."""
         self.setup, self.dataset = setup, dataset
-        self.compiled = Evaluator(setup)
+        self.compiled = run_evaluator(setup)
         self.key = evaluation_key(setup.config.seed)
         """root of the draws of validation and test"""
         self.settings = setup.step_settings()

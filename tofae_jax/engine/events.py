@@ -29,7 +29,7 @@ from tofae_jax.data.simulated import MODULE_GENERATOR, PATTERN_GENERATOR
 from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
 from tofae_jax.data.simulated.patterns import ANYWHERE, Origin
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
-from tofae_jax.data.simulated.stream import SimulatedEvents, numbered_patterns
+from tofae_jax.data.simulated.stream import SimulatedEvents, pattern_stream
 from tofae_jax.data.tracks import track_table
 from tofae_jax.engine.build import (
     every_epoch,
@@ -109,26 +109,17 @@ def simulated_events(config: Config) -> SimulatedEvents:
     """The events of `data.simulate`, made as they are asked for."""
     simulate, detector = config.data.simulate, config.detector
     tracks = as_range(simulate.tracks)
-    if is_module(simulate):
-        source = module_events(simulate.lhcb_torch, detector=detector, tracks=tracks, seed=simulate.seed)
-        provenance = _module_provenance(simulate)
-
-        def draw(numbers: np.ndarray) -> Events:
-            return source.draw(numbers)[0]
-    else:
-        weights = parse_mixture(simulate.pattern)
-        of_numbers = numbered_patterns(simulate.seed, detector=detector, weights=weights, n_tracks=tracks)
-
-        def draw(numbers: np.ndarray) -> Events:
-            return of_numbers(numbers)
-
-        provenance = {
-            "generator": PATTERN_GENERATOR,
-            "pattern": simulate.pattern,
-            "tracks": list(tracks),
-            "seed": simulate.seed,
-        }
-    return SimulatedEvents(draw, n_events=simulate.events, detector=detector, provenance=provenance)
+    if not is_module(simulate):
+        return pattern_stream(
+            simulate.pattern, detector=detector, n_events=simulate.events, tracks=tracks, seed=simulate.seed
+        )
+    source = module_events(simulate.lhcb_torch, detector=detector, tracks=tracks, seed=simulate.seed)
+    return SimulatedEvents(
+        lambda numbers: source.draw(numbers)[0],
+        n_events=simulate.events,
+        detector=detector,
+        provenance=_module_provenance(simulate),
+    )
 
 
 GEOMETRY = ("width_mm", "height_mm", "thickness_mm", "theta_z_rad", "flight_path_mm", "energy_knots_ev")

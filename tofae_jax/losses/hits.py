@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tofae_jax.core.precision import at_least_float32
+from tofae_jax.core.static_checks import check_at_least, check_same_shape, static_number
 from tofae_jax.core.types import Number
 from tofae_jax.losses.reductions import mean
 
@@ -44,6 +45,9 @@ def hit_bce(
     `from_logits=False`, scores are probabilities, clipped 1e-6 from 0 and 1; the gradient beyond is 0. The weight w is
     `signal_weight` or `noise_weight`; the mean divides by the number of hits, not by the sum of weights.
     """
+    check_same_shape(scores=scores, is_signal=is_signal, is_hit=is_hit)
+    check_at_least("signal_weight", signal_weight)
+    check_at_least("noise_weight", noise_weight)
     z = _logits(scores, is_hit, from_logits)
     loss = jnp.where(is_signal, signal_weight * jax.nn.softplus(-z), noise_weight * jax.nn.softplus(z))
     return mean(loss, reduce, is_hit, event_axes=event_axes)
@@ -67,6 +71,10 @@ def hit_focal(
     not of the positive ones, which may be none. The power is taken as `exp(-γ softplus(z))`, so that value and gradient
     stay finite at every finite logit z and γ >= 0; from `1 - p` the gradient is infinite at p = 1 where γ < 1.
     """
+    check_same_shape(scores=scores, is_signal=is_signal, is_hit=is_hit)
+    check_at_least("gamma", gamma)
+    if (weight := static_number(alpha)) is not None and not 0 <= weight <= 1:
+        raise ValueError(f"alpha must be from 0 to 1, got {alpha}")
     z = _logits(scores, is_hit, from_logits)
     towards = jnp.where(is_signal, z, -z)  # logit of the true class
     weight = jnp.where(is_signal, alpha, 1 - alpha).astype(z.dtype)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tofae_jax.core.precision import at_least_float32
+from tofae_jax.core.static_checks import check_at_least, check_same_shape
 from tofae_jax.core.types import Number
 from tofae_jax.losses.reductions import is_present, mean, total
 
@@ -17,6 +18,14 @@ BCE_EPSILON = 1e-6  # the least that float32 can tell from 1 with room to spare
 
 Image = Float[Array, "*batch y x"]
 Reduced = Float[Array, "*reduced"]
+
+
+def _wide(prediction: Image, target: Image, **weights: Number) -> tuple[Image, Image]:
+    """Return both images in at least float32; ValueError where their shapes differ or a weight is negative."""
+    check_same_shape(prediction=prediction, target=target)
+    for name, weight in weights.items():
+        check_at_least(name, weight)
+    return at_least_float32(prediction), at_least_float32(target)
 
 
 def _squared(y: Array, t: Array) -> Array:
@@ -39,17 +48,17 @@ def _squared_from_lit(y: Array, t: Array) -> Array:
 
 def mse(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
     """Mean squared error, `mean (y - t)²`."""
-    return mean(_squared(at_least_float32(prediction), at_least_float32(target)), reduce)
+    return mean(_squared(*_wide(prediction, target)), reduce)
 
 
 def mae(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
     """Mean absolute error, `mean |y - t|`; the gradient where y = t is 0."""
-    return mean(_absolute(at_least_float32(prediction), at_least_float32(target)), reduce)
+    return mean(_absolute(*_wide(prediction, target)), reduce)
 
 
 def sse(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
     """Sum of squared errors, `sum (y - t)²`; it grows with the batch, and so do its gradients."""
-    return total(_squared(at_least_float32(prediction), at_least_float32(target)), reduce)
+    return total(_squared(*_wide(prediction, target)), reduce)
 
 
 def bce(prediction: Image, target: Image, *, epsilon: Number = BCE_EPSILON, reduce: str = "batch") -> Reduced:
@@ -62,12 +71,12 @@ def bce(prediction: Image, target: Image, *, epsilon: Number = BCE_EPSILON, redu
     """
     if isinstance(epsilon, int | float) and not LEAST_EPSILON <= epsilon < 0.5:
         raise ValueError(f"epsilon must be from {LEAST_EPSILON} to below 0.5, got {epsilon}")
-    return mean(_cross_entropy(at_least_float32(prediction), at_least_float32(target), epsilon), reduce)
+    return mean(_cross_entropy(*_wide(prediction, target), epsilon), reduce)
 
 
 def binary_mse(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
     """Mean squared error against "lit or not", `mean (y - 1[t > 0])²`: learns where hits are and not when."""
-    return mean(_squared_from_lit(at_least_float32(prediction), at_least_float32(target)), reduce)
+    return mean(_squared_from_lit(*_wide(prediction, target)), reduce)
 
 
 def acb_mse(
@@ -78,7 +87,8 @@ def acb_mse(
     Hit pixels are a few in ten thousand; balancing the classes keeps the all-zero image from being a good answer.
     `zero_weight` is a, `hit_weight` is b. A class without pixels adds 0 to the value and to the gradient.
     """
-    error, hit = _squared(at_least_float32(prediction), at_least_float32(target)), target != 0
+    y, t = _wide(prediction, target, zero_weight=zero_weight, hit_weight=hit_weight)
+    error, hit = _squared(y, t), target != 0
     return zero_weight * mean(error, reduce, ~hit) + hit_weight * mean(error, reduce, hit)
 
 
@@ -105,6 +115,7 @@ def ff_acb_mse(
     reduce: str = "batch",
 ) -> Reduced:
     """Full-frame class-balanced mean squared error, `acb_mse + c mean (y - t)²` with `full_weight` c."""
+    check_at_least("full_weight", full_weight)
     balanced = acb_mse(prediction, target, zero_weight=zero_weight, hit_weight=hit_weight, reduce=reduce)
     return balanced + full_weight * mse(prediction, target, reduce=reduce)
 
@@ -144,7 +155,8 @@ def split(
     for setting, name in (("zero_loss", zero_loss), ("hit_loss", hit_loss)):
         if name not in PIXEL_LOSSES:
             raise ValueError(f"{setting} must be one of {', '.join(PIXEL_LOSSES)}, got {name!r}")
-    y, t, hit = at_least_float32(prediction), at_least_float32(target), target != 0
+    y, t = _wide(prediction, target, zero_weight=zero_weight, hit_weight=hit_weight)
+    hit = target != 0
     of_zeros, of_hits = PIXEL_LOSSES[zero_loss], PIXEL_LOSSES[hit_loss]
     zeros = of_zeros.gather(of_zeros.term(y, t), reduce, ~hit)
     return zero_weight * zeros + hit_weight * of_hits.gather(of_hits.term(y, t), reduce, hit)
@@ -169,7 +181,16 @@ def class_mse(
     after a sigmoid nearly all pixels are "not 0", so FP and TP do the work until the network saturates. TN is always
     0 with gradient 0; it only counts in n.
     """
-    error, hit, lit = _squared(at_least_float32(prediction), at_least_float32(target)), target != 0, prediction != 0
+    y, t = _wide(
+        prediction,
+        target,
+        true_negative_weight=true_negative_weight,
+        true_positive_weight=true_positive_weight,
+        false_negative_weight=false_negative_weight,
+        false_positive_weight=false_positive_weight,
+        full_weight=full_weight,
+    )
+    error, hit, lit = _squared(y, t), target != 0, prediction != 0
     true_negative, true_positive = ~hit & ~lit, hit & lit
     averaged = (
         true_negative_weight * mean(error, reduce, true_negative)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from tofae_jax.core.normalisation import check_threshold
 from tofae_jax.core.precision import at_least_float32
+from tofae_jax.core.static_checks import check_same_shape
 from tofae_jax.core.types import Number
 from tofae_jax.losses.images import acb_mse
 
@@ -74,6 +75,7 @@ def acb_mse_3d(
     check_threshold(threshold)
     if n_time_bins < 1:
         raise ValueError(f"n_time_bins must be at least 1, got {n_time_bins}")
+    check_same_shape(prediction=prediction, target=target)
     y, t = at_least_float32(prediction), at_least_float32(target)
     pairs = zip(_depths(y, threshold, n_time_bins), _depths(t, threshold, n_time_bins), strict=True)
     views = [(y, t), *pairs]

@@ -14,7 +14,16 @@ Nothing to find means that nothing was lost (efficiency 1), nothing kept that no
 no noise that none was left over (noise rejection 1).
 """
 
-from tofae_jax.metrics.aggregate import Metrics, OutputMetrics, batch_metrics, compute, merge, metric_names, to_host
+from tofae_jax.metrics.aggregate import (
+    Metrics,
+    OutputMetrics,
+    batch_metrics,
+    compute,
+    merge,
+    metric_names,
+    to_host,
+    update,
+)
 from tofae_jax.metrics.bootstrap import intervals
 from tofae_jax.metrics.confusion import (
     Confusion,
@@ -90,4 +99,5 @@ __all__ = [
     "ssim",
     "time_cells",
     "to_host",
+    "update",
 ]

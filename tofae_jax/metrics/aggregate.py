@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -51,11 +51,11 @@ def batch_metrics(
     """Sums of a batch from the metrics of its events, with what is not known of single events.
 
     Args:
-        of_each: metrics of single events.
+        per_event: metrics of single events.
         is_event: False for filling.
         outputs: raw outputs of the network.
         scores: scores of the hits.
-        cells: of `input`, `direct` and `masked`, as `EachImage` has them.
+        cells: of `input`, `direct` and `masked`, as `PerEventImage` has them.
         n_pixels: of an image.
     """
     sums = event_sum(per_event, is_event)
@@ -68,8 +68,42 @@ def batch_metrics(
     return sums._replace(outputs=outputs, scores=scores, **joined)
 
 
+@runtime_checkable
+class HasMetrics(Protocol):
+    """What an evaluation step returns."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """Sums of a batch."""
+        ...
+
+
+def update(sums: Metrics | None, evaluated: HasMetrics) -> Metrics:
+    """Add the metrics of a batch to running sums on the host, wide enough for any number of events.
+
+    Args:
+        sums: of the batches before; None: this is the first.
+        evaluated: output of `eval_step`, from the device or the host; its `metrics` are fetched.
+
+    Returns:
+        The sums of all batches, NumPy int64 and float64.
+    """
+    batch = to_host(jax.device_get(evaluated.metrics))
+    return batch if sums is None else merge(sums, batch)
+
+
 def merge(first: Any, second: Any) -> Any:
-    """Sums of both; on the device or on the host."""
+    """Add two sums, on the device or on the host.
+
+    Counts on a device are int32: fetch them before 2^31 pixels have been counted (`to_host`, or `update`).
+
+    Args:
+        first: sums of some events: `Metrics`, or a part of them such as a `Confusion`.
+        second: sums of others, of the same kind.
+
+    Returns:
+        The sums of both, the same as if they had been one batch; sums of floats up to rounding.
+    """
     return jax.tree.map(lambda a, b: a + b, first, second)
 
 

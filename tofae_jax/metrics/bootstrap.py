@@ -21,7 +21,7 @@ def intervals(
     They tell how far other events of the same kind would have given other numbers; not how far another training would.
 
     Args:
-        of_each: metrics of single events, NumPy arrays `[n, …]`. Beyond 5000 events, sums of neighbours are drawn.
+        per_event: metrics of single events, NumPy arrays `[n, …]`. Beyond 5000 events, sums of neighbours are drawn.
         level: share of the resamples within the interval.
         seed: of the 1000 resamples.
         threshold: as for `compute`.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from tofae_jax.core.detector import TRACK_COLUMNS, TRUTH_COLUMNS
 from tofae_jax.models.interface import HitInput, Output, as_output
-from tofae_jax.models.registry import MODELS, Model, ModelKind, Variables, build_model
+from tofae_jax.models.model import Model, ModelKind, Variables, model_from_module
+from tofae_jax.models.registry import MODELS, build_model
 
 __all__ = [
     "MODELS",
@@ -21,4 +22,5 @@ __all__ = [
     "Variables",
     "as_output",
     "build_model",
+    "model_from_module",
 ]

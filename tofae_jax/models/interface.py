@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -40,9 +41,19 @@ class Output(NamedTuple):
     """float[batch], in training: a weighted term of the model's own, to be added to the loss"""
 
 
-def as_output(given: Any) -> Output:
-    """Wrap the return value of a module, an `Output` or the image alone."""
-    return given if isinstance(given, Output) else Output(image=given)
+def as_output(given: Any, inputs: Inputs = "image", outputs: Sequence[str] = ("image",)) -> Output:
+    """Wrap the return value of a module: an `Output`, or one array, which is an image if the module outputs one.
+
+    Args:
+        given: what the module returned.
+        inputs: kind of its input.
+        outputs: kinds of its outputs.
+    """
+    if isinstance(given, Output):
+        return given
+    if "image" in outputs:
+        return Output(image=given)
+    return Output(pixel_logits=given) if inputs == "image" else Output(hit_logits=given)
 
 
 def empty_input(inputs: Inputs, shape_xyt: tuple[int, int, int]) -> Any:

@@ -11,17 +11,44 @@ from tofae_jax.core import hits
 from tofae_jax.core.batch import Batch
 from tofae_jax.models import Model, Variables
 from tofae_jax.steps.inputs import bind_loss, degrade_batch, model_input, reconstruction_target
+from tofae_jax.steps.options import check_fit
 from tofae_jax.steps.outputs import DecodedOutput, decode_output
-from tofae_jax.steps.types import DegradedBatch, DenoiseOutput, EvalOutput, StepOptions, StepSettings
+from tofae_jax.steps.state import TrainState, variables_of
+from tofae_jax.steps.types import DegradedBatch, DenoiseOutput, EvalOutput, StepOptions, StepSettings, typed
 
 
 def eval_step(
-    variables: Variables, batch: Batch, key: Array, settings: StepSettings, *, model: Model, options: StepOptions
+    variables: Variables | TrainState,
+    batch: Batch,
+    key: Array,
+    settings: StepSettings,
+    *,
+    model: Model,
+    options: StepOptions,
 ) -> EvalOutput:
-    """Degrade, predict, compare. An event's draws depend on `key` and the event's number alone.
+    """Degrade a batch, predict and compare. Compile it as `train_step`.
 
-    The result therefore depends neither on the batch size nor on the other events.
+    An event's draws depend on `key` and the event's number alone, so its numbers depend neither on the batch size nor
+    on the other events.
+
+    Args:
+        variables: of the model, or the train state that holds them.
+        batch: patterns, e.g. of an `EvaluationSource` or `Batch.from_hits`.
+        key: random key of the evaluation.
+        settings: numbers of the step.
+        model: the model.
+        options: of `step_options`.
+
+    Returns:
+        Sums of the batch (`metrics`), numbers of its events (`per_event`), the degraded events, output, scores and
+        which hits are kept.
+
+    Raises:
+        ValueError: losses, model and options do not fit each other; when the step is traced.
     """
+    check_fit(model, options)
+    settings = typed(settings)
+    variables = variables_of(variables)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch.event)
     degraded = degrade_batch(keys, batch, settings, options)
     event_hits, is_signal = degraded.events.hits, degraded.events.is_signal
@@ -109,7 +136,7 @@ def _event_counts(degraded: DegradedBatch, visible: Array, n_dropped: Array) -> 
 
 
 def denoise_step(
-    variables: Variables,
+    variables: Variables | TrainState,
     event_hits: Int[Array, "batch k 3"],
     settings: StepSettings,
     tracks: Float[Array, "batch n 8"] | None = None,
@@ -117,9 +144,27 @@ def denoise_step(
     model: Model,
     options: StepOptions,
 ) -> DenoiseOutput:
-    """Score measured hits and decide which to keep."""
+    """Score measured hits and decide which to keep. Compile it as `train_step`.
+
+    Args:
+        variables: of the model, or the train state that holds them.
+        event_hits: int[batch, k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
+        settings: numbers of the step; those of the degradation are not used.
+        tracks: float32[batch, n, 8] for models that are given tracks, see `Batch.tracks`.
+        model: the model.
+        options: of `step_options`.
+
+    Returns:
+        Score, decision and visibility of each hit, and the direct output.
+
+    Raises:
+        ValueError: losses, model and options do not fit each other; when the step is traced.
+    """
+    check_fit(model, options)
+    settings = typed(settings)
     n_x, n_y, _ = options.shape_xyt
     image = hits.embed(event_hits, n_x=n_x, n_y=n_y)
-    output = model.apply(variables, model_input(model, image, event_hits, tracks, settings, options))
+    output = model.apply(variables_of(variables), model_input(model, image, event_hits, tracks, settings, options))
     decoded = decode_output(image, event_hits, output, settings, options)
-    return DenoiseOutput(decoded.score, decoded.kept, decoded.is_shown, output.tracks)
+    direct = None if options.scores_hits else decoded.direct
+    return DenoiseOutput(decoded.score, decoded.kept, decoded.is_shown, output.tracks, direct)

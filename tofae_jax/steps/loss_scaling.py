@@ -13,6 +13,7 @@ from tofae_jax.core.precision import Policy, at_least_float32
 from tofae_jax.core.types import Number
 
 LEAST_SCALE = 1.0
+INITIAL_SCALE = 2.0**15
 LARGEST_SCALE = 2.0**24  # of a loss in float32, which leaves its gradients room
 FALLBACKS = {
     ("float16", "bfloat16"): "bfloat16",

@@ -13,6 +13,9 @@ from tofae_jax.models import Output
 from tofae_jax.steps.inputs import hit_logits
 from tofae_jax.steps.types import StepOptions, StepSettings
 
+EVEN_ODDS = 0.5
+"""default threshold on the signal probability of a hit"""
+
 
 class DecodedOutput(NamedTuple):
     """Scores, images and keep mask decoded from a model's output."""
@@ -36,7 +39,7 @@ def decode_output(
     """Decode the model output into hit scores and the keep mask."""
     if options.scores_hits:
         return _decode_hits(image, event_hits, output, settings, options)
-    assert output.image is not None  # the loss takes images, which the model gives: `build_run` has checked it
+    assert output.image is not None  # the loss takes images, which the model gives: `check_fit`
     normalisation, raw = options.normalisation, output.image
     is_shown = hits.is_visible(event_hits, image)
     time_error = jnp.zeros(is_shown.shape, jnp.float32)
@@ -45,11 +48,22 @@ def decode_output(
         time_error = jnp.abs(event_hits[..., 2] - precision.at_least_float32(hits.at_hits(direct, event_hits)))
     else:
         direct = normalisation.is_lit(raw, threshold=settings.threshold).astype(jnp.float32)
-    score = precision.at_least_float32(hits.at_hits(raw, event_hits))
-    kept = is_shown & (score > settings.score_threshold) & (time_error <= settings.tof_tolerance_bins)
-    score = jnp.where(is_shown, score, 0).astype(jnp.float32)
-    masked = _kept_image(kept, event_hits, options)
+    masked = hits.mask(
+        image,
+        precision.at_least_float32(direct),
+        is_lit=precision.at_least_float32(raw) > score_threshold(settings, options),
+        tof_tolerance=settings.tof_tolerance_bins if normalisation.has_time else None,
+    )
+    kept = is_shown & (hits.at_hits(masked, event_hits) > 0)
+    score = jnp.where(is_shown, precision.at_least_float32(hits.at_hits(raw, event_hits)), 0).astype(jnp.float32)
     return DecodedOutput(direct, masked, score, time_error, is_shown, kept, raw)
+
+
+def score_threshold(settings: StepSettings, options: StepOptions) -> Array | float:
+    """Return the score above which hits are kept: the settings' own, or that of even odds or of a lit pixel."""
+    if settings.score_threshold is not None:
+        return settings.score_threshold
+    return EVEN_ODDS if options.scores_hits else options.normalisation.lit_above(settings.threshold)
 
 
 def _decode_hits(
@@ -58,7 +72,7 @@ def _decode_hits(
     """Decode hit scores; without an image of its own, the direct output shows the kept hits, as the masked one does."""
     logits, is_shown = hit_logits(output, event_hits, image)
     score = jnp.where(is_shown, jax.nn.sigmoid(precision.at_least_float32(logits)), 0).astype(jnp.float32)
-    kept = is_shown & (score > settings.score_threshold)
+    kept = is_shown & (score > score_threshold(settings, options))
     masked = _kept_image(kept, event_hits, options)
     return DecodedOutput(masked, masked, score, jnp.zeros(score.shape, jnp.float32), is_shown, kept, score)
 

@@ -1,4 +1,4 @@
-"""The state of a training run: one immutable pytree of arrays."""
+"""The state of a training: one immutable pytree of arrays."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 from jaxtyping import Array
 
 from tofae_jax.core.precision import at_least_float32
-from tofae_jax.models import Model
-from tofae_jax.steps.loss_scaling import initial_scale, residual_of
+from tofae_jax.models import Model, Variables
+from tofae_jax.steps.loss_scaling import INITIAL_SCALE, initial_scale, residual_of
+from tofae_jax.steps.optimiser import Optimiser, check_optimiser
 
 
 class TrainState(struct.PyTreeNode):
@@ -36,22 +36,32 @@ class TrainState(struct.PyTreeNode):
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def build_optimiser(
-    *, weight_decay: float, b1: float = 0.9, b2: float = 0.999, clip_norm: float | None = None
-) -> optax.GradientTransformation:
-    """AdamW without its learning rate, which the step applies, as it is traced and may follow a schedule.
-
-    Loshchilov and Hutter 2019: the decay is decoupled from the gradient and scaled by the learning rate. Gradients of a
-    norm above `clip_norm` are shortened to it first (Pascanu et al. 2013).
-    """
-    steps = [optax.scale_by_adam(b1=b1, b2=b2), optax.add_decayed_weights(weight_decay)]
-    return optax.chain(*([optax.clip_by_global_norm(clip_norm)] if clip_norm is not None else []), *steps)
-
-
 def create_train_state(
-    seed: int, model: Model, optimiser: optax.GradientTransformation, *, loss_scale: float = 1.0
+    key: Array, model: Model, optimiser: Optimiser, *, loss_scale: float | None = None
 ) -> TrainState:
-    """Fresh state. Compiled as one program: compiled draw by draw it would take several seconds longer."""
+    """Create the state of a training, with fresh weights. Compiled as one program, which is seconds faster than many.
+
+    Args:
+        key: root key of the weights and of every draw of the training, e.g. `jax.random.key(0)`. Under `jax.vmap`, a
+            key per member gives an ensemble.
+        model: the model.
+        optimiser: any optax optimiser.
+        loss_scale: first factor of the loss of a policy that computes in float16; None: 2^15.
+
+    Returns:
+        The state: parameters and batch statistics in the dtypes of the model's policy, the optimiser's moments in at
+        least float32.
+
+    Raises:
+        ValueError: `key` is no key of `jax.random.key`; `optimiser` is none; a loss scale for a policy without one.
+    """
+    check_optimiser(optimiser)
+    if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise ValueError(f"key must be made by jax.random.key, e.g. jax.random.key(0), got {key!r}")
+    scales = model.policy.scales_loss
+    if loss_scale is not None and loss_scale != 1 and not scales:
+        raise ValueError(f"loss_scale is {loss_scale}, but policy {model.policy.name} does not scale the loss")
+    scale = (INITIAL_SCALE if scales else 1.0) if loss_scale is None else loss_scale
 
     def create(key: Array) -> TrainState:
         variables = model.init(jax.random.fold_in(key, 0))
@@ -61,8 +71,13 @@ def create_train_state(
             batch_stats=variables["batch_stats"],
             opt_state=optimiser.init(jax.tree.map(at_least_float32, variables["params"])),
             key=key,
-            scale=initial_scale(loss_scale),
+            scale=initial_scale(scale),
             residual=residual_of(variables["params"]),
         )
 
-    return jax.jit(create)(jax.random.key(seed))
+    return jax.jit(create)(key)
+
+
+def variables_of(state: TrainState | Variables) -> Variables:
+    """Return the variables that `Model.apply` takes, of a train state or as they are."""
+    return state.variables if isinstance(state, TrainState) else state

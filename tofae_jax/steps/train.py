@@ -14,8 +14,13 @@ from tofae_jax.core.batch import Batch
 from tofae_jax.models import Model
 from tofae_jax.steps import loss_scaling
 from tofae_jax.steps.inputs import bind_loss, degrade_batch, model_input
+from tofae_jax.steps.optimiser import Optimiser, update_of
+from tofae_jax.steps.options import check_fit
 from tofae_jax.steps.state import TrainState
-from tofae_jax.steps.types import StepOptions, StepSettings, TrainMetrics
+from tofae_jax.steps.types import StepOptions, StepSettings, TrainMetrics, typed
+
+OWN_DRAWS = 2**32 - 1
+"""in the place of an event: key of the model's own draws, such as dropout"""
 
 
 def train_step(
@@ -24,33 +29,66 @@ def train_step(
     settings: StepSettings,
     *,
     model: Model,
-    optimiser: optax.GradientTransformation,
+    optimiser: Optimiser,
     options: StepOptions,
 ) -> tuple[TrainState, TrainMetrics]:
-    """Degrade, predict, update. Every draw is a function of root key, epoch, step and place in the batch."""
-    key = jax.random.fold_in(jax.random.fold_in(state.key, batch.epoch), batch.step)
+    """Take one training step: degrade the patterns, predict, compare, update the weights.
+
+    Compile it once, e.g. `jax.jit(partial(train_step, model=model, optimiser=optimiser, options=options))`; everything
+    else is traced, so other numbers of the settings do not recompile. Every draw is a function of the state's key, the
+    batch's epoch and step and the place in the batch. Losses of policies that compute in float16 are scaled, and a step
+    whose gradients overflow changes nothing but the scale.
+
+    Args:
+        state: of `create_train_state`.
+        batch: patterns, e.g. of a `TrainSource` or `Batch.from_hits`.
+        settings: numbers of the step.
+        model: of `build_model` or `model_from_module`.
+        optimiser: any of optax. One of `build_optimiser` or `with_learning_rate` takes `settings.learning_rate`.
+        options: of `step_options`.
+
+    Returns:
+        The next state and the step's `TrainMetrics`, both on the device.
+
+    Raises:
+        ValueError: loss, model and options do not fit each other, or the learning rate does not fit the optimiser; when
+            the step is traced.
+    """
+    check_fit(model, options)
+    settings = typed(settings)
+    step = state.step if batch.step is None else batch.step
+    key = jax.random.fold_in(jax.random.fold_in(state.key, batch.epoch), step)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch.hits.shape[0]))
     degraded = degrade_batch(keys, batch, settings, options)
     x = model_input(model, degraded.input, degraded.events.hits, batch.tracks, settings, options, train=True)
     loss_function = bind_loss(options.loss, settings.loss_weights, settings, options)
 
+    scales = model.policy.scales_loss
+
     def objective(params: Any) -> tuple[Array, Any]:
-        output, batch_stats = model.apply_train({"params": params, "batch_stats": state.batch_stats}, x)
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        output, batch_stats = model.apply_train(variables, x, jax.random.fold_in(key, OWN_DRAWS))
         loss = loss_function(output, degraded, "batch")
         if output.extra_loss is not None:
             loss = loss + jnp.mean(output.extra_loss)
-        return (loss * state.scale.value if options.scale_loss else loss), (loss, batch_stats)
+        return (loss * state.scale.value if scales else loss), (loss, batch_stats)
 
     (_, (loss, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
     gradients = _all_wide(gradients)
-    if options.scale_loss:
+    if scales:
         gradients = jax.tree.map(lambda g: g / state.scale.value, gradients)
-    direction, opt_state = optimiser.update(gradients, state.opt_state, _all_wide(state.params))
-    updates = jax.tree.map(lambda u: -settings.learning_rate * u, direction)
+    updates, opt_state = update_of(
+        optimiser,
+        gradients,
+        state.opt_state,
+        _all_wide(state.params),
+        learning_rate=settings.learning_rate,
+        loss=loss,
+    )
     params, residual = loss_scaling.apply_compensated(state.params, updates, state.residual)
     changes = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state, "residual": residual}
     scale, skipped = state.scale, jnp.zeros((), bool)
-    if options.scale_loss:
+    if scales:
         skipped = ~loss_scaling.all_finite((loss, gradients))
         changes = {
             name: jax.tree.map(lambda old, new: jnp.where(skipped, old, new), getattr(state, name), change)

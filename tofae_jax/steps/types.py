@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -21,19 +22,34 @@ class StepSettings(NamedTuple):
     degradation: degradation.DegradationSettings = degradation.DegradationSettings()
     threshold: Any = 0.5
     """of the normalisation"""
-    score_threshold: Any = 0.5
-    """of the mask: hits of a higher score are kept"""
+    score_threshold: Any = None
+    """of the mask: hits of a higher score are kept; None: 0.5 for scores of hits, else where an image shows a hit"""
     tof_tolerance_bins: Any = jnp.inf
     """of the mask; infinite: any time"""
     loss_weights: dict[str, Any] = {}
     """numbers of the training loss"""
     evaluation_loss_weights: dict[str, Any] = {}
     """numbers of the evaluation loss"""
-    learning_rate: Any = 1e-3
+    learning_rate: Any = None
+    """step size, for optimisers of `with_learning_rate`; None for all others, which have their own"""
     tolerance_bins: Any = 10.0
     """largest error of a time that the metrics count as near"""
     scale_growth_steps: Any = 1000
     """good steps in a row after which the loss scale is doubled"""
+
+
+def typed(settings: StepSettings) -> StepSettings:
+    """Give plain numbers int32 or float32, so that a step computes the same whether they are arrays or not.
+
+    Numbers that have a type keep it.
+    """
+
+    def of_number(number: Any) -> Any:
+        if not isinstance(number, int | float) and not getattr(number, "weak_type", False):
+            return number
+        return jnp.asarray(number, jnp.int32 if jnp.issubdtype(jnp.result_type(number), jnp.integer) else jnp.float32)
+
+    return jax.tree.map(of_number, settings)
 
 
 class StepLoss(NamedTuple):
@@ -62,8 +78,6 @@ class StepOptions(NamedTuple):
     overflow: str = "drop"
     selection: str = "random"
     target: Target = "pattern"
-    scale_loss: bool = False
-    """dynamic loss scaling, for float16"""
 
     @property
     def scores_hits(self) -> bool:
@@ -124,3 +138,5 @@ class DenoiseOutput(NamedTuple):
     """False where the model takes images and a later hit on the same pixel occludes it; then it cannot be kept"""
     track: Int[Array, "batch k"] | None = None
     """the track that the hit most likely belongs to, for models that are given tracks"""
+    direct: Float[Array, "batch y x"] | None = None
+    """direct output in time bins, or 1 where lit if the normalisation has no time; None where only hits are scored"""

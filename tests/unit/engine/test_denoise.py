@@ -1,5 +1,6 @@
 """Files that are denoised into files, with a model that keeps every other hit."""
 
+import json
 from unittest import mock
 
 import numpy as np
@@ -18,13 +19,12 @@ from hit_files import (
 )
 
 from tofae_jax.config import Config
+from tofae_jax.engine.build import build_run
+from tofae_jax.engine.denoiser import Denoiser
 
 
-class FakeDenoiser:
+class FakeDenoiser(Denoiser):
     """Keeps every other hit."""
-
-    def __init__(self, *_, **__) -> None:
-        pass
 
     def __call__(self, parts):
         for events in parts:
@@ -37,13 +37,12 @@ class FakeDenoiser:
 def fake_run(monkeypatch):
     from tofae_jax.engine import denoise
 
-    run = mock.MagicMock(epoch=1)
-    used = run.setup._replace.return_value
-    used.model.takes_tracks, used.config = False, Config(detector=SMALL)
+    setup = build_run(Config(detector=SMALL))
+    run = mock.MagicMock(epoch=1, setup=setup, variables={})
+    run.record.run_id = "run"
     monkeypatch.setattr(denoise, "load_run", lambda *_, **__: run)
     monkeypatch.setattr(denoise, "Denoiser", FakeDenoiser)
-    monkeypatch.setattr(denoise, "with_thresholds", lambda *_, **__: None)
-    monkeypatch.setattr(denoise.DenoiseReport, "_asdict", lambda self: {"hits_outside": self.hits_outside})
+    monkeypatch.setattr(denoise, "with_thresholds", lambda *_, **__: setup.config)
 
 
 @pytest.mark.parametrize("kind", [*WRITTEN, ".npz", ".csv"])
@@ -71,7 +70,9 @@ def test_denoise_run_physical_units_and_mistakes(tmp_path, capsys, fake_run):
     columns["t"][5] = np.nan
     path = write_flat(tmp_path / "in.parquet", columns)
     code, out, err = run_command(capsys, "denoise", "run", path, tmp_path / "out.h5", "--units", "physical")
-    assert (code, out) == (0, '{"hits_outside":1}\n')
+    assert code == 0
+    assert json.loads(out)["hits_outside"] == 1
+    assert json.loads(out)["hits_written"] == 3
     assert err == f"{path}: 1 of 6 hits outside the detector, dropped\n"
     assert read(tmp_path / "out.h5").n_hits == 3
     for words, expected in (

@@ -13,7 +13,7 @@ from tofae_jax.data.batches import EvaluationSource
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.build import build_run
-from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.evaluator import evaluation_key, run_evaluator
 from tofae_jax.steps import Batch
 
 
@@ -23,7 +23,7 @@ def evaluation(tmp_path_factory):
     path = tmp_path_factory.mktemp("intervals") / "d"
     simulated_dataset(path, detector=Detector(**DETECTOR), weights={"v": 1, "blank": 1}, n_events=60, seed=1)
     setup = build_run(config(data={"path": str(path)}))
-    evaluator = Evaluator(setup)
+    evaluator = run_evaluator(setup)
     source = EvaluationSource(Dataset(path), np.arange(55), batch=16, max_hits=24)
     inputs = (setup.fresh_state().variables, source, evaluation_key(3), setup.step_settings())
     seen = []

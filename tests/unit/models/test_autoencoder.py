@@ -10,7 +10,7 @@ from tofae_jax.losses import acb_mse
 from tofae_jax.models import build_model
 from tofae_jax.models.autoencoder import layer_sizes
 from tofae_jax.models.predecessor_weights import variables_from_predecessor
-from tofae_jax.steps.state import build_optimiser
+from tofae_jax.steps.optimiser import build_optimiser
 
 
 def arrays(data, prefix):
@@ -49,8 +49,8 @@ def test_autoencoder_train_step_equals_predecessor(theirs):
 
         (loss, (output, stats)), gradients = jax.value_and_grad(objective, has_aux=True)(params)
         optimiser = build_optimiser(weight_decay=1e-2)
-        updates, _ = optimiser.update(gradients, optimiser.init(params), params)
-        params = optax.apply_updates(params, jax.tree.map(lambda u: -1e-3 * u, updates))
+        updates, _ = optimiser.update(gradients, optimiser.init(params), params, learning_rate=1e-3)
+        params = optax.apply_updates(params, updates)
         return loss, output, stats, gradients, params
 
     loss, output, stats, gradients, params = step(variables["params"])

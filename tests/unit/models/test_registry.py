@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from tofae_jax.config import ModelConfig
+from tofae_jax.config.models import MODEL_NAMES
 from tofae_jax.core.precision import policy_by_name
 from tofae_jax.models import MODELS, ModelKind, build_model
 
@@ -32,9 +33,9 @@ def test_build_model_of_module_without_it_is_refused(name):
 
 
 def test_models_registered_names_are_those_of_the_settings():
-    assert list(typing.get_args(typing.get_type_hints(ModelConfig)["name"])) == list(MODELS)
-    sections = [field for field in ModelConfig.__struct_fields__ if field != "name"]
-    assert sections == list(MODELS)
+    assert list(MODEL_NAMES) == list(MODELS)
+    with pytest.raises(ValueError, match=r"name = 'unett': allowed: autoencoder, .*; perhaps unet"):
+        ModelConfig(name="unett")
 
 
 @pytest.mark.parametrize("name", list(MODELS))

@@ -12,6 +12,8 @@ import numpy as np
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import Events, concatenate, offsets_from_counts
+from tofae_jax.data.simulated import MODULE_GENERATOR
+from tofae_jax.data.simulated.stream import SimulatedEvents
 from tofae_jax.lhcb_torch.simulation import (
     BackgroundSettings,
     MixedEvent,
@@ -182,3 +184,35 @@ def _columns(simulated: SimulatedEvent, mixed: MixedEvent, n_events: int) -> Eve
             for name in SIMULATED_TRACK_COLUMNS
         },
     )
+
+
+def module_stream(source: ModuleEvents, *, n_events: int) -> SimulatedEvents:
+    """Simulate events of an LHCb TORCH module as they are asked for; training gets new ones in every epoch.
+
+    Args:
+        source: detector, module, backgrounds, photons per track and seed.
+        n_events: events that stay the same, for validation and test, and events of an epoch.
+
+    Returns:
+        An event store, for `TrainSource`, `EvaluationSource` and `evaluate`.
+
+    Raises:
+        ValueError: a number of the module or of its backgrounds is not allowed.
+    """
+    source.check()
+    provenance = {
+        "generator": MODULE_GENERATOR,
+        "photons": source.photons,
+        "seed": source.seed,
+        "module": _plain(source.settings),
+        "background": _plain(source.backgrounds),
+    }
+    return SimulatedEvents(
+        lambda events: source.draw(events)[0], n_events=n_events, detector=source.detector, provenance=provenance
+    )
+
+
+def _plain(settings: ModuleSettings | BackgroundSettings) -> dict[str, Any]:
+    """Return settings as JSON values."""
+    numbers = jax.tree.map(float, settings)._asdict()
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in numbers.items()}

@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tofae_jax.config import parse_mixture
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.event_store import origin_of
 from tofae_jax.data.events import Events, concatenate, slice_events
+from tofae_jax.data.simulated import PATTERN_GENERATOR
 from tofae_jax.data.simulated.mixtures import BLOCK_EVENTS, block_drawer
 from tofae_jax.data.tracks import Tracks, tracks_of
 
@@ -124,3 +126,31 @@ class SimulatedEvents:
         if len(numbers) and numbers.max() > MOST_EVENTS:
             raise ValueError(f"epoch {epoch + 1}: the simulation has no more than {MOST_EVENTS} events")
         return numbers
+
+
+def pattern_stream(
+    pattern: str = "v",
+    *,
+    detector: Detector,
+    n_events: int,
+    tracks: tuple[int, int] = (1, 1),
+    seed: int = 0,
+) -> SimulatedEvents:
+    """Simulate toy patterns as they are asked for; training gets new events in every epoch.
+
+    Args:
+        pattern: name of a pattern, or a mixture such as `v=2,parabola=1`; see `tofae_jax simulate --help`.
+        detector: shape and scale of the detector.
+        n_events: events that stay the same, for validation and test, and events of an epoch.
+        tracks: inclusive range of tracks per event.
+        seed: of the simulation; the same seed gives the same events, those of `simulate_patterns` first.
+
+    Returns:
+        An event store, for `TrainSource`, `EvaluationSource` and `evaluate`.
+
+    Raises:
+        ValueError: an unknown pattern, or a number that is not allowed.
+    """
+    draw = numbered_patterns(seed, detector=detector, weights=parse_mixture(pattern), n_tracks=tracks)
+    provenance = {"generator": PATTERN_GENERATOR, "pattern": pattern, "tracks": list(tracks), "seed": seed}
+    return SimulatedEvents(draw, n_events=n_events, detector=detector, provenance=provenance)

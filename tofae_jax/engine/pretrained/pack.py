@@ -24,7 +24,7 @@ from tofae_jax.data.atomic import writable_folder, write_text
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.checkpoints import misfit
 from tofae_jax.engine.checks import check_run
-from tofae_jax.engine.evaluator import Evaluator, evaluation_key
+from tofae_jax.engine.evaluator import evaluation_key, run_evaluator
 from tofae_jax.engine.events import evaluation_source, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun
 from tofae_jax.engine.operating_point import chosen_point, point_record, save_scores, with_point
@@ -117,7 +117,7 @@ def _as_stored(parameters: Any) -> Any:
 def _measured(config: Config, variables: Any, scores: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose the operating point on the validation events, save their scores, and evaluate the test events."""
     setup = build_run(config)
-    evaluator, key, store = Evaluator(setup), evaluation_key(config.seed), open_events(config, warn)
+    evaluator, key, store = run_evaluator(setup), evaluation_key(config.seed), open_events(config, warn)
     splits = splits_of(store, config.data)
     for split in ("validation", "test"):
         if not len(getattr(splits, split)):

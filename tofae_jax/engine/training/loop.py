@@ -16,7 +16,8 @@ from tofae_jax.core.precision import policy_by_name, prepare
 from tofae_jax.data.batches import Splits, TrainSource, batches
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.engine.build import RunSetup, build_run, learning_rate_at, with_precision
-from tofae_jax.engine.checkpoints import CheckpointMeta, CheckpointPolicy, Checkpoints, EpochTotals
+from tofae_jax.engine.checkpoint_policy import CheckpointPolicy
+from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints, EpochTotals
 from tofae_jax.engine.evaluator import RunEvaluator
 from tofae_jax.engine.monitoring.callbacks import Callbacks, EpochEnd
 from tofae_jax.engine.monitoring.progress import Progress
@@ -221,7 +222,7 @@ class Loop:
     def _fetch_every(self) -> int:
         """Steps between fetches; the same places in an epoch whether it was interrupted or not."""
         every = self.config.train.log_every
-        return min(every, self.config.precision.fallback_after) if self.setup.options.scale_loss else every
+        return min(every, self.config.precision.fallback_after) if self.setup.policy.scales_loss else every
 
     def _fetch_metrics(self, waiting: list[TrainMetrics], epoch: int, progress: Progress) -> None:
         """Fetch the metrics of the last steps and add them up."""

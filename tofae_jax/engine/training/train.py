@@ -9,19 +9,14 @@ from typing import Any
 import jax
 import msgspec
 
-from tofae_jax.config import Config, ConfigError, parse_duration, to_tree
+from tofae_jax.config import Config, ConfigError, parse_duration, to_tree, with_plugins
 from tofae_jax.core.precision import POLICIES, check_device, prepare
 from tofae_jax.data.batches import Splits
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.engine.build import build_run, describe_devices, seeds_of, with_precision
-from tofae_jax.engine.checkpoints import (
-    CheckpointError,
-    CheckpointMeta,
-    CheckpointPolicy,
-    Checkpoints,
-    checkpoint_policy,
-)
+from tofae_jax.engine.checkpoint_policy import CheckpointPolicy, checkpoint_policy
+from tofae_jax.engine.checkpoints import CheckpointError, CheckpointMeta, Checkpoints
 from tofae_jax.engine.checks import check_resumable, check_run
 from tofae_jax.engine.class_weights import resolved_losses
 from tofae_jax.engine.events import check_tracks, is_gone, open_events, splits_of, train_source
@@ -55,6 +50,7 @@ def train(
         The folder's paths and its final record, which says `stopped` or `failed`, with the reason, if the run was
         stopped or anything raised.
     """
+    config = with_plugins(config)
     _prepare(config)
     check_run(config)
     parent = None

@@ -1,0 +1,52 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tofae_jax.core.batch import Batch
+
+HITS = np.array([[[1, 2, 3], [0, 0, 0]], [[4, 5, 6], [7, 8, 9]]], np.int32)
+
+
+def test_from_hits_array_is_kept_and_the_rest_filled_in():
+    batch = Batch.from_hits(HITS)
+    assert batch.hits is HITS
+    assert batch.event.tolist() == [0, 1]
+    assert batch.is_event.all()
+    assert batch.step is None
+    assert batch.epoch == 0
+    assert batch.background.shape == (2, 0, 3)
+    assert batch.n_dropped.tolist() == [0, 0]
+
+
+def test_from_hits_sequence_is_padded():
+    batch = Batch.from_hits([HITS[0, :1], HITS[1], []], max_hits=4)
+    assert batch.hits.shape == (3, 4, 3)
+    np.testing.assert_array_equal(batch.hits[1, :2], HITS[1])
+    assert not batch.hits[0, 1:].any() and not batch.hits[2].any()
+    assert Batch.from_hits([HITS[0, :1], HITS[1]]).hits.shape == (2, 2, 3)
+    assert Batch.from_hits([]).hits.shape == (0, 0, 3)
+
+
+def test_from_hits_traced_hits_work_inside_jit():
+    n = jax.jit(lambda hits: jnp.sum(Batch.from_hits(hits, epoch=1).hits))(jnp.asarray(HITS))
+    assert n == HITS.sum()
+
+
+@pytest.mark.parametrize(
+    ("hits", "expected"),
+    [
+        (HITS[0], r"hits must be integers \[batch, k, 3\] of x, y, t, got int32\[2, 3\]"),
+        (HITS.astype(float), r"hits must be integers .* got float64\[2, 2, 3\]"),
+        ([HITS[0], HITS[0][:, :2]], r"hits of event 1 must be integers \[n, 3\]"),
+        ([HITS[0] * 0.5], r"hits of event 0 must be integers"),
+    ],
+)
+def test_from_hits_other_shapes_and_types_are_named(hits, expected):
+    with pytest.raises(ValueError, match=expected):
+        Batch.from_hits(hits)
+
+
+def test_from_hits_too_many_hits_are_refused():
+    with pytest.raises(ValueError, match="an event has 2 hits, more than max_hits 1"):
+        Batch.from_hits([HITS[0], HITS[1]], max_hits=1)

@@ -1,0 +1,93 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from own_parts import SHAPE, Hits, Images, own_hinge, own_mse
+
+from tofae_jax.losses import LOSSES, mse
+from tofae_jax.models import MODELS, model_from_module
+from tofae_jax.steps.options import as_step_loss, check_fit, reducible, step_options
+
+SLOTS = {"max_signal": 4, "max_noise": 4}
+
+
+def images(**options):
+    return model_from_module(Images(), shape_xyt=SHAPE, **options)
+
+
+def hit_model():
+    return model_from_module(Hits(), shape_xyt=SHAPE, inputs="hits", outputs="hits")
+
+
+def test_step_options_target_and_loss_follow_the_model():
+    assert step_options(images(), "mse", **SLOTS).target == "pattern"
+    options = step_options(hit_model(), own_hinge, **SLOTS)
+    assert (options.target, options.loss.takes, options.scores_hits) == ("signal", "hits", True)
+    assert options.evaluation_loss is options.loss
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("model", "loss", "changes", "expected"),
+    [
+        (
+            images,
+            "hit_bce",
+            {},
+            "loss hit_bce takes hits, but model Images gives image; another loss, or takes='image'",
+        ),
+        (hit_model, "acb_mse", {}, "loss acb_mse takes image, but model Hits gives hits"),
+        (hit_model, own_mse, {"takes": "image"}, "loss own_mse takes image, but model Hits gives hits"),
+        (images, "nonsense", {}, "loss 'nonsense' is not known; known: acb_mse"),
+        (images, 3, {}, "loss must be a name or a function, got 3"),
+        (images, "mse", {"max_noise": -1}, "max_noise must be at least 0, got -1"),
+        (images, "mse", {"overflow": "wrap"}, "overflow must be one of drop, clamp, got 'wrap'"),
+        (images, "mse", {"selection": "x"}, "selection must be one of random, even"),
+        (images, "mse", {"target": "x"}, "target must be one of pattern, signal"),
+        (images, "mse", {"normalisation": "x"}, "normalisation 'x' is not known"),
+        (images, "acb_mse_3d", {"normalisation": "none"}, "reads times needs normalisation 'gapped'"),
+        (images, "mse", {"evaluation_loss": "hit_bce"}, "loss hit_bce takes hits"),
+    ],
+)
+def test_step_options_what_does_not_fit_is_said(model, loss, changes, expected):
+    with pytest.raises(ValueError, match=expected):
+        step_options(model(), loss, **(SLOTS | changes))
+
+
+def test_check_fit_another_detector_is_named():
+    options = step_options(images(), "mse", **SLOTS)
+    other = model_from_module(Images(), shape_xyt=(9, 9, 9))
+    with pytest.raises(ValueError, match=r"of shape \(9, 9, 9\), but the options of \(12, 16, 40\)"):
+        check_fit(other, options)
+
+
+def test_reducible_loss_without_reduce_gives_batch_and_events():
+    y, t = (jax.random.uniform(jax.random.key(i), (5, 3, 4)) for i in range(2))
+    loss = reducible(own_mse)
+    np.testing.assert_allclose(loss(y, t, reduce="batch"), mse(y, t), rtol=1e-6)
+    np.testing.assert_allclose(loss(y, t, reduce="event"), mse(y, t, reduce="event"), rtol=1e-6)
+
+
+def test_reducible_loss_of_one_number_per_event_is_averaged():
+    logits = jnp.array([[2.0, -2.0], [0.5, 3.0]])
+    is_signal, is_hit = jnp.array([[True, False], [True, True]]), jnp.array([[True, True], [True, False]])
+    loss = reducible(own_hinge)
+    np.testing.assert_allclose(loss(logits, is_signal, is_hit, reduce="event"), [0, 0.5])
+    np.testing.assert_allclose(loss(logits, is_signal, is_hit, reduce="batch"), 0.25)
+
+
+def test_reducible_loss_of_another_shape_is_named():
+    with pytest.raises(ValueError, match=r"loss .*: gives shape \[5, 3\], expected one number, or one per event"):
+        reducible(lambda y, t: jnp.mean(y - t, axis=-1))(jnp.zeros((5, 3, 4)), jnp.zeros((5, 3, 4)), reduce="batch")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_as_step_loss_every_name_is_taken(name):
+    loss = as_step_loss(name)
+    assert (loss.takes, loss.reads_time) == (LOSSES[name].takes, LOSSES[name].reads_time)
+    assert as_step_loss(LOSSES[name]) == loss
+    assert as_step_loss(loss) is loss
+
+
+def test_model_that_needs_normalised_images_refuses_none():
+    assert MODELS["unet"].needs_normalised_images

@@ -1,0 +1,129 @@
+"""Models and losses of plugins: modules of other packages that register them by name.
+
+A plugin is imported because settings list it (`plugins`, `--plugin`), or because an installed package announces a name
+as an entry point of the group `tofae_jax.models` or `tofae_jax.losses`, whose value is the module that registers it.
+No array library is imported here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Literal, NamedTuple
+
+from tyro.conf import arg
+
+Kind = Literal["model", "loss"]
+Setting = bool | int | float | str | list[int | float | str]
+Settings = Annotated[dict[str, Setting], arg(metavar="NAME VALUE ...")]
+GROUPS: dict[Kind, str] = {"model": "tofae_jax.models", "loss": "tofae_jax.losses"}
+REQUIRED = object()
+"""default of a setting that has none"""
+
+
+class PluginError(ValueError):
+    """A plugin cannot be imported, or does not register what it announces; the message names it."""
+
+
+class Registered(NamedTuple):
+    """A model or loss of a plugin."""
+
+    plugin: str
+    """module that registers it; empty: none that could be imported again"""
+    settings: dict[str, Any]
+    """default of each setting by name, or REQUIRED"""
+
+
+_registered: dict[Kind, dict[str, Registered]] = {"model": {}, "loss": {}}
+
+
+def register(kind: Kind, name: str, entry: Registered, *, built_in: Iterable[str]) -> None:
+    """Note a model or loss of a plugin; the same plugin may register it again.
+
+    Raises:
+        ValueError: the name is no word, or is taken.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"{kind} {name!r}: a name must be letters, digits and '_', not beginning with a digit")
+    other = _registered[kind].get(name)
+    if name in built_in or (other is not None and other.plugin != entry.plugin):
+        owner = f"of {other.plugin}" if other is not None else "of this package"
+        raise ValueError(f"{kind} {name!r}: there is one of this name already, {owner}")
+    _registered[kind][name] = entry
+
+
+def load_plugins(plugins: Sequence[str], where: str = "") -> None:
+    """Import plugins, which register their models and losses.
+
+    Args:
+        plugins: names of modules.
+        where: source of the list, for errors.
+
+    Raises:
+        PluginError: one cannot be imported.
+    """
+    for name in plugins:
+        try:
+            import_module(name)
+        except Exception as error:  # a plugin is any code
+            prefix = f"{where}: " if where else ""
+            hint = "install it, or add its folder to PYTHONPATH" if isinstance(error, ImportError) else "see the plugin"
+            raise PluginError(
+                f"{prefix}plugin {name!r} cannot be imported ({type(error).__name__}: {error}); {hint}"
+            ) from error
+
+
+def _announced(kind: Kind) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUPS[kind])}
+
+
+def plugin_names(kind: Kind) -> list[str]:
+    """List the names that plugins have registered or announced."""
+    return sorted({*_registered[kind], *_announced(kind)})
+
+
+def registered(kind: Kind, name: str) -> Registered | None:
+    """Find a model or loss of a plugin, importing an announced one; None where no plugin has the name.
+
+    Raises:
+        PluginError: the plugin that announces it cannot be imported, or does not register it.
+    """
+    if name not in _registered[kind] and (point := _announced(kind).get(name)) is not None:
+        load_plugins([point.module], f"{kind} {name!r}")
+        if name not in _registered[kind]:
+            raise PluginError(f"plugin {point.module!r} announces {kind} {name!r}, but does not register it")
+    return _registered[kind].get(name)
+
+
+def check_model_or_loss(kind: Kind, name: str, settings: Mapping[str, Any], built_in: Sequence[str]) -> None:
+    """Check the name of a model or loss, and the settings given for one of a plugin.
+
+    Raises:
+        ValueError: no such name; settings for none of a plugin's; an unknown setting, or a required one is missing.
+    """
+    if name in built_in:
+        if settings:
+            raise ValueError(f"plugin: {name} is no {kind} of a plugin; its settings are in the section {name}")
+        return
+    entry = registered(kind, name)
+    if entry is None:
+        known = [*built_in, *plugin_names(kind)]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; perhaps {close[0]}" if close else ""
+        raise ValueError(f"name = {name!r}: allowed: {', '.join(known)}, or one of a plugin (--plugin){hint}")
+    if unknown := sorted(settings.keys() - entry.settings.keys()):
+        known_here = ", ".join(entry.settings) or "none"
+        raise ValueError(f"plugin: {kind} {name} has no setting {unknown[0]} (known here: {known_here})")
+    missing = [key for key, value in entry.settings.items() if value is REQUIRED and key not in settings]
+    if missing:
+        raise ValueError(f"plugin: {kind} {name} needs the setting {missing[0]}")
+
+
+def plugin_settings(kind: Kind, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a plugin's model or loss: those that are given, and the defaults of the others."""
+    entry = registered(kind, name)
+    defaults = entry.settings if entry is not None else {}
+    merged = {**defaults, **settings}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in merged.items()}

@@ -1,0 +1,108 @@
+"""Optimisers: any of optax, and those that take their learning rate from the step's settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+
+Optimiser = optax.GradientTransformation | optax.MultiSteps
+
+
+class ScheduledOptimiser(optax.GradientTransformationExtraArgs):
+    """An optimiser that takes its learning rate from `StepSettings.learning_rate`; `with_learning_rate` makes it."""
+
+
+def with_learning_rate(direction: Optimiser) -> ScheduledOptimiser:
+    """Let an optimiser without a learning rate take it from `StepSettings.learning_rate`.
+
+    `update = -learning_rate direction(gradient)`. The rate is traced, so a schedule of any kind changes it without
+    recompiling, and the optimiser's state is that of `direction` alone.
+
+    Args:
+        direction: an optimiser whose updates are not yet scaled, e.g. `optax.scale_by_adam()`.
+
+    Returns:
+        The optimiser, for `create_train_state` and `train_step`.
+
+    Raises:
+        ValueError: `direction` is no optimiser, or one that has its learning rate from the settings already.
+    """
+    check_optimiser(direction)
+    if isinstance(direction, ScheduledOptimiser):
+        raise ValueError("direction takes its learning rate from the settings already")
+    inner = _with_extra_arguments(direction)
+
+    def update(
+        gradients: Any, state: Any, params: Any = None, *, learning_rate: Any, **extra: Any
+    ) -> tuple[Any, optax.OptState]:
+        updates, state = inner.update(gradients, state, params, **extra)
+        return jax.tree.map(lambda u: -learning_rate * u, updates), state
+
+    return ScheduledOptimiser(direction.init, update)  # pyright: ignore[reportArgumentType] (a keyword more)
+
+
+def build_optimiser(
+    *, weight_decay: float, b1: float = 0.9, b2: float = 0.999, clip_norm: float | None = None
+) -> ScheduledOptimiser:
+    """Build the optimiser of the command line: AdamW whose learning rate is `StepSettings.learning_rate`.
+
+    Loshchilov and Hutter 2019: the decay is decoupled from the gradient and scaled by the learning rate. Gradients of a
+    norm above `clip_norm` are shortened to it first (Pascanu et al. 2013).
+
+    Args:
+        weight_decay: decoupled weight decay.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        clip_norm: largest norm of the gradient; None: any.
+    """
+    steps = [optax.scale_by_adam(b1=b1, b2=b2), optax.add_decayed_weights(weight_decay)]
+    clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm is not None else []
+    return with_learning_rate(optax.chain(*clip, *steps))
+
+
+def check_optimiser(optimiser: Any) -> None:
+    """Check that an argument is an optimiser.
+
+    Raises:
+        ValueError: it has no `init` and `update`, e.g. `optax.adam` instead of `optax.adam(1e-3)`.
+    """
+    if not (callable(getattr(optimiser, "init", None)) and callable(getattr(optimiser, "update", None))):
+        raise ValueError(f"optimiser must be one of optax, e.g. optax.adam(1e-3), got {optimiser!r}")
+
+
+def update_of(
+    optimiser: Optimiser, gradients: Any, state: Any, params: Any, *, learning_rate: Any, loss: Any
+) -> tuple[Any, optax.OptState]:
+    """Compute the updates of a step, to be added to the parameters.
+
+    Args:
+        optimiser: any of optax.
+        gradients: of the loss, in at least float32.
+        state: the optimiser's.
+        params: in at least float32.
+        learning_rate: for a `ScheduledOptimiser`, None for any other.
+        loss: value of the loss, for optimisers that ask for it.
+
+    Raises:
+        ValueError: a learning rate is missing, or given to an optimiser that has its own.
+    """
+    check_optimiser(optimiser)
+    extra = {"value": loss, "grad": gradients}
+    if isinstance(optimiser, ScheduledOptimiser):
+        if learning_rate is None:
+            raise ValueError("settings.learning_rate is None, but this optimiser takes its learning rate from there")
+        extra["learning_rate"] = learning_rate
+    elif learning_rate is not None:
+        raise ValueError(
+            "settings.learning_rate is given, but this optimiser has a learning rate of its own: leave it None, or "
+            "wrap an optimiser without one in with_learning_rate"
+        )
+    return _with_extra_arguments(optimiser).update(gradients, state, params, **extra)
+
+
+def _with_extra_arguments(optimiser: Optimiser) -> optax.GradientTransformationExtraArgs:
+    if isinstance(optimiser, optax.MultiSteps):
+        optimiser = optimiser.gradient_transformation()
+    return optax.with_extra_args_support(optimiser)
