@@ -53,7 +53,7 @@ def _explain(tree: Any, kind: Any, message: str, keys: list[str]) -> str:
         hint = f"; perhaps {close[0]}" if close else ""
         return f"there is no setting {'.'.join([*keys, unknown])}{hint} (known here: {', '.join(known)})"
     if isinstance(value, Mapping):  # a section's own check, whose message begins with the field's name
-        return f"{name}.{message}" if name else message
+        return f"{name}.{message}" if name and not message.startswith(f"{name}.") else message
     if "Invalid enum value" in message:
         message = f"allowed: {_allowed(_type_at(kind, keys))}"
     return f"{name} = {value!r}: {message}" if name else message

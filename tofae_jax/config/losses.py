@@ -143,7 +143,7 @@ class LossConfig(LossSections, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
-        check_model_or_loss("loss", self.name, self.plugin, LOSS_NAMES)
+        check_model_or_loss("loss", "loss", self.name, self.plugin, LOSS_NAMES)
 
 
 class EvaluationLossConfig(LossSections, frozen=True):
@@ -158,4 +158,4 @@ class EvaluationLossConfig(LossSections, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
-        check_model_or_loss("loss", self.name, self.plugin, (SAME, *LOSS_NAMES))
+        check_model_or_loss("evaluation_loss", "loss", self.name, self.plugin, (SAME, *LOSS_NAMES))

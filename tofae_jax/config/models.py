@@ -131,4 +131,4 @@ class ModelConfig(ModelSections, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
-        check_model_or_loss("model", self.name, self.plugin, MODEL_NAMES)
+        check_model_or_loss("model", "model", self.name, self.plugin, MODEL_NAMES)

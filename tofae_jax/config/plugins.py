@@ -97,28 +97,30 @@ def registered(kind: Kind, name: str) -> Registered | None:
     return _registered[kind].get(name)
 
 
-def check_model_or_loss(kind: Kind, name: str, settings: Mapping[str, Any], built_in: Sequence[str]) -> None:
-    """Check the name of a model or loss, and the settings given for one of a plugin.
+def check_model_or_loss(
+    section: str, kind: Kind, name: str, settings: Mapping[str, Any], built_in: Sequence[str]
+) -> None:
+    """Check the name of a model or loss in a section, and the settings given for one of a plugin.
 
     Raises:
         ValueError: no such name; settings for none of a plugin's; an unknown setting, or a required one is missing.
     """
     if name in built_in:
         if settings:
-            raise ValueError(f"plugin: {name} is no {kind} of a plugin; its settings are in the section {name}")
+            raise ValueError(f"{section}.plugin: {name} is no {kind} of a plugin; its settings are {section}.{name}")
         return
     entry = registered(kind, name)
     if entry is None:
         known = [*built_in, *plugin_names(kind)]
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; perhaps {close[0]}" if close else ""
-        raise ValueError(f"name = {name!r}: allowed: {', '.join(known)}, or one of a plugin (--plugin){hint}")
+        raise ValueError(f"{section}.name = {name!r}: allowed: {', '.join(known)}, or one of a plugin (--plugin){hint}")
     if unknown := sorted(settings.keys() - entry.settings.keys()):
         known_here = ", ".join(entry.settings) or "none"
-        raise ValueError(f"plugin: {kind} {name} has no setting {unknown[0]} (known here: {known_here})")
+        raise ValueError(f"{section}.plugin: {name} has no setting {unknown[0]} (known here: {known_here})")
     missing = [key for key, value in entry.settings.items() if value is REQUIRED and key not in settings]
     if missing:
-        raise ValueError(f"plugin: {kind} {name} needs the setting {missing[0]}")
+        raise ValueError(f"{section}.plugin: {name} needs the setting {missing[0]}")
 
 
 def plugin_settings(kind: Kind, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -222,6 +222,8 @@ class EvaluationSource:
         return (len(self.events) + self.batch - 1) // self.batch
 
     def __getitem__(self, index: Any) -> Batch:
+        if not 0 <= int(index) < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")  # Python's own iteration ends by it
         chosen = self.events[int(index) * self.batch : (int(index) + 1) * self.batch]
         padded = pad_events(
             self.dataset, chosen, batch=self.batch, max_hits=self.max_hits, max_background=self.max_background

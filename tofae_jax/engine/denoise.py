@@ -86,9 +86,8 @@ def denoise(
 ) -> DenoiseCounts:
     """Denoise a dataset or a file of events into a file of hits.
 
-    Its columns are event, x, y, t, then all columns of numbers of the source, then `score` and, of a model that is
-    given tracks, `track`, in place of any of the source's. Columns of the source that are called score, kept or visible
-    are left out, for another denoiser has given them. Of the pattern there are event, x, y and t alone.
+    Its columns are event, x, y, t, then all columns of numbers of the source except score, kept and visible, then
+    `score` and, for a model that is given tracks, `track`. A pattern has event, x, y, t and columns of events alone.
 
     Args:
         state: variables of the model, or the train state that holds them.
@@ -107,7 +106,7 @@ def denoise(
         reading: options of `read_events`, e.g. `array`, `tree`, `columns`, `units`.
 
     Returns:
-        How many events and hits were read, kept and written.
+        Numbers of events and hits.
 
     Raises:
         DataError: the source cannot be read, has no events or another detector; the output is there, or is the input.
@@ -121,15 +120,14 @@ def denoise(
         events = map(table.given_to, events)
     denoiser = Denoiser(model, state, options=options, settings=settings, batch=batch)
     with open_hit_file(Path(output), overwrite=overwrite) as file:
-        counts = (_write_pattern if write == "pattern" else partial(_write_hits, write))(denoiser, events, file)
+        write_events = _write_pattern if write == "pattern" else partial(_write_hits, write)
+        counts = write_events(denoiser, events, file)
         if not counts.events:
             raise no_events(source, tally)
         if table is not None and not table.n_used:
             raise DataError(f"{tracks}: none of its tracks is of an event of {source}, by their numbers")
-    counts = counts._replace(hits_outside=tally.n_outside)
-    if table is None:
-        return counts
-    return counts._replace(tracks_unused=table.n_unused, events_without_tracks=table.n_events_without)
+    found = {} if table is None else {"tracks_unused": table.n_unused, "events_without_tracks": table.n_events_without}
+    return counts._replace(hits_outside=tally.n_outside, **found)
 
 
 def _check(

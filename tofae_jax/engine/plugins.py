@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -107,5 +108,8 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def _caller() -> str:
     """Return the name of the module that registers; empty for a script, which cannot be imported."""
-    name = sys._getframe(2).f_globals.get("__name__", "")
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("tofae_jax", "jaxtyping"):
+        frame = frame.f_back  # type checks of a test run stand between
+    name = frame.f_globals.get("__name__", "") if frame is not None else ""
     return "" if name == "__main__" else name

@@ -51,39 +51,54 @@ def eval_step(
     variables = variables_of(variables)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch.event)
     degraded = degrade_batch(keys, batch, settings, options)
-    event_hits, is_signal = degraded.events.hits, degraded.events.is_signal
+    event_hits = degraded.events.hits
     x = model_input(model, degraded.input, event_hits, batch.tracks, settings, options)
     output = model.apply(variables, x)
     target = reconstruction_target(degraded, options)
     loss_function = bind_loss(options.evaluation_loss, settings.evaluation_loss_weights, settings, options)
     decoded = decode_output(degraded.input, event_hits, output, settings, options)
-    visible = hits.is_visible(event_hits, degraded.input)
-    filled, is_event, n_t = hits.is_hit(event_hits), batch.is_event, options.shape_xyt[2]
-    noise_pixels = (degraded.input > 0) & (degraded.input != degraded.signal)
-
     shown = degraded.input, decoded.direct, decoded.masked
-    images = _compared(shown, degraded, target, n_t=n_t, tolerance_bins=settings.tolerance_bins)
+    images = _compared(shown, degraded, target, n_t=options.shape_xyt[2], tolerance_bins=settings.tolerance_bins)
+    losses = loss_function(output, degraded, "event")
+    per_event = _per_event(batch, degraded, decoded, target=target, images=images, losses=losses)
+    sums = metrics.batch_metrics(
+        per_event,
+        batch.is_event,
+        outputs=_output_sums(decoded, hits.is_hit(event_hits), batch.is_event, options),
+        scores=metrics.score_sums(
+            decoded.score, decoded.time_error, degraded.events.is_signal, decoded.is_shown, batch.is_event
+        ),
+        cells={name: image.cells for name, image in images.items()},
+        n_pixels=target.shape[1] * target.shape[2],
+    )
+    return EvalOutput(sums, per_event, degraded, decoded.raw, decoded.direct, decoded.score, decoded.kept)
+
+
+def _per_event(
+    batch: Batch,
+    degraded: DegradedBatch,
+    decoded: DecodedOutput,
+    *,
+    target: Array,
+    images: dict[str, metrics.PerEventImage],
+    losses: Array,
+) -> metrics.Metrics:
+    """Metrics of single events."""
+    event_hits, is_signal = degraded.events.hits, degraded.events.is_signal
+    filled, visible = hits.is_hit(event_hits), hits.is_visible(event_hits, degraded.input)
+    noise_pixels = (degraded.input > 0) & (degraded.input != degraded.signal)
     confusions = {
         "input": metrics.per_event_hit_confusion(decoded.is_shown, is_signal, filled),
         "direct": metrics.per_event_pixel_confusion(decoded.direct > 0, target > 0, noise_pixels),
         "masked": metrics.per_event_hit_confusion(decoded.kept, is_signal, filled),
     }
-    per_event = metrics.Metrics(
+    return metrics.Metrics(
         events=_event_counts(degraded, visible, batch.n_dropped),
-        loss=loss_function(output, degraded, "event"),
+        loss=losses,
         outputs=None,
         scores=None,
         **{name: metrics.OutputMetrics(confusions[name], image.sums) for name, image in images.items()},
     )
-    sums = metrics.batch_metrics(
-        per_event,
-        is_event,
-        outputs=_output_sums(decoded, filled, is_event, options),
-        scores=metrics.score_sums(decoded.score, decoded.time_error, is_signal, decoded.is_shown, is_event),
-        cells={name: image.cells for name, image in images.items()},
-        n_pixels=target.shape[1] * target.shape[2],
-    )
-    return EvalOutput(sums, per_event, degraded, decoded.raw, decoded.direct, decoded.score, decoded.kept)
 
 
 def _output_sums(decoded: DecodedOutput, filled: Array, is_event: Array, options: StepOptions) -> metrics.OutputSums:

@@ -63,28 +63,34 @@ def train_step(
     x = model_input(model, degraded.input, degraded.events.hits, batch.tracks, settings, options, train=True)
     loss_function = bind_loss(options.loss, settings.loss_weights, settings, options)
 
-    scales = model.policy.scales_loss
-
     def objective(params: Any) -> tuple[Array, Any]:
         variables = {"params": params, "batch_stats": state.batch_stats}
         output, batch_stats = model.apply_train(variables, x, jax.random.fold_in(key, OWN_DRAWS))
         loss = loss_function(output, degraded, "batch")
         if output.extra_loss is not None:
             loss = loss + jnp.mean(output.extra_loss)
-        return (loss * state.scale.value if scales else loss), (loss, batch_stats)
+        return (loss * state.scale.value if model.policy.scales_loss else loss), (loss, batch_stats)
 
     (_, (loss, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    return _updated(state, loss, gradients, batch_stats, settings, optimiser, scales=model.policy.scales_loss)
+
+
+def _updated(
+    state: TrainState,
+    loss: Array,
+    gradients: Any,
+    batch_stats: Any,
+    settings: StepSettings,
+    optimiser: Optimiser,
+    *,
+    scales: bool,
+) -> tuple[TrainState, TrainMetrics]:
+    """Update the weights with the gradients of a loss, which is scaled or not; skip a step that overflowed."""
     gradients = _all_wide(gradients)
     if scales:
         gradients = jax.tree.map(lambda g: g / state.scale.value, gradients)
-    updates, opt_state = update_of(
-        optimiser,
-        gradients,
-        state.opt_state,
-        _all_wide(state.params),
-        learning_rate=settings.learning_rate,
-        loss=loss,
-    )
+    rate, params = settings.learning_rate, _all_wide(state.params)
+    updates, opt_state = update_of(optimiser, gradients, state.opt_state, params, learning_rate=rate, loss=loss)
     params, residual = loss_scaling.apply_compensated(state.params, updates, state.residual)
     changes = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state, "residual": residual}
     scale, skipped = state.scale, jnp.zeros((), bool)

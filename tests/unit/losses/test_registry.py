@@ -30,7 +30,7 @@ def test_losses_traced_weights_give_the_same(name):
 def test_loss_by_name_known_names_equal_the_sections():
     assert list(LOSS_NAMES) == list(LossSections.__struct_fields__) == list(losses.LOSSES)
     for section in (LossConfig, EvaluationLossConfig):
-        with pytest.raises(ValueError, match=r"name = 'mze': allowed: .*acb_mse, mse, mae.*; perhaps mse"):
+        with pytest.raises(ValueError, match=r"loss.name = 'mze': allowed: .*acb_mse, mse, mae.*; perhaps mse"):
             section(name="mze")
     with pytest.raises(ValueError, match="'nonsense' is not known; known: acb_mse, mse, mae, bce"):
         losses.loss_by_name("nonsense")

@@ -34,7 +34,7 @@ def test_build_model_of_module_without_it_is_refused(name):
 
 def test_models_registered_names_are_those_of_the_settings():
     assert list(MODEL_NAMES) == list(MODELS)
-    with pytest.raises(ValueError, match=r"name = 'unett': allowed: autoencoder, .*; perhaps unet"):
+    with pytest.raises(ValueError, match=r"model.name = 'unett': allowed: autoencoder, .*; perhaps unet"):
         ModelConfig(name="unett")
 
 
