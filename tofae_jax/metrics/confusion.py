@@ -74,10 +74,26 @@ def hit_confusion(
     kept: Bool[Array, "batch k"],
     is_signal: Bool[Array, "batch k"],
     is_hit: Bool[Array, "batch k"],
-    is_event: Bool[Array, " batch"],
+    is_event: Bool[Array, " batch"] | None = None,
 ) -> Confusion:
-    """The sums over a batch of `hit_confusion_of_each`."""
-    return event_sum(per_event_hit_confusion(kept, is_signal, is_hit), is_event)
+    """Count the hits of a batch that are kept, against those that are signal.
+
+    A kept hit is a true positive where it is signal; signal that is not kept is a false negative.
+
+    Args:
+        kept: bool[batch, k], hits that an output keeps.
+        is_signal: bool[batch, k], hits that are signal.
+        is_hit: bool[batch, k], False in empty slots, which take no part.
+        is_event: bool[batch], False for filling, which adds nothing; None: all are events.
+
+    Returns:
+        Counts, int32 each, for `compute_confusion` and `merge`.
+    """
+    return event_sum(per_event_hit_confusion(kept, is_signal, is_hit), _events(kept, is_event))
+
+
+def _events(flags: Array, is_event: Array | None) -> Array:
+    return jnp.ones(len(flags), bool) if is_event is None else is_event
 
 
 def per_event_pixel_confusion(
@@ -102,10 +118,20 @@ def pixel_confusion(
     lit: Bool[Array, "batch y x"],
     target: Bool[Array, "batch y x"],
     is_noise: Bool[Array, "batch y x"],
-    is_event: Bool[Array, " batch"],
+    is_event: Bool[Array, " batch"] | None = None,
 ) -> Confusion:
-    """The sums over a batch of `pixel_confusion_of_each`."""
-    return event_sum(per_event_pixel_confusion(lit, target, is_noise), is_event)
+    """Count the pixels of a batch that an output lights, against those that the target lights.
+
+    Args:
+        lit: bool[batch, y, x], pixels that an output lights.
+        target: bool[batch, y, x], pixels that the target lights.
+        is_noise: bool[batch, y, x], pixels whose hit in the input is noise; those that the target lights do not count.
+        is_event: bool[batch], False for filling, which adds nothing; None: all are events.
+
+    Returns:
+        Counts, int32 each, for `compute_confusion` and `merge`.
+    """
+    return event_sum(per_event_pixel_confusion(lit, target, is_noise), _events(lit, is_event))
 
 
 def fraction(part: Any, whole: Any) -> float:

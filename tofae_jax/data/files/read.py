@@ -27,7 +27,7 @@ from tofae_jax.data.files.units import Origin, Tally, Units, check_units
 
 
 def read_events(
-    path: Path,
+    path: str | Path,
     *,
     detector: Detector,
     array: str | None = None,
@@ -72,6 +72,7 @@ def read_events(
         DataError: when called or when the chunk is read, for whatever is wrong with the file.
         ValueError: for an option that is not allowed.
     """
+    path = Path(path)
     names = {name: name for name in HIT_LIST_COLUMNS} | dict(columns or {})
     rules = HitRules(detector, names, further, units, origin, Tally() if tally is None else tally)
     request = ReadRequest(path, array, tree, chunk_hits, rules)
