@@ -101,7 +101,7 @@ def held_out(
         seed: of the benchmark.
         detector: its shape and scale.
         time_smearing_ps: time resolution of a photon of LHCb TORCH; None: the simulation's own. The patterns of other
-            data sets are exact, and smeared afterwards (`events.degraded`).
+            data sets are exact, and smeared afterwards (`quality.events.degraded`).
     """
     numbers = FIRST_NUMBER[part] + np.arange(n_events)
     if name in TOYS:

@@ -24,12 +24,11 @@ def run(*command, platforms):
 
 
 @pytest.mark.backlog("B06")
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has an accelerator")
 @pytest.mark.parametrize("platforms", ["cuda", "tpu", "cuda,cpu"])
 def test_prepare_process_absent_accelerator_uses_cpu(platforms):
     answer = run("-c", COMPUTE, platforms=platforms)
     assert answer.returncode == 0, answer.stderr
-    if not answer.stdout.endswith(" cpu\n"):
-        pytest.skip("this machine has an accelerator")
     assert answer.stdout == "6.0 cpu\n"
     (line,) = answer.stderr.splitlines()
     assert line.removeprefix("warning: ") == (

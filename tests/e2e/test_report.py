@@ -103,7 +103,7 @@ def compared(tmp_path_factory):
 @pytest.fixture
 def sketched(monkeypatch):
     """Figures that are made at once, for what is not about how they look."""
-    names = set(figures.plots.__all__) - {"EventView", "Against", "Units", "style", "deliver"}
+    names = set(figures.plots.__all__) - {"EventView", "Against", "Units", "style"}
     for name in names - {"check_view", "hit_image", "load_views", "save_views"}:
         monkeypatch.setattr(figures.plots, name, lambda *_, **__: Figure(figsize=(4, 3)))
     drawn = {kind: (about, lambda *_, **__: Figure(figsize=(4, 3))) for kind, (about, _) in EVENT_FIGURES.items()}

@@ -542,4 +542,4 @@ def test_a_run_says_what_it_computes_on(trained, capfd, messages):
 def test_config_survives_its_tree():
     c = config()
     assert from_tree(to_tree(c), Config, "x") == c
-    assert not dataclasses.is_dataclass(c)  # msgspec's structs, see STYLE
+    assert not dataclasses.is_dataclass(c)  # msgspec's structs

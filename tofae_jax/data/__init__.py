@@ -1,1 +1,1 @@
-"""Datasets of hit lists: the format, its input pipeline, importers, writers."""
+"""Datasets of hit lists: the format, file formats, simulated events, batches."""

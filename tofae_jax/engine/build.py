@@ -35,7 +35,7 @@ from tofae_jax.models import MODELS, Model, build_model
 from tofae_jax.steps import StepLoss, StepOptions, StepSettings, Target
 from tofae_jax.steps.optimiser import build_optimiser
 from tofae_jax.steps.options import reducible
-from tofae_jax.steps.outputs import EVEN_ODDS
+from tofae_jax.steps.outputs import score_threshold
 from tofae_jax.steps.state import TrainState, create_train_state
 
 
@@ -57,11 +57,13 @@ class RunSetup(NamedTuple):
     @property
     def score_threshold(self) -> float:
         """Score above which hits are kept."""
-        if self.config.mask.score_threshold is not None:
-            return self.config.mask.score_threshold
-        if self.options.scores_hits:
-            return EVEN_ODDS
-        return self.options.normalisation.lit_above(self.config.normalisation.threshold)
+        mask, normalisation = self.config.mask, self.config.normalisation
+        settings = StepSettings(score_threshold=mask.score_threshold, threshold=normalisation.threshold)
+        return float(score_threshold(settings, self.options))
+
+    def with_policy(self, policy: str) -> RunSetup:
+        """Return the setup of the same run in another precision policy; itself where that is its own."""
+        return self if policy == self.config.precision.policy else build_run(with_precision(self.config, policy))
 
     def fresh_state(self) -> TrainState:
         """Create the initial training state."""
@@ -116,7 +118,7 @@ def build_run(config: Config) -> RunSetup:
         normalisation=normalisation_by_name(config.normalisation.name),
         overflow=config.degradation.overflow,
         selection=config.degradation.selection,
-        target=target_of_run(config),
+        target="signal" if loss.takes == "hits" else config.train.target,
     )
     optimiser = build_optimiser(weight_decay=config.optimiser.weight_decay, clip_norm=config.optimiser.clip_norm)
     return RunSetup(config, model, optimiser, options, loss, evaluation_loss)

@@ -15,13 +15,14 @@ import numpy as np
 
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.core.detector import Detector
-from tofae_jax.core.precision import cast_variables, prepare
+from tofae_jax.core.precision import cast_variables
 from tofae_jax.core.text import one_line
 from tofae_jax.data.atomic import replacing_folder
 from tofae_jax.data.events import DataError
 from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
 from tofae_jax.engine.build import RunSetup, build_run, describe_devices, seeds_of
 from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
+from tofae_jax.engine.device_precision import prepare
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
 from tofae_jax.runs import environment, folder
 from tofae_jax.runs import record as runs

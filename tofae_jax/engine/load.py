@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import jax
 
 from tofae_jax.config import Config, from_tree
-from tofae_jax.core.precision import allow_64_bit, cast_variables, policy_by_name, prepare
+from tofae_jax.core.precision import cast_variables, policy_by_name
 from tofae_jax.engine.build import RunSetup, build_run, with_precision
 from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
+from tofae_jax.engine.device_precision import allow_64_bit, prepare
 from tofae_jax.engine.operating_point import with_point
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.messages import warn

@@ -126,7 +126,7 @@ def pixel_sums(
     counts: Bool[Array, "batch n"] | None = None,
     tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
 ) -> ImageSums:
-    """The sums over a batch of `pixels_of_each`, with the joint histogram."""
+    """The sums over a batch of `per_event_pixels`, with the joint histogram."""
     each = per_event_pixels(
         prediction, target, n_t=n_t, n_pixels=n_pixels, counts=counts, tolerance_bins=tolerance_bins
     )
@@ -207,7 +207,7 @@ def image_sums(
     n_t: int,
     tolerance_bins: Number = DEFAULT_TOLERANCE_BINS,
 ) -> ImageSums:
-    """The sums over a batch of `images_of_each`, with the joint histogram."""
+    """The sums over a batch of `per_event_images`, with the joint histogram."""
     each = per_event_images(prediction, target, n_t=n_t, tolerance_bins=tolerance_bins)
     n_pixels = target.shape[1] * target.shape[2]
     return event_sum(each.sums, is_event)._replace(joint=joint_times(each.cells, is_event, n_pixels=n_pixels))

@@ -1,11 +1,12 @@
 """Hits of LHCb TORCH scored blindly: a network guesses tracks, a search refines them, their light decides.
 
-The closed form of a track's light (`lhcb_torch.likelihood`) tells its photons from noise nearly as well as can be, but
-the track must be known. A network of hit lists (`hit_transformer`) learns where in the six numbers of a track - impact
-point, slopes, arrival, speed - it may be, as a mixture of normal laws (Bishop, Mixture density networks, 1994), and
-from there expectation-maximisation finds tracks that explain the hits of the highest scores (`lhcb_torch.search`). Each
-hit's chance to be light of one like these (`lhcb_torch.posterior`) makes its score, together with what the network
-alone thinks of it (`combined`), for a search may end at a wrong track. `samples = 0` leaves the search out.
+The closed form of a track's light (`reconstruction.likelihood`) tells its photons from noise nearly as well as can be,
+but the track must be known. A network of hit lists (`hit_transformer`) learns where in the six numbers of a track -
+impact point, slopes, arrival, speed - it may be, as a mixture of normal laws (Bishop, Mixture density networks, 1994),
+and from there expectation-maximisation finds tracks that explain the hits of the highest scores
+(`reconstruction.track_search`). Each hit's chance to be light of one like these (`reconstruction.posterior`) makes its
+score, together with what the network alone thinks of it (`combined`), for a search may end at a wrong track.
+`samples = 0` leaves the search out.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Hits of LHCb TORCH scored given the tracks: the likelihood of the module, and what is left to learn.
 
-The tracking system knows each track's impact point, slopes and momentum before TORCH is read. With these and a
-particle type the light of a track is known in closed form (`lhcb_torch.likelihood`); which type it is, when exactly its
+The tracking system knows each track's impact point, slopes and momentum before TORCH is read. With these and a particle
+type the light of a track is known in closed form (`reconstruction.likelihood`); which type it is, when exactly its
 collision was and how many hits each track and the noise have is found in each event by expectation-maximisation
-(`lhcb_torch.mixture`), each type and collision time being one hypothesis of a track. So this model works before any
+(`reconstruction.mixture`), each type and collision time being one hypothesis of a track. So this model works before any
 training. What it can learn is where noise is likely, which is taken for uniform at first, and how sure to be.
 """
 

@@ -73,7 +73,9 @@ def detail_drawings(run: SavedRun) -> Iterator[Drawing]:
 
 
 def _scores_hits(run: SavedRun) -> bool:
-    from tofae_jax import losses  # here: it loads jax
+    if (recorded := run.record.results.get("scores_hits")) is not None:
+        return bool(recorded)
+    from tofae_jax import losses  # here: it loads jax; of a run of an earlier version
 
     section = run.record.config.get("loss")
     loss = losses.LOSSES.get(str(section.get("name"))) if isinstance(section, dict) else None

@@ -56,6 +56,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
     data: dict[str, Any] = {}
     """dataset path, fingerprint, provenance, split sizes"""
+    checkpoint_policy: str = ""
+    """class of the policy that decides what is saved; empty: that of the settings"""
     versions: dict[str, str] = {}
     system: dict[str, Any] = {}
     seeds: dict[str, int] = {}

@@ -20,6 +20,7 @@ from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import TrainSource
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
+from tofae_jax.engine import device_precision
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.checkpoints import checksums
 from tofae_jax.engine.load import load_run
@@ -244,10 +245,10 @@ def test_a_policy_that_the_device_cannot_run_is_refused_before_anything_is_made(
     before = sorted(folder.rglob("*"))
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     with pytest.raises(ValueError, match=r"float64 does not run .*\(tpu\).* float32, bfloat16, float16, mixed_bf"):
-        precision.prepare("float64")
+        device_precision.prepare("float64")
     assert not jax.config.jax_enable_x64
-    real = precision._runs
-    monkeypatch.setattr(precision, "_runs", lambda policy: "float16" not in policy and real(policy))
+    real = device_precision._runs
+    monkeypatch.setattr(device_precision, "_runs", lambda policy: "float16" not in policy and real(policy))
     words = [f"--detector.{k.replace('_', '-')}={v}" for k, v in DETECTOR.items()]
     assert app.main(["train", "--data.path", "d", "--precision.policy", "mixed_float16", *words]) == 2
     said = capsys.readouterr().err
@@ -261,9 +262,9 @@ def test_a_device_that_raises_or_miscalculates_cannot_run_a_policy(monkeypatch):
         raise RuntimeError("no such numbers here")
 
     monkeypatch.setattr(jnp, "matmul", broken)
-    assert not precision._runs(precision.POLICIES["bfloat16"])
+    assert not device_precision._runs(precision.POLICIES["bfloat16"])
     monkeypatch.setattr(jnp, "matmul", lambda a, b: a + b)
-    assert not precision._runs(precision.POLICIES["bfloat16"])
+    assert not device_precision._runs(precision.POLICIES["bfloat16"])
 
 
 @pytest.mark.slow
@@ -304,8 +305,8 @@ def test_weights_may_be_used_in_another_precision(folder, monkeypatch, capsys):
 def test_only_the_precision_in_use_must_run_on_the_device(folder, monkeypatch):
     monkeypatch.chdir(folder)
     paths, _ = train.train(config(precision={"policy": "bfloat16"}, train={"plots": "none", "epochs": 1}))
-    real = precision._runs
-    monkeypatch.setattr(precision, "_runs", lambda policy: "bfloat16" not in policy and real(policy))
+    real = device_precision._runs
+    monkeypatch.setattr(device_precision, "_runs", lambda policy: "bfloat16" not in policy and real(policy))
     assert load_run(paths.folder, precision="float32").setup.policy.name == "float32"
     with pytest.raises(ValueError, match="precision bfloat16 does not run"):
         load_run(paths.folder)

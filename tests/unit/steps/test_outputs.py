@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from own_parts import SHAPE, Images, diagonals
+from own_parts import SHAPE, Hits, Images, diagonals
 
 from tofae_jax.core import hits
 from tofae_jax.models import Output, model_from_module
@@ -44,3 +44,16 @@ def test_decode_output_threshold_below_the_normalisation_keeps_dim_pixels():
     decoded = decode_output(image, event_hits, dim, StepSettings(score_threshold=0.2), options)
     np.testing.assert_array_equal(decoded.kept, decoded.is_shown)
     assert not decoded.direct.any()
+
+
+def test_decode_output_of_hit_scores_shows_the_kept_hits():
+    model = model_from_module(Hits(), shape_xyt=SHAPE, inputs="hits", outputs="hits")
+    options = step_options(model, "hit_bce", max_signal=8, max_noise=4)
+    event_hits = jnp.asarray(diagonals().hits)
+    image = hits.embed(event_hits, n_x=SHAPE[0], n_y=SHAPE[1])
+    logits = jax.random.normal(jax.random.key(0), event_hits.shape[:2])
+    decoded = decode_output(image, event_hits, Output(hit_logits=logits), StepSettings(), options)
+    np.testing.assert_array_equal(decoded.kept, logits > 0)
+    kept = np.where(np.asarray(logits > 0)[..., None], event_hits, 0)
+    np.testing.assert_array_equal(decoded.masked, hits.embed(jnp.asarray(kept), n_x=SHAPE[0], n_y=SHAPE[1]))
+    assert 0 < decoded.kept.sum() < decoded.kept.size

@@ -23,7 +23,7 @@ from tofae_jax.data.files.registry import (
     table_endings,
 )
 from tofae_jax.data.files.tables import HitRules, SeveralTables, Table, guarded, table_events
-from tofae_jax.data.files.units import Origin, Tally, Units, check_units
+from tofae_jax.data.files.units import AxisOrigin, Tally, Units, check_units
 
 
 def read_events(
@@ -36,7 +36,7 @@ def read_events(
     columns: Mapping[str, str] | None = None,
     further: Sequence[str] | None = None,
     units: Units = "pixels",
-    origin: Origin = "edge",
+    origin: AxisOrigin = "edge",
     tally: Tally | None = None,
 ) -> Iterator[Events]:
     """Yield the events of a file of another program, in its order, in chunks of complete events.

@@ -30,7 +30,7 @@ from tofae_jax.data.files.hit_rows import (
     complete_events,
     not_whole,
 )
-from tofae_jax.data.files.units import Origin, Tally, Units, in_pixels
+from tofae_jax.data.files.units import AxisOrigin, Tally, Units, in_pixels
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class HitRules(NamedTuple):
     further: Sequence[str] | None
     """further columns to read; None: all that hold numbers"""
     units: Units
-    origin: Origin
+    origin: AxisOrigin
     tally: Tally
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tofae_jax.core.detector import Detector
 
 Units = Literal["pixels", "physical"]
-Origin = Literal["edge", "centre"]
+AxisOrigin = Literal["edge", "centre"]
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Tally:
 
 def check_units(units: str, origin: str) -> None:
     """Raise ValueError for an unknown name, and for an origin that would have no effect."""
-    for name, value, allowed in (("units", units, get_args(Units)), ("origin", origin, get_args(Origin))):
+    for name, value, allowed in (("units", units, get_args(Units)), ("origin", origin, get_args(AxisOrigin))):
         if value not in allowed:
             raise ValueError(f"{name} = {value!r}: {' or '.join(allowed)} allowed")
     if origin != "edge" and units == "pixels":
@@ -37,7 +37,7 @@ def check_units(units: str, origin: str) -> None:
 
 
 def in_pixels(
-    columns: Mapping[str, np.ndarray], *, detector: Detector, origin: Origin
+    columns: Mapping[str, np.ndarray], *, detector: Detector, origin: AxisOrigin
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Convert hits to pixels and time bins, without those outside the detector.
 

@@ -11,10 +11,11 @@ import msgspec
 import numpy as np
 
 from tofae_jax.config import Config, from_tree, to_tree
-from tofae_jax.core.precision import cast_variables, prepare
+from tofae_jax.core.precision import cast_variables
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
 from tofae_jax.engine.build import RunSetup, build_run, with_precision
+from tofae_jax.engine.device_precision import prepare
 from tofae_jax.engine.operating_point import with_point
 from tofae_jax.engine.parameters import named_parameters
 from tofae_jax.models import MODELS

@@ -13,7 +13,6 @@ from tofae_jax.core.precision import policy_by_name
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.simulated import PATTERN_GENERATOR
 from tofae_jax.data.simulated.patterns import PATTERNS
-from tofae_jax.engine.build import build_run, with_precision
 from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.evaluator import Details, RunEvaluator
 from tofae_jax.engine.latents import LatentCollector
@@ -44,7 +43,7 @@ def finish_run(job: TrainingJob, result: LoopResult, checkpoints: Checkpoints, c
     state, meta = checkpoints.restore(stored_shapes(config), best=True, warn=say)
     evaluator = result.evaluator
     if meta.precision != evaluator.setup.policy.name:
-        evaluator = RunEvaluator(build_run(with_precision(config, meta.precision)), job.dataset)
+        evaluator = RunEvaluator(job.setup.with_policy(meta.precision), job.dataset)
     point = _operating_point(job, evaluator, state)
     with callbacks.span("test"):
         test = _test_metrics(job, evaluator, state, evaluator.setup.step_settings(with_point(config, point)))
@@ -54,6 +53,7 @@ def finish_run(job: TrainingJob, result: LoopResult, checkpoints: Checkpoints, c
         "test": test,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "precision": meta.precision,
+        "scores_hits": job.setup.options.scores_hits,
     }
     if point:
         results["operating_point"] = point

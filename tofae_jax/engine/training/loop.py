@@ -12,12 +12,13 @@ import msgspec
 import numpy as np
 
 from tofae_jax.config import Config, at_epoch, in_force
-from tofae_jax.core.precision import policy_by_name, prepare
+from tofae_jax.core.precision import policy_by_name
 from tofae_jax.data.batches import Splits, TrainSource, batches
 from tofae_jax.data.event_store import EventStore
-from tofae_jax.engine.build import RunSetup, build_run, learning_rate_at, with_precision
+from tofae_jax.engine.build import RunSetup, learning_rate_at
 from tofae_jax.engine.checkpoint_policy import CheckpointPolicy
 from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints, EpochTotals
+from tofae_jax.engine.device_precision import prepare
 from tofae_jax.engine.evaluator import RunEvaluator
 from tofae_jax.engine.monitoring.callbacks import Callbacks, EpochEnd
 from tofae_jax.engine.monitoring.progress import Progress
@@ -37,15 +38,20 @@ class TrainingError(RuntimeError):
 
 
 class TrainingJob(NamedTuple):
-    """What a run trains on and where it is kept."""
+    """What a run trains, what on, and where it is kept."""
 
-    config: Config
+    setup: RunSetup
     paths: RunPaths
     record: RunRecord
     dataset: EventStore
     splits: Splits
     source: TrainSource
     policy: CheckpointPolicy
+
+    @property
+    def config(self) -> Config:
+        """Settings of the run."""
+        return self.setup.config
 
 
 class LoopResult(NamedTuple):
@@ -100,7 +106,7 @@ class Loop:
 
     def set_precision(self, policy: str) -> None:
         """Compute in this precision policy from now on."""
-        self.setup = build_run(with_precision(self.config, policy))
+        self.setup = self.job.setup.with_policy(policy)
         self.evaluator = RunEvaluator(self.setup, self.job.dataset)
         self.step = compiled_train_step(self.setup)
 

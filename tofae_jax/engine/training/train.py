@@ -10,15 +10,16 @@ import jax
 import msgspec
 
 from tofae_jax.config import Config, ConfigError, parse_duration, to_tree, with_plugins
-from tofae_jax.core.precision import POLICIES, check_device, prepare
+from tofae_jax.core.precision import POLICIES
 from tofae_jax.data.batches import Splits
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
-from tofae_jax.engine.build import build_run, describe_devices, seeds_of, with_precision
+from tofae_jax.engine.build import build_run, describe_devices, seeds_of
 from tofae_jax.engine.checkpoint_policy import CheckpointPolicy, checkpoint_policy
 from tofae_jax.engine.checkpoints import CheckpointError, CheckpointMeta, Checkpoints
 from tofae_jax.engine.checks import check_resumable, check_run
 from tofae_jax.engine.class_weights import resolved_losses
+from tofae_jax.engine.device_precision import check_device, prepare
 from tofae_jax.engine.events import check_tracks, is_gone, open_events, splits_of, train_source
 from tofae_jax.engine.monitoring.callbacks import Callbacks
 from tofae_jax.engine.training.control import Control
@@ -57,7 +58,7 @@ def train(
     if config.start.run:
         start = msgspec.structs.replace(config.start, run=str(Path(config.start.run).resolve()))
         config = msgspec.structs.replace(config, start=start)
-        parent = load_initial_weights(start.run, build_run(config), optimiser=start.optimiser)
+        parent = load_initial_weights(start.run, build_run(config), optimiser=start.optimiser)  # before data are made
     dataset = open_events(config, say)
     splits = splits_of(dataset, config.data)
     if config.mask.choose != "none" and not len(splits.validation):
@@ -75,12 +76,14 @@ def train(
         command=command or [],
         config=to_tree(config),
         data=_data_record(dataset, splits) | ({"automatic_weights": automatic} if automatic else {}),
+        checkpoint_policy=_policy_name(checkpoints),
         seeds=seeds_of(config),
         versions=environment.versions(),
         system=environment.system_information(describe_devices()),
         sessions=[Session(started=folder.timestamp(), command=command or [])],
     )
-    job = TrainingJob(config, paths, record, dataset, splits, source, checkpoints or checkpoint_policy(config))
+    policy = checkpoints or checkpoint_policy(config)
+    job = TrainingJob(build_run(config), paths, record, dataset, splits, source, policy)
     with folder.locked(paths):
         return _run_job(job, parent)
 
@@ -102,6 +105,10 @@ def resume(
     """
     with folder.locked(runs.read_record(run)[0]):
         job = _interrupted_job(run, config, command or [])
+        if (recorded := job.record.checkpoint_policy) != _policy_name(checkpoints):
+            raise RunError(
+                f"{run}: saved by the checkpoint policy {recorded or 'of its settings'}; resume it with that"
+            )
         return _run_job(job._replace(policy=checkpoints or job.policy), None)
 
 
@@ -127,7 +134,12 @@ def _interrupted_job(run: str, config: Config, command: list[str]) -> TrainingJo
         record, status="running", reason="", ended="", config=to_tree(config), sessions=[*before, session]
     )
     source = train_source(config, dataset, splits)
-    return TrainingJob(config, paths, record, dataset, splits, source, checkpoint_policy(config))
+    return TrainingJob(build_run(config), paths, record, dataset, splits, source, checkpoint_policy(config))
+
+
+def _policy_name(policy: CheckpointPolicy | None) -> str:
+    """Name a checkpoint policy for the record; empty where the settings decide."""
+    return "" if policy is None else f"{type(policy).__module__}.{type(policy).__qualname__}"
 
 
 def _prepare(config: Config) -> None:
@@ -200,7 +212,7 @@ def _restored(job: TrainingJob, checkpoints: Checkpoints) -> tuple[TrainState, C
     """Restore the newest checkpoint of the run itself."""
 
     def template(meta: CheckpointMeta) -> TrainState:
-        return build_run(with_precision(job.config, meta.precision)).fresh_state()
+        return job.setup.with_policy(meta.precision).fresh_state()
 
     state, meta = checkpoints.restore(template, warn=say)
     if meta.data_fingerprint != job.source.fingerprint:
@@ -214,7 +226,7 @@ def _restored(job: TrainingJob, checkpoints: Checkpoints) -> tuple[TrainState, C
 
 def _initial_state(job: TrainingJob, parent: InitialWeights | None) -> TrainState:
     """Create the state of a new run, with the weights of its parent if it has one."""
-    setup, start = build_run(job.config), job.config.start
+    setup, start = job.setup, job.config.start
     state = setup.fresh_state()
     if not start.run:
         return state

@@ -45,7 +45,7 @@ SHORTEST_MM = 20.0
 """way along y that is taken for shorter ones: of tracks at the very top edge"""
 SMALLEST_COSINE = 0.3
 ACCEPTED = 0.42
-"""share of the light that reaches the rows, averaged over tracks (see `simulation.lhcb_torch.detection`)"""
+"""share of the light that reaches the rows, averaged over tracks (see `simulation.detection`)"""
 FEWEST_HITS = 1e-3
 """expected of a track below the threshold of Cherenkov light, whose density is to be finite still"""
 _FIT_POINTS = 400
@@ -117,8 +117,7 @@ class _Fits(NamedTuple):
     width_ev: float
     """integral of the tubes' efficiency over energy, for a peak of 1"""
     mean_index: float
-    """refractive index of the photons that are seen: mean and standard deviation"""
-    index_sigma: float
+    """mean refractive index of the photons that are seen"""
 
 
 def all_paths() -> Paths:
@@ -141,9 +140,8 @@ def _fits(knots: tuple[float, ...]) -> _Fits:
 
     seen = np.interp(energy, knots, (0.0, 1.0, 1.0, 0.0))
     mean = float(np.average(n, weights=seen))
-    sigma = float(np.sqrt(np.average((n - mean) ** 2, weights=seen)))
     width = float(np.trapezoid(seen, energy))
-    return _Fits(low, high, fit(energy), fit(n + rise), fit(energy / rise), width, mean, sigma)
+    return _Fits(low, high, fit(energy), fit(n + rise), fit(energy / rise), width, mean)
 
 
 def spectrum_of(settings: ModuleSettings) -> tuple[_Fits, tuple[float, ...]]:
