@@ -30,18 +30,19 @@ class _DegradationNumbers(NamedTuple):
     n_signal: Range = (30, 30)
     """signal hits kept per event"""
     sigma_x_pixels: Number | Range = 0.0
-    """smearing in x, in pixels"""
+    """smearing in x [pixels]"""
     sigma_y_pixels: Number | Range = 0.0
-    """smearing in y, in pixels"""
+    """smearing in y [pixels]"""
     sigma_t_bins: Number | Range = 0.0
-    """smearing in time, in bins"""
+    """smearing in time [time bins]"""
     n_noise: Range = (200, 200)
     """noise hits added per event"""
     noise: NoiseSettings = NoiseSettings()
+    """weights and sizes of the noise profiles"""
 
 
 class DegradationSettings(_DegradationNumbers):
-    """Numbers of the three steps. Each may be traced; those that are not are checked.
+    """Numbers of the three steps of the degradation. Each may be traced; those that are not are checked.
 
     Ranges are inclusive, and every event draws its own number. A width of the smearing is a number or a range.
 
@@ -76,22 +77,22 @@ def _ends_of_width(name: str, width: Any) -> list[Any]:
 
 
 class Degraded(NamedTuple):
-    """One degraded event and all that is true of it."""
+    """One degraded event, or a batch of them: its hits, their origin, the stages of its signal, and true counts."""
 
     hits: Int[Array, "*batch k 3"]
-    """signal and noise hits, `max_signal + max_noise` slots"""
+    """signal and noise hits, `max_signal + max_noise` slots: x, y [pixels] and t [time bins], t = 0 in empty slots"""
     is_signal: Bool[Array, "*batch k"]
     """which of them are signal"""
     sparse: Int[Array, "*batch s 3"]
-    """the kept signal hits before smearing"""
+    """the kept signal hits before smearing, `max_signal` slots"""
     smeared: Int[Array, "*batch s 3"]
-    """and after it"""
+    """the same after smearing; hits smeared out of the detector are empty slots, or moved inside"""
     n_pattern: Int[Array, "*batch"]
     """hits of the pattern"""
     n_kept: Int[Array, "*batch"]
     """signal hits kept by `sparsify`"""
     n_signal: Int[Array, "*batch"]
-    """signal hits left after smearing (those smeared out of the detector are gone)"""
+    """signal hits left after smearing; those that `drop` lost are not counted"""
     n_noise: Int[Array, "*batch"]
     """noise hits added"""
 
@@ -103,13 +104,16 @@ def sparsify(
 
     Args:
         key: random key of this event.
-        hits: hits of the event, t = 0 in empty slots.
+        hits: int[k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
         n_signal: inclusive range that `n` is drawn from; an event with fewer hits keeps them all.
         max_signal: slots of the result; more are never kept.
         selection: `random`, or `even` for hits spaced evenly along the list (no draw but that of `n`).
 
     Returns:
-        `(hits[max_signal, 3], n_kept)`, the kept hits first.
+        `(hits, n_kept)`: int[max_signal, 3], the kept hits first, then empty slots; and int32[], how many were kept.
+
+    Raises:
+        ValueError: `selection` is neither `random` nor `even`.
     """
     if selection not in SELECTIONS:
         raise ValueError(f"selection must be one of {SELECTIONS}, got {selection!r}")
@@ -140,10 +144,26 @@ def smear(
     sigma_t_bins: Number,
     overflow: str = "drop",
 ) -> Int[Array, "k 3"]:
-    """Gaussian smearing in x, y and t, rounded to pixels and bins; widths of 0 leave the hits as they are.
+    """Smear hits by Gaussians in x, y and t, rounded to pixels and bins.
 
-    A hit that leaves the detector or the time window is lost (`drop`: its slot becomes empty), or moved to the
-    nearest pixel and bin inside (`clamp`).
+    Widths of 0 leave the hits as they are.
+
+    Args:
+        key: random key of this event.
+        hits: int[k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots.
+        shape_xyt: pixel columns, pixel rows, time bins.
+        sigma_x_pixels: width in x [pixels]; may be traced.
+        sigma_y_pixels: width in y [pixels], likewise.
+        sigma_t_bins: width in t [time bins], likewise.
+        overflow: hits that leave the detector or the time window are lost, so that their slots become empty (`drop`),
+            or
+            moved to the nearest pixel and bin inside (`clamp`).
+
+    Returns:
+        int[k, 3], each hit in its own slot.
+
+    Raises:
+        ValueError: an unknown `overflow`.
     """
     if overflow not in OVERFLOWS:
         raise ValueError(f"overflow must be one of {OVERFLOWS}, got {overflow!r}")
@@ -183,14 +203,17 @@ def degrade(
 
     Args:
         key: random key of this event.
-        hits: the pattern, t = 0 in empty slots.
-        settings: numbers of the three steps; may be traced.
-        background: hits that the event brought along, for the noise profile `data`; None: it has none.
+        hits: the pattern, int[k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots.
+        settings: numbers of the three steps; may be traced. ValueError for more noise weights than profiles.
+        background: int[b, 3], hits that the event brought along, for the noise profile `data`; None: it has none.
         shape_xyt: pixel columns, pixel rows, time bins.
         max_signal: slots for signal hits; the largest `n_signal` that any schedule reaches.
         max_noise: slots for noise hits, likewise.
-        overflow: `drop` or `clamp`, see `smear`.
-        selection: `random` or `even`, see `sparsify`.
+        overflow: `drop` or `clamp`, see `smear`; ValueError for any other.
+        selection: `random` or `even`, see `sparsify`; ValueError for any other.
+
+    Returns:
+        The degraded event, `max_signal + max_noise` slots with the signal first, and its true origins and counts.
     """
     key_sparsify, key_smear, key_noise = jax.random.split(key, 3)
     hits = hits.astype(jnp.int32)

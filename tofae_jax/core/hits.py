@@ -19,20 +19,42 @@ from tofae_jax.core.types import Number
 
 
 def is_hit(hits: Int[Array, "*batch k 3"]) -> Bool[Array, "*batch k"]:
-    """Which slots of a hit list hold a hit."""
+    """Tell which slots of a hit list hold a hit: those with t != 0.
+
+    Args:
+        hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
+
+    Returns:
+        bool[..., k].
+    """
     return hits[..., 2] != NO_HIT
 
 
 def count_hits(hits: Int[Array, "*batch k 3"]) -> Int[Array, "*batch"]:
-    """Number of hits of each event."""
+    """Count the hits of each event.
+
+    Args:
+        hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
+
+    Returns:
+        int32[...].
+    """
     return jnp.sum(is_hit(hits), axis=-1, dtype=jnp.int32)
 
 
 def embed(hits: Int[Array, "*batch k 3"], *, n_x: int, n_y: int) -> Float[Array, "*batch y x"]:
-    """Embedded-ToF image of each event: the time bin of its hit in each pixel, 0 elsewhere.
+    """Embed the hits of each event as an image: the time bin of the hit in each pixel, 0 elsewhere.
 
     Where hits share a pixel the largest t wins; `is_visible` and `count_occluded` tell which ones lost. Hits outside
     `0..n_x-1`, `0..n_y-1` are left out (they cannot enter through the package's own readers).
+
+    Args:
+        hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
+        n_x: pixel columns.
+        n_y: pixel rows.
+
+    Returns:
+        Embedded-ToF image float32[..., n_y, n_x] [time bins].
     """
     *batch, k, _ = hits.shape
     flat = hits.reshape(math.prod(batch), k, 3).astype(jnp.int32)
@@ -47,22 +69,45 @@ def embed(hits: Int[Array, "*batch k 3"], *, n_x: int, n_y: int) -> Float[Array,
 
 
 def at_hits(image: Real[Array, "*batch y x"], hits: Int[Array, "*batch k 3"]) -> Real[Array, "*batch k"]:
-    """Value of the image at the pixel of each hit; empty slots read pixel (0, 0), so mask them."""
+    """Read an image at the pixel of each hit.
+
+    Args:
+        image: [..., y, x] of the same events.
+        hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
+
+    Returns:
+        Values [..., k]; empty slots read pixel (0, 0), so mask them with `is_hit`.
+    """
     *batch, n_y, n_x = image.shape
     pixel = hits[..., 1].astype(jnp.int32) * n_x + hits[..., 0].astype(jnp.int32)
     return jnp.take_along_axis(image.reshape(*batch, n_y * n_x), pixel, axis=-1)
 
 
 def is_visible(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]) -> Bool[Array, "*batch k"]:
-    """Which hits the embedded image `image` of the same events shows, the others being occluded.
+    """Tell which hits their embedded image shows; the others are occluded by a later hit on the same pixel.
 
-    Hits with the same x, y and t cannot be told apart: either all of them are visible, or none.
+    Args:
+        hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
+        image: embedded-ToF image float[..., y, x] of the same events.
+
+    Returns:
+        bool[..., k], False in empty slots. Hits with the same x, y and t cannot be told apart: all of them are visible,
+            or
+        none.
     """
     return is_hit(hits) & (at_hits(image, hits) == hits[..., 2].astype(image.dtype))
 
 
 def is_one_at_pixel(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]) -> Bool[Array, "*batch k"]:
-    """One visible hit for each pixel that the embedded image of the same events lights: of equal hits the last."""
+    """Choose one visible hit for each pixel that the embedded image lights: of equal hits the last.
+
+    Args:
+        hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
+        image: embedded-ToF image float[..., y, x] of the same events.
+
+    Returns:
+        bool[..., k], True for as many hits of an event as its image has lit pixels.
+    """
     *batch, n_y, n_x = image.shape
     n_events, k = math.prod(batch), hits.shape[-2]
     flat = hits.reshape(n_events, k, 3).astype(jnp.int32)
@@ -75,18 +120,33 @@ def is_one_at_pixel(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch 
 
 
 def count_occluded(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]) -> Int[Array, "*batch"]:
-    """Hits of each event that its embedded image cannot show: hits less lit pixels."""
+    """Count the hits of each event that its embedded image cannot show: hits less lit pixels.
+
+    Args:
+        hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
+        image: embedded-ToF image float[..., y, x] of the same events.
+
+    Returns:
+        int32[...].
+    """
     return count_hits(hits) - jnp.sum(image > 0, axis=(-2, -1), dtype=jnp.int32)
 
 
 def reconstruct_3d(
     image: Float[Array, "*batch y x"], *, max_hits: int
 ) -> tuple[Int[Array, "*batch k 3"], Int[Array, "*batch"]]:
-    """Hit list of each image, ordered by y then x, in a fixed number of slots for `jit`.
+    """Reconstruct the hit list of each image, ordered by y then x, in a fixed number of slots for `jit`.
 
-    Returns `(hits int32[..., max_hits, 3], n_lit)`. `n_lit` counts all lit pixels; where it exceeds `max_hits`, only
-    the first `max_hits` of them are in the list. Times are rounded to whole bins (half to even); a lit pixel never
-    rounds to "no hit": it gives at least bin 1.
+    Times are rounded to whole bins, half to even; a lit pixel never rounds to "no hit": it gives at least bin 1.
+
+    Args:
+        image: float[..., y, x] [time bins], lit where above 0.
+        max_hits: slots of the result; static.
+
+    Returns:
+        `(hits, n_lit)`: int32[..., max_hits, 3] of x, y, t, and int32[...], the lit pixels; where these exceed
+            `max_hits`,
+        only the first `max_hits` of them are in the list.
     """
     *batch, n_y, n_x = image.shape
     flat = image.reshape(math.prod(batch), n_y * n_x)
@@ -106,7 +166,14 @@ def reconstruct_3d(
 
 
 def reconstruct_3d_numpy(image: np.ndarray) -> np.ndarray:
-    """Hit list `int[n, 3]` of one image `[y, x]` on the host, ordered by y then x, exactly as long as needed."""
+    """Reconstruct the hit list of one image on the host, ordered by y then x, exactly as long as needed.
+
+    Args:
+        image: float[y, x] [time bins], lit where above 0.
+
+    Returns:
+        int32[n, 3] of x, y, t, as `reconstruct_3d` gives them.
+    """
     y, x = np.nonzero(image > 0)
     t = np.maximum(np.rint(image[y, x]), 1)
     return np.stack([x, y, t], axis=-1).astype(np.int32)

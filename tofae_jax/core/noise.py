@@ -28,17 +28,17 @@ class _NoiseNumbers(NamedTuple):
     n_clusters: Number = 3
     """Gaussian clusters per event, 1..8"""
     cluster_sigma_pixels: Number = 3.0
-    """width of a cluster in x and y, in pixels"""
+    """width of a cluster in x and y [pixels]"""
     cluster_sigma_bins: Number = 20.0
-    """width of a cluster in time, in bins"""
+    """width of a cluster in time [time bins]"""
     n_bursts: Number = 2
     """time bursts per event, 1..8"""
     burst_sigma_bins: Number = 5.0
-    """width of a burst, in bins"""
+    """width of a burst [time bins]"""
 
 
 class NoiseSettings(_NoiseNumbers):
-    """Numbers of the noise profiles. Each may be traced; those that are not are checked.
+    """Numbers of the noise profiles: their weights and sizes. Each may be traced; those that are not are checked.
 
     Raises:
         ValueError: a number is negative or not finite, or no weight is above 0.

@@ -21,10 +21,10 @@ HALF_A_BIN = 0.5
 
 
 class Normalisation(NamedTuple):
-    """Both directions of one normalisation. `r` is the threshold, `n_t` the number of time bins."""
+    """A normalisation of images, in both directions. `r` is the threshold, `n_t` the number of time bins."""
 
     normalise: Callable[..., Array]
-    """`(image, *, threshold, n_t) -> image`"""
+    """`(image, *, threshold, n_t) -> image`: from time bins to the network's values"""
     is_lit: Callable[..., Array]
     """`(output, *, threshold) -> bool`: where the output shows a hit"""
     renormalise: Callable[..., Array]
@@ -32,7 +32,7 @@ class Normalisation(NamedTuple):
     has_time: bool
     """whether `renormalise` can give a time"""
     lit_above: Callable[[Any], Any] = lambda threshold: threshold
-    """the output above which there is a hit, by the threshold"""
+    """`(threshold) -> output above which there is a hit`"""
 
 
 def check_threshold(threshold: Number) -> None:
@@ -106,7 +106,17 @@ NORMALISATIONS: dict[str, Normalisation] = {
 
 
 def normalisation_by_name(name: str) -> Normalisation:
-    """The normalisation called `name`; an unknown name lists the known ones."""
+    """Return the normalisation called `name`.
+
+    Args:
+        name: a key of `NORMALISATIONS`.
+
+    Returns:
+        Both directions, and whether a time can be read back.
+
+    Raises:
+        ValueError: an unknown name, with those that are known.
+    """
     if name not in NORMALISATIONS:
         raise ValueError(f"normalisation {name!r} is not known; known: {', '.join(NORMALISATIONS)}")
     return NORMALISATIONS[name]

@@ -14,12 +14,19 @@ from jaxtyping import Array, Float
 
 
 class Policy(NamedTuple):
-    """Dtypes by name: they turn into dtypes only after 64-bit numbers have been allowed."""
+    """A precision policy: the dtypes of a model, by name.
+
+    Names become dtypes only after 64-bit numbers have been allowed.
+    """
 
     name: str
+    """its key in `POLICIES`"""
     param: str
+    """dtype of the parameters"""
     compute: str
+    """dtype of the computation"""
     output: str
+    """dtype of the model's output"""
 
     @property
     def scales_loss(self) -> bool:
@@ -44,7 +51,17 @@ POLICIES: dict[str, Policy] = {
 
 
 def policy_by_name(name: str) -> Policy:
-    """The policy called `name`; an unknown name lists the known ones."""
+    """Return the precision policy called `name`.
+
+    Args:
+        name: a key of `POLICIES`: `float32`, `bfloat16`, `float16`, `float64`, `mixed_bfloat16`, `mixed_float16`.
+
+    Returns:
+        Dtypes of parameters, computation and output.
+
+    Raises:
+        ValueError: an unknown name, with those that are known.
+    """
     if name not in POLICIES:
         raise ValueError(f"precision {name!r} is not known; known: {', '.join(POLICIES)}")
     return POLICIES[name]

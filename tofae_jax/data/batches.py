@@ -29,7 +29,18 @@ class Splits(NamedTuple):
 
 
 def split_events(n_events: int, *, train: float, validation: float, test: float, seed: int) -> Splits:
-    """Deal `n_events` events into disjoint sets by share, at random by `seed`. The training set is never empty."""
+    """Divide events into disjoint sets at random.
+
+    Args:
+        n_events: events of the dataset.
+        train: fraction of the training set, which is never empty.
+        validation: fraction of the validation set.
+        test: fraction of the test set.
+        seed: of the draw.
+
+    Returns:
+        Sorted event numbers of each set, the same for the same `n_events`, fractions and seed.
+    """
     order = np.random.default_rng([seed, n_events]).permutation(n_events)
     n_validation, n_test = round(validation * n_events), round(test * n_events)
     n_train = min(max(round(train * n_events), 1), n_events)

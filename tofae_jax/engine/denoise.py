@@ -176,6 +176,9 @@ def denoise_run(
         overwrite: replace the output if it is there.
         precision: policy; None: as in training.
         reading: options of `read_events`, e.g. `array`, `tree`, `columns`, `units`.
+
+    Returns:
+        What was computed, and how many events and hits there were; errors as for `denoise` and `load_run`.
     """
     ready = _ready(folder, model, precision)
     setup = ready.setup._replace(config=with_thresholds(ready.setup, ready.scores, thresholds, warn=warn))

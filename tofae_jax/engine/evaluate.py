@@ -131,9 +131,6 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run on a dataset of patterns, degraded as in training unless told otherwise.
 
-    Returns what `metrics.compute` gives, with 95 % confidence intervals over the events (`metrics.intervals`) and with
-    what was evaluated.
-
     Args:
         folder: the run.
         data: dataset of patterns; None: the one it was trained on.
@@ -146,6 +143,9 @@ def evaluate_run(
         overwrite: replace that file if it is there.
         precision: policy; None: as in training.
         thresholds: which hits are kept, in place of the run's own choice.
+
+    Returns:
+        What `metrics.compute` gives, with 95 % confidence intervals over the events and what was evaluated.
     """
     run = load_run(folder, precision=precision)
     config = with_thresholds(run.setup, run.paths.scores, thresholds, warn=warn)

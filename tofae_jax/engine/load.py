@@ -37,6 +37,14 @@ def load_run(folder: str | Path, *, best: bool = True, precision: str | None = N
         best: its best checkpoint by validation F1, else its newest.
         precision: use the weights in this precision policy; None: in the checkpoint's own. A run in float64, or its
             use in float64, switches 64-bit numbers on for the whole process.
+
+    Returns:
+        Settings, model, weights and record of the run.
+
+    Raises:
+        RunError: there is no run in the folder.
+        CheckpointError: it has no checkpoint that is whole and fits.
+        PluginError: it was trained with a plugin that cannot be imported.
     """
     paths, record = read_record(folder)
     config = from_tree(record.config, Config, str(paths.record))

@@ -59,13 +59,15 @@ def use_available_device() -> bool:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep the memory of freed arrays for the next ones; returns whether it will.
+    """Let glibc keep the memory of freed arrays for the next ones.
 
-    By default it takes every array of more than a few MB from the system anew, which fills it with zeros page by page
-    when it is first written to. On CPUs that costs several times the arithmetic of element-wise operations: a training
-    step of the hit transformer takes half the time without. The process then holds on to the most memory that it ever
-    needed. All threads share one arena: others give large blocks back to the system whatever the thresholds. Does
-    nothing where users have set the allocator up themselves, and with other allocators than glibc's.
+    By default glibc maps every array above a few MB afresh, and each page is zeroed on first write. On CPUs that costs
+    several times the arithmetic of element-wise operations: a training step of the hit transformer takes half the time
+    without. The process then holds on to the most memory that it ever needed. All threads share one arena, as others
+    give large blocks back to the system whatever the thresholds.
+
+    Returns:
+        Whether it will: False where users have set the allocator up themselves, and with allocators other than glibc's.
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in SET_BY_USERS):
         return False

@@ -39,11 +39,27 @@ def hit_bce(
     reduce: str = "batch",
     event_axes: int = 1,
 ) -> Float[Array, "*reduced"]:
-    """Weighted binary cross-entropy, `-mean_hits w log p_true`, with `p_true` the probability of the hit's own class.
+    """Compute the weighted binary cross-entropy of hits, `-mean_hits w log p_true`.
 
-    From logits z it is `w softplus(∓z)`: finite for every finite z, gradient within `±w / n_hits`. With
-    `from_logits=False`, scores are probabilities, clipped 1e-6 from 0 and 1; the gradient beyond is 0. The weight w is
-    `signal_weight` or `noise_weight`; the mean divides by the number of hits, not by the sum of weights.
+    `p_true` is the probability of the hit's own class. From logits z it is `w softplus(∓z)`: finite for every finite z,
+    gradient within `±w / n_hits`. Probabilities are clipped 1e-6 from 0 and 1; the gradient beyond is 0. The mean
+    divides by the number of hits, not by the sum of weights; without hits it is 0 with gradient 0.
+
+    Args:
+        scores: float[..., k], logits or probabilities.
+        is_signal: bool[..., k].
+        is_hit: bool[..., k]; other places take no part.
+        signal_weight: w of signal, at least 0; may be traced.
+        noise_weight: w of noise, likewise.
+        from_logits: whether scores are logits.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+        event_axes: axes of an event: 1 for hit lists, 2 for images.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; a weight is negative; an unknown `reduce`.
     """
     check_same_shape(scores=scores, is_signal=is_signal, is_hit=is_hit)
     check_at_least("signal_weight", signal_weight)
@@ -64,12 +80,28 @@ def hit_focal(
     reduce: str = "batch",
     event_axes: int = 1,
 ) -> Float[Array, "*reduced"]:
-    """Focal loss, `-mean_hits α_true (1 - p_true)^γ log p_true`: hits that are already clear count little.
+    """Compute the focal loss, `-mean_hits α_true (1 - p_true)^γ log p_true`: hits that are already clear count little.
 
-    `alpha` is the weight of signal, `1 - alpha` that of noise; `gamma = 0` gives `hit_bce` with these weights. Source:
-    Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5, but divided by the number of all hits,
-    not of the positive ones, which may be none. The power is taken as `exp(-γ softplus(z))`, so that value and gradient
-    stay finite at every finite logit z and γ >= 0; from `1 - p` the gradient is infinite at p = 1 where γ < 1.
+    `gamma = 0` gives `hit_bce` with these weights. The power is taken as `exp(-γ softplus(z))`, so that value and
+    gradient stay finite at every finite logit z and γ >= 0; from `1 - p` the gradient is infinite at p = 1 where γ < 1.
+    Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5, but divided by the number of all
+    hits, not of the positive ones, which may be none.
+
+    Args:
+        scores: float[..., k], logits or probabilities.
+        is_signal: bool[..., k].
+        is_hit: bool[..., k]; other places take no part.
+        alpha: weight of signal, in [0, 1]; noise has `1 - alpha`. May be traced.
+        gamma: at least 0, likewise.
+        from_logits: whether scores are logits.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+        event_axes: axes of an event: 1 for hit lists, 2 for images.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; `alpha` or `gamma` is out of range; an unknown `reduce`.
     """
     check_same_shape(scores=scores, is_signal=is_signal, is_hit=is_hit)
     check_at_least("gamma", gamma)

@@ -47,27 +47,75 @@ def _squared_from_lit(y: Array, t: Array) -> Array:
 
 
 def mse(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
-    """Mean squared error, `mean (y - t)²`."""
+    """Compute the mean squared error, `mean (y - t)²`.
+
+    Args:
+        prediction: float[..., y, x], normalised output y.
+        target: float[..., y, x], normalised image t.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; an unknown `reduce`.
+    """
     return mean(_squared(*_wide(prediction, target)), reduce)
 
 
 def mae(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
-    """Mean absolute error, `mean |y - t|`; the gradient where y = t is 0."""
+    """Compute the mean absolute error, `mean |y - t|`; the gradient where y = t is 0.
+
+    Args:
+        prediction: float[..., y, x], normalised output y.
+        target: float[..., y, x], normalised image t.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; an unknown `reduce`.
+    """
     return mean(_absolute(*_wide(prediction, target)), reduce)
 
 
 def sse(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
-    """Sum of squared errors, `sum (y - t)²`; it grows with the batch, and so do its gradients."""
+    """Compute the sum of squared errors, `sum (y - t)²`; it grows with the batch, and so do its gradients.
+
+    Args:
+        prediction: float[..., y, x], normalised output y.
+        target: float[..., y, x], normalised image t.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; an unknown `reduce`.
+    """
     return total(_squared(*_wide(prediction, target)), reduce)
 
 
 def bce(prediction: Image, target: Image, *, epsilon: Number = BCE_EPSILON, reduce: str = "batch") -> Reduced:
-    """Binary cross-entropy, `-mean [t log y + (1 - t) log(1 - y)]`, of predictions in [0, 1].
+    """Compute the binary cross-entropy, `-mean [t log y + (1 - t) log(1 - y)]`, of predictions in [0, 1].
 
     Predictions are clipped to `[epsilon, 1 - epsilon]`, so that 0 and 1 stay finite; the gradient beyond is 0. The
-    reference clips the logarithm at -100 instead, and there the gradient reaches 1e12. ValueError for a plain
-    epsilon below 1e-7, which float32 cannot take off from 1. (The outputs of a network that ends in bfloat16 are
-    exactly 1 from a logit of 6.2 on, where this has no gradient: let it end in float32, as the mixed policies do.)
+    reference clips the logarithm at -100 instead, and there the gradient reaches 1e12. (The outputs of a network that
+    ends in bfloat16 are exactly 1 from a logit of 6.2 on, where this has no gradient: let it end in float32, as the
+    mixed policies do.)
+
+    Args:
+        prediction: float[..., y, x], normalised output y in [0, 1].
+        target: float[..., y, x], normalised image t.
+        epsilon: distance of the clip from 0 and 1, from 1e-7, the least that float32 can take off from 1.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; `epsilon` is not from 1e-7 to below 0.5; an unknown `reduce`.
     """
     if isinstance(epsilon, int | float) and not LEAST_EPSILON <= epsilon < 0.5:
         raise ValueError(f"epsilon must be from {LEAST_EPSILON} to below 0.5, got {epsilon}")
@@ -75,17 +123,42 @@ def bce(prediction: Image, target: Image, *, epsilon: Number = BCE_EPSILON, redu
 
 
 def binary_mse(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
-    """Mean squared error against "lit or not", `mean (y - 1[t > 0])²`: learns where hits are and not when."""
+    """Compute the mean squared error against "lit or not", `mean (y - 1[t > 0])²`: it learns where hits are, not when.
+
+    Args:
+        prediction: float[..., y, x], normalised output y.
+        target: float[..., y, x], normalised image t.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; an unknown `reduce`.
+    """
     return mean(_squared_from_lit(*_wide(prediction, target)), reduce)
 
 
 def acb_mse(
     prediction: Image, target: Image, *, zero_weight: Number = 1.0, hit_weight: Number = 1.0, reduce: str = "batch"
 ) -> Reduced:
-    """Automatic class-balanced mean squared error, `a mean_Z (y - t)² + b mean_H (y - t)²`.
+    """Compute the automatic class-balanced mean squared error, `a mean_Z (y - t)² + b mean_H (y - t)²`.
 
-    Hit pixels are a few in ten thousand; balancing the classes keeps the all-zero image from being a good answer.
-    `zero_weight` is a, `hit_weight` is b. A class without pixels adds 0 to the value and to the gradient.
+    Z are the pixels with t = 0, H the others. Hit pixels are a few in ten thousand; balancing the classes keeps the
+    all-zero image from being a good answer. A class without pixels adds 0 to the value and to the gradient.
+
+    Args:
+        prediction: float[..., y, x], normalised output y.
+        target: float[..., y, x], normalised image t.
+        zero_weight: a, at least 0; may be traced.
+        hit_weight: b, likewise.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; a weight is negative; an unknown `reduce`.
     """
     y, t = _wide(prediction, target, zero_weight=zero_weight, hit_weight=hit_weight)
     error, hit = _squared(y, t), target != 0
@@ -95,9 +168,22 @@ def acb_mse(
 def acb_mse_mean(
     prediction: Image, target: Image, *, zero_weight: Number = 1.0, hit_weight: Number = 1.0, reduce: str = "batch"
 ) -> Reduced:
-    """`acb_mse` divided by the number of classes that are present: 2, or 1 where all pixels are of one class.
+    """Compute `acb_mse` divided by the number of classes that are present: 2, or 1 where all pixels are of one class.
 
     So an event without hits weighs as much as any other. Images without pixels give 0.
+
+    Args:
+        prediction: float[..., y, x], normalised output y.
+        target: float[..., y, x], normalised image t.
+        zero_weight: a, at least 0; may be traced.
+        hit_weight: b, likewise.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; a weight is negative; an unknown `reduce`.
     """
     hit = target != 0
     classes = is_present(hit, reduce).astype(jnp.int32) + is_present(~hit, reduce).astype(jnp.int32)
@@ -114,7 +200,22 @@ def ff_acb_mse(
     full_weight: Number = 1.0,
     reduce: str = "batch",
 ) -> Reduced:
-    """Full-frame class-balanced mean squared error, `acb_mse + c mean (y - t)²` with `full_weight` c."""
+    """Compute the full-frame class-balanced mean squared error, `acb_mse + c mean (y - t)²`.
+
+    Args:
+        prediction: float[..., y, x], normalised output y.
+        target: float[..., y, x], normalised image t.
+        zero_weight: a, at least 0; may be traced.
+        hit_weight: b, likewise.
+        full_weight: c, likewise.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; a weight is negative; an unknown `reduce`.
+    """
     check_at_least("full_weight", full_weight)
     balanced = acb_mse(prediction, target, zero_weight=zero_weight, hit_weight=hit_weight, reduce=reduce)
     return balanced + full_weight * mse(prediction, target, reduce=reduce)
@@ -146,11 +247,25 @@ def split(
     hit_weight: Number = 1.0,
     reduce: str = "batch",
 ) -> Reduced:
-    """One loss for zero pixels and another for hit pixels, `a L_Z(y, t) + b L_H(y, t)`.
+    """Compute one loss for zero pixels and another for hit pixels, `a L_Z(y, t) + b L_H(y, t)`.
 
-    `zero_loss` and `hit_loss` name per-pixel losses (the keys of `PIXEL_LOSSES`), each taken over its own class: a mean
-    becomes `mean_Z` or `mean_H`. `bce` is clipped as by default. A class without pixels adds 0 to the value and to
-    the gradient. ValueError for other names.
+    Each is taken over its own class: a mean becomes `mean_Z` or `mean_H`. `bce` is clipped as by default. A class
+    without pixels adds 0 to the value and to the gradient.
+
+    Args:
+        prediction: float[..., y, x], normalised output y.
+        target: float[..., y, x], normalised image t.
+        zero_loss: loss L_Z of zero pixels, a key of `PIXEL_LOSSES`.
+        hit_loss: loss L_H of hit pixels, likewise.
+        zero_weight: a, at least 0; may be traced.
+        hit_weight: b, likewise.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; an unknown loss; a weight is negative; an unknown `reduce`.
     """
     for setting, name in (("zero_loss", zero_loss), ("hit_loss", hit_loss)):
         if name not in PIXEL_LOSSES:
@@ -173,13 +288,29 @@ def class_mse(
     full_weight: Number = 1.0,
     reduce: str = "batch",
 ) -> Reduced:
-    """Mean squared errors of the four classes of pixels, `(TN + TP + full) / n + FN + FP`.
+    """Compute mean squared errors of the four classes of pixels, `(TN + TP + full) / n + FN + FP`.
 
-    Each is its weight times `mean (y - t)²` over its class: zero pixels with y = 0 (TN) or not (FP), hit pixels with
-    y = 0 (FN) or not (TP); `full` is over all pixels, and n counts those of TN, TP and full that have pixels. A class
-    without pixels adds 0 to the value and to the gradient. A class is lit by `y != 0` exactly, as in the reference:
-    after a sigmoid nearly all pixels are "not 0", so FP and TP do the work until the network saturates. TN is always
-    0 with gradient 0; it only counts in n.
+    Each is its weight times `mean (y - t)²` over its class: zero pixels with y = 0 (TN) or not (FP), hit pixels with y
+    = 0 (FN) or not (TP); `full` is over all pixels, and n counts those of TN, TP and full that have pixels. A class
+    without pixels adds 0 to value and gradient. A class is lit by `y != 0` exactly, as in the reference: after a
+    sigmoid nearly all pixels are "not 0", so FP and TP do the work until the network saturates. TN is always 0 with
+    gradient 0; it only counts in n.
+
+    Args:
+        prediction: float[..., y, x], normalised output y.
+        target: float[..., y, x], normalised image t.
+        true_negative_weight: at least 0, may be traced, as are the others.
+        true_positive_weight: of lit hit pixels.
+        false_negative_weight: of dark hit pixels.
+        false_positive_weight: of lit zero pixels.
+        full_weight: of all pixels.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`.
+
+    Raises:
+        ValueError: the shapes differ; a weight is negative; an unknown `reduce`.
     """
     y, t = _wide(
         prediction,

@@ -48,29 +48,37 @@ def acb_mse_3d(
     n_time_bins: int = 16,
     reduce: str = "batch",
 ) -> Float[Array, "*reduced"]:
-    """Class-balanced mean squared error over the projections (x, y), (x, t) and (y, t), averaged.
+    """Compute the class-balanced mean squared error over the projections (x, y), (x, t) and (y, t), averaged.
 
     `(acb_mse(y, t) + acb_mse(D_xt(y), D_xt(t)) + acb_mse(D_yt(y), D_yt(t))) / 3`. The embedded-ToF image is itself the
     (x, y) projection. The other two are counts, cumulated over time: `N_xt[x, k]` is the number of hits in column x
     that are at least as late as time bin k, and `D = log2(1 + N)`. Cells where the target counts none are the class Z.
 
-    A pixel p of a `gapped` image with this `threshold` r counts softly: to k = 0 (lit at all) it adds
-    `clip(p / r, 0, 1)`, to bin k = 1..K, which begins at `e_k = r + (k - 1)(1 - r)/K`, it adds
-    `clip((p - e_k) K / (1 - r), 0, 1)`. So p in (0, 1) always climbs one ramp and has a gradient: below r in how lit
-    it is, above r in when, and time is followed within a bin.
+    A pixel p of a `gapped` image with this `threshold` r counts softly: to k = 0 (lit at all) it adds `clip(p / r, 0,
+    1)`, to bin k = 1..K, which begins at `e_k = r + (k - 1)(1 - r)/K`, it adds `clip((p - e_k) K / (1 - r), 0, 1)`. So
+    p in (0, 1) always climbs one ramp and has a gradient: below r in how lit it is, above r in when. Where r is below
+    one bin, lit-ness rises over one bin instead, so that r = 0 works.
 
     Why cumulated: with plain bins, a pixel on its way to a late time passes all early ones, where it is as wrong as any
-    false hit, and gets stuck (it did). Counts of "at least as late" only ever gain on the way up, and vanish for the
-    same images: cumulating can be undone. Why a logarithm: one hit counts 1 and each doubling 1 more, else a network
-    that lights all pixels, as one does at first, would start at errors of 128².
+    false hit, and gets stuck. Why a logarithm: one hit counts 1 and each doubling 1 more, else a network that lights
+    all pixels, as one does at first, would start at errors of 128².
 
-    Where r is below one bin, lit-ness rises over one bin instead, so that r = 0 works. A class without cells adds 0 to
-    value and gradient; `prediction == target` gives 0 with gradient 0. Outside [0, 1], (x, y) alone has a gradient.
-    The cost is that of `acb_mse` and `n_time_bins + 1` passes over both images. This is our own design, as the
-    reference has none of this name that can be differentiated.
+    Args:
+        prediction: float[..., y, x], output of a network for `gapped` images.
+        target: float[..., y, x], `gapped` image.
+        zero_weight: of cells without hits, at least 0; may be traced.
+        hit_weight: of cells with hits, likewise.
+        threshold: r of the normalisation.
+        n_time_bins: K, static; the cost is that of `acb_mse` and K + 1 passes over both images.
+        reduce: `"batch"`: one number; `"event"`: one per event.
+
+    Returns:
+        float32 (or wider) [] or [...], by `reduce`; 0 with gradient 0 where the images are equal. A class without cells
+            adds 0 to value and gradient. Outside [0, 1], (x, y) alone has a gradient.
 
     Raises:
-        ValueError: threshold outside [0, 1), or no time bins.
+        ValueError: the shapes differ; threshold outside [0, 1); no time bins; a weight is negative; an unknown
+            `reduce`.
     """
     check_threshold(threshold)
     if n_time_bins < 1:

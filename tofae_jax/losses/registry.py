@@ -80,6 +80,9 @@ def loss_by_name(name: str, *, outputs: Sequence[str] | None = None) -> Loss:
         name: a key of `LOSSES`.
         outputs: outputs of the model (`image`, `hits`) that the loss must fit; None: any.
 
+    Returns:
+        The declaration of the loss.
+
     Raises:
         ValueError: an unknown name, with those that are known; a loss of another output, with those that fit.
     """

@@ -59,10 +59,18 @@ def _ssim(a: Float[Array, "y x"], b: Float[Array, "y x"], data_range: float) -> 
 def ssim(
     prediction: Float[Array, "*batch y x"], target: Float[Array, "*batch y x"], *, data_range: float = 1.0
 ) -> Float[Array, "*batch"]:
-    """Mean structural similarity of each image, in [-1, 1], in at least float32.
+    """Compute the mean structural similarity of each image.
 
     Gaussian window of 11 pixels with sigma 1.5, population covariances, mean over the whole image with the edges
-    mirrored. Two empty images give 1. (scikit-image leaves out a border of 5 pixels; its `full` map agrees inside.)
+    mirrored. (scikit-image leaves out a border of 5 pixels; its `full` map agrees inside.)
+
+    Args:
+        prediction: float[..., y, x].
+        target: float[..., y, x].
+        data_range: difference between the largest and smallest value that an image can have.
+
+    Returns:
+        float[...] in [-1, 1], in at least float32; 1 for two empty images.
     """
     *batch, n_y, n_x = target.shape
     images = (at_least_float32(image).reshape(-1, n_y, n_x) for image in (prediction, target))

@@ -56,6 +56,9 @@ def build_optimiser(
         b1: decay of the first moment.
         b2: decay of the second moment.
         clip_norm: largest norm of the gradient; None: any.
+
+    Returns:
+        The optimiser, for `create_train_state` and `train_step`.
     """
     steps = [optax.scale_by_adam(b1=b1, b2=b2), optax.add_decayed_weights(weight_decay)]
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm is not None else []

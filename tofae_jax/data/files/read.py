@@ -68,6 +68,9 @@ def read_events(
         origin: zero of physical `x` and `y`: edge or centre of the detector.
         tally: counts the hits of a table, and those dropped.
 
+    Returns:
+        Events in chunks, each read when it is asked for.
+
     Raises:
         DataError: when called or when the chunk is read, for whatever is wrong with the file.
         ValueError: for an option that is not allowed.
