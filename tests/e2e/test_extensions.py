@@ -15,7 +15,8 @@ from tofae_jax.core.detector import Detector
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.checkpoint_policy import CheckpointPolicy
 from tofae_jax.engine.checkpoints import Checkpoints
-from tofae_jax.engine.training.train import train
+from tofae_jax.engine.training.train import resume, train
+from tofae_jax.runs.folder import RunError
 
 LOSS = '''
 """A hinge loss."""
@@ -241,3 +242,9 @@ def test_new_checkpoint_policy_decides_what_is_saved():
     best = min(saved, key=lambda epoch: history[epoch - 1])
     assert epochs == {4, 5, best}
     assert record.results["best_epoch"] == best
+    assert json.loads(paths.record.read_text())["checkpoint_policy"].endswith("EverySecondEpoch")
+    longer = config(train={"epochs": 6}, runs={"name": "policy"})
+    with pytest.raises(RunError, match=r"saved by the checkpoint policy .*EverySecondEpoch; resume it with that one"):
+        resume(str(paths.folder), longer)
+    _, record = resume(str(paths.folder), longer, checkpoints=EverySecondEpoch(keep=2, keep_best=1))
+    assert record.results["epochs"] == 6

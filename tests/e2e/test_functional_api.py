@@ -1,5 +1,6 @@
 """Training, evaluating and denoising by the pure functions alone: the same numbers as by command."""
 
+import json
 from functools import partial
 
 import jax
@@ -11,6 +12,7 @@ from own_parts import Hits, Images, own_hinge, own_mse
 from small_run import TREE, config, folder, inside  # noqa: F401 (fixtures)
 
 import tofae_jax as tj
+from tofae_jax.cli import app
 from tofae_jax.engine.checkpoints import checksums
 from tofae_jax.engine.training.train import train
 
@@ -181,3 +183,24 @@ def test_ensemble_under_vmap_is_its_members(toy_events):
     assert metrics.loss[1] == pytest.approx(float(alone.loss), rel=1e-4)
     for a, b in zip(jax.tree.leaves(states.params), jax.tree.leaves(one.params), strict=True):
         np.testing.assert_allclose(a[1], b, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_denoise_command_writes_the_pattern(by_command, capsys, tmp_path):
+    run, _ = by_command
+    out = tmp_path / "pattern.csv"
+    assert app.main(["denoise", str(run.paths.folder), "d", str(out), "--output", "pattern"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    names, *rows = out.read_text().splitlines()
+    assert names.startswith("event,x,y,t")
+    assert report["hits_written"] == len(rows)
+    assert report["hits_kept"] is None
+    for words, expected in (
+        (["--all-hits", "--output", "pattern", "--overwrite"], "all_hits writes hits of the input"),
+        (["--output", "image"], "image"),
+        (["--output", "pattern"], "exists already"),
+    ):
+        assert app.main(["denoise", str(run.paths.folder), "d", str(out), *words]) == 2
+        error = capsys.readouterr().err
+        assert expected in error
+        assert len(error.strip().splitlines()) == 1

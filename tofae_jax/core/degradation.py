@@ -144,26 +144,25 @@ def smear(
     sigma_t_bins: Number,
     overflow: str = "drop",
 ) -> Int[Array, "k 3"]:
-    """Smear hits by Gaussians in x, y and t, rounded to pixels and bins.
+    """Smear the hits of an event in x, y and t by Gaussians, `round(hit + sigma normal)`, to whole pixels and bins.
 
-    Widths of 0 leave the hits as they are.
+    Widths of 0 leave hits inside the detector as they are. A hit that leaves the detector or the time window is lost
+    (`drop`: its slot becomes empty), or moved to the nearest pixel and bin inside (`clamp`).
 
     Args:
         key: random key of this event.
-        hits: int[k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots.
+        hits: int[k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which stay empty.
         shape_xyt: pixel columns, pixel rows, time bins.
-        sigma_x_pixels: width in x [pixels]; may be traced.
-        sigma_y_pixels: width in y [pixels], likewise.
-        sigma_t_bins: width in t [time bins], likewise.
-        overflow: hits that leave the detector or the time window are lost, so that their slots become empty (`drop`),
-            or
-            moved to the nearest pixel and bin inside (`clamp`).
+        sigma_x_pixels: width in x [pixels]; may be traced, as the other widths.
+        sigma_y_pixels: width in y [pixels].
+        sigma_t_bins: width in time [time bins].
+        overflow: `drop` or `clamp`.
 
     Returns:
         int[k, 3], each hit in its own slot.
 
     Raises:
-        ValueError: an unknown `overflow`.
+        ValueError: `overflow` is neither `drop` nor `clamp`.
     """
     if overflow not in OVERFLOWS:
         raise ValueError(f"overflow must be one of {OVERFLOWS}, got {overflow!r}")

@@ -19,34 +19,35 @@ from tofae_jax.core.types import Number
 
 
 def is_hit(hits: Int[Array, "*batch k 3"]) -> Bool[Array, "*batch k"]:
-    """Tell which slots of a hit list hold a hit: those with t != 0.
+    """Return which slots of a hit list hold a hit, `t != 0`.
 
     Args:
         hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
 
     Returns:
-        bool[..., k].
+        bool[..., k], False in empty slots.
     """
     return hits[..., 2] != NO_HIT
 
 
 def count_hits(hits: Int[Array, "*batch k 3"]) -> Int[Array, "*batch"]:
-    """Count the hits of each event.
+    """Count the hits of each event, `sum 1[t != 0]`.
 
     Args:
         hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
 
     Returns:
-        int32[...].
+        int32[...], 0 for an event without hits.
     """
     return jnp.sum(is_hit(hits), axis=-1, dtype=jnp.int32)
 
 
 def embed(hits: Int[Array, "*batch k 3"], *, n_x: int, n_y: int) -> Float[Array, "*batch y x"]:
-    """Embed the hits of each event as an image: the time bin of the hit in each pixel, 0 elsewhere.
+    """Embed hit lists as images: in each pixel the time bin of its hit, 0 elsewhere.
 
-    Where hits share a pixel the largest t wins; `is_visible` and `count_occluded` tell which ones lost. Hits outside
-    `0..n_x-1`, `0..n_y-1` are left out (they cannot enter through the package's own readers).
+    `image[y, x] = max t` over the hits of the pixel. Where hits share a pixel the largest t wins; `is_visible` tells
+    which hits lost, and `count_occluded` how many. Hits outside `0..n_x-1`, `0..n_y-1` are left out (they cannot enter
+    through the package's own readers).
 
     Args:
         hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
@@ -54,7 +55,7 @@ def embed(hits: Int[Array, "*batch k 3"], *, n_x: int, n_y: int) -> Float[Array,
         n_y: pixel rows.
 
     Returns:
-        Embedded-ToF image float32[..., n_y, n_x] [time bins].
+        Embedded-ToF images float32[..., n_y, n_x] [time bins], all 0 for an event without hits.
     """
     *batch, k, _ = hits.shape
     flat = hits.reshape(math.prod(batch), k, 3).astype(jnp.int32)
@@ -69,14 +70,15 @@ def embed(hits: Int[Array, "*batch k 3"], *, n_x: int, n_y: int) -> Float[Array,
 
 
 def at_hits(image: Real[Array, "*batch y x"], hits: Int[Array, "*batch k 3"]) -> Real[Array, "*batch k"]:
-    """Read an image at the pixel of each hit.
+    """Return the value of an image at the pixel of each hit, `image[y, x]`.
 
     Args:
-        image: [..., y, x] of the same events.
+        image: [..., y, x], of any numbers.
         hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
 
     Returns:
-        Values [..., k]; empty slots read pixel (0, 0), so mask them with `is_hit`.
+        [..., k], of the type and unit of `image`. Empty slots read a pixel too, `(0, 0)` where they are filled with 0,
+        so mask them with `is_hit`. A hit outside the image gives NaN or the value of another pixel, without an error.
     """
     *batch, n_y, n_x = image.shape
     pixel = hits[..., 1].astype(jnp.int32) * n_x + hits[..., 0].astype(jnp.int32)
@@ -84,29 +86,28 @@ def at_hits(image: Real[Array, "*batch y x"], hits: Int[Array, "*batch k 3"]) ->
 
 
 def is_visible(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]) -> Bool[Array, "*batch k"]:
-    """Tell which hits their embedded image shows; the others are occluded by a later hit on the same pixel.
+    """Return which hits their embedded image shows, `t != 0` and `image[y, x] == t`; the others are occluded.
 
     Args:
         hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
-        image: embedded-ToF image float[..., y, x] of the same events.
+        image: embedded-ToF image float[..., y, x] [time bins] of the same events, see `embed`.
 
     Returns:
-        bool[..., k], False in empty slots. Hits with the same x, y and t cannot be told apart: all of them are visible,
-            or
-        none.
+        bool[..., k], False in empty slots. Hits with the same x, y and t cannot be told apart: either all of them are
+        visible, or none.
     """
     return is_hit(hits) & (at_hits(image, hits) == hits[..., 2].astype(image.dtype))
 
 
 def is_one_at_pixel(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]) -> Bool[Array, "*batch k"]:
-    """Choose one visible hit for each pixel that the embedded image lights: of equal hits the last.
+    """Select one visible hit for each lit pixel of the embedded image of the same events: of equal hits the last.
 
     Args:
         hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
-        image: embedded-ToF image float[..., y, x] of the same events.
+        image: embedded-ToF image float[..., y, x] [time bins] of the same events, see `embed`.
 
     Returns:
-        bool[..., k], True for as many hits of an event as its image has lit pixels.
+        bool[..., k], as many True per event as it has lit pixels; False in empty slots.
     """
     *batch, n_y, n_x = image.shape
     n_events, k = math.prod(batch), hits.shape[-2]
@@ -120,14 +121,14 @@ def is_one_at_pixel(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch 
 
 
 def count_occluded(hits: Int[Array, "*batch k 3"], image: Float[Array, "*batch y x"]) -> Int[Array, "*batch"]:
-    """Count the hits of each event that its embedded image cannot show: hits less lit pixels.
+    """Count the hits of each event that its embedded image cannot show: hits minus lit pixels.
 
     Args:
         hits: int[..., k, 3] of x, y [pixels] and t [time bins], t = 0 in empty slots, which may stand anywhere.
-        image: embedded-ToF image float[..., y, x] of the same events.
+        image: embedded-ToF image float[..., y, x] [time bins] of the same events, see `embed`.
 
     Returns:
-        int32[...].
+        int32[...], 0 for an event without hits. Hits outside the image are counted too.
     """
     return count_hits(hits) - jnp.sum(image > 0, axis=(-2, -1), dtype=jnp.int32)
 
@@ -137,16 +138,17 @@ def reconstruct_3d(
 ) -> tuple[Int[Array, "*batch k 3"], Int[Array, "*batch"]]:
     """Reconstruct the hit list of each image, ordered by y then x, in a fixed number of slots for `jit`.
 
-    Times are rounded to whole bins, half to even; a lit pixel never rounds to "no hit": it gives at least bin 1.
+    Each lit pixel, `image[y, x] > 0`, gives the hit `(x, y, max(round(image[y, x]), 1))`. Times are rounded to whole
+    bins (half to even); a lit pixel never rounds to "no hit": it gives at least bin 1.
 
     Args:
-        image: float[..., y, x] [time bins], lit where above 0.
-        max_hits: slots of the result; static.
+        image: float[..., y, x] [time bins]; 0, negative and NaN: no hit.
+        max_hits: slots per event; static.
 
     Returns:
-        `(hits, n_lit)`: int32[..., max_hits, 3] of x, y, t, and int32[...], the lit pixels; where these exceed
-            `max_hits`,
-        only the first `max_hits` of them are in the list.
+        `(hits, n_lit)`: int32[..., max_hits, 3] of x, y [pixels] and t [time bins], t = 0 in the empty slots at the
+        end, and int32[...], all lit pixels. Where `n_lit` exceeds `max_hits`, only the first `max_hits` of them are in
+        the list.
     """
     *batch, n_y, n_x = image.shape
     flat = image.reshape(math.prod(batch), n_y * n_x)
@@ -168,11 +170,13 @@ def reconstruct_3d(
 def reconstruct_3d_numpy(image: np.ndarray) -> np.ndarray:
     """Reconstruct the hit list of one image on the host, ordered by y then x, exactly as long as needed.
 
+    The hits are those of `reconstruct_3d`: `(x, y, max(round(image[y, x]), 1))` where `image[y, x] > 0`.
+
     Args:
-        image: float[y, x] [time bins], lit where above 0.
+        image: float[y, x] [time bins]; 0, negative and NaN: no hit.
 
     Returns:
-        int32[n, 3] of x, y, t, as `reconstruct_3d` gives them.
+        int32[n, 3] of x, y [pixels] and t [time bins], one row per lit pixel; no rows for an image without any.
     """
     y, x = np.nonzero(image > 0)
     t = np.maximum(np.rint(image[y, x]), 1)

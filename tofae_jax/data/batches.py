@@ -21,11 +21,14 @@ from tofae_jax.data.tracks import track_table
 
 
 class Splits(NamedTuple):
-    """Disjoint event numbers."""
+    """Event numbers of the training, validation and test sets, which are disjoint."""
 
     train: np.ndarray
+    """int64[n], rising"""
     validation: np.ndarray
+    """int64[n], rising"""
     test: np.ndarray
+    """int64[n], rising"""
 
 
 def split_events(n_events: int, *, train: float, validation: float, test: float, seed: int) -> Splits:
@@ -33,13 +36,18 @@ def split_events(n_events: int, *, train: float, validation: float, test: float,
 
     Args:
         n_events: events of the dataset.
-        train: fraction of the training set, which is never empty.
+        train: fraction of the training set, which gets at least one event if there is any.
         validation: fraction of the validation set.
         test: fraction of the test set.
-        seed: of the draw.
+        seed: of the draw, from 0.
 
     Returns:
-        Sorted event numbers of each set, the same for the same `n_events`, fractions and seed.
+        Event numbers of each set, int64[n], rising; the same for the same `n_events`, fractions and seed. Counts are
+        rounded. Events beyond the fractions are in no set; where the fractions exceed 1, validation gets fewer, then
+        test.
+
+    Raises:
+        ValueError: `n_events` or `seed` is negative.
     """
     order = np.random.default_rng([seed, n_events]).permutation(n_events)
     n_validation, n_test = round(validation * n_events), round(test * n_events)
@@ -90,11 +98,12 @@ def _fill(slots: np.ndarray, hits: np.ndarray, seed: tuple[int, ...]) -> int:
 
 
 class TrackSlots(NamedTuple):
-    """Whether batches have tracks, and what of them."""
+    """Slots for tracks in batches, and whether these have the truth of the tracks too."""
 
     slots: int = 0
-    """0: none"""
+    """slots of an event's tracks; 0: batches have no tracks"""
     with_truth: bool = False
+    """whether the columns `TRUTH_COLUMNS` are filled, for models that learn to find tracks"""
 
 
 NO_TRACKS = TrackSlots()

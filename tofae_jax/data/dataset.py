@@ -76,7 +76,19 @@ def file_checksum(path: Path) -> str:
 
 
 class DatasetWriter:
-    """Writes a dataset; a context manager. Leaving it by an error leaves nothing behind."""
+    """A writer of a dataset; a context manager. Leaving it by an error leaves nothing behind.
+
+    Args:
+        path: folder to be made; its parents are made too.
+        detector: shape and scale that the hits belong to.
+        provenance: where the events come from (generator, settings, seed, or source file), as JSON values.
+        shard_events: events per shard; the last one holds what is left.
+        overwrite: replace a dataset that is there; anything else there is never replaced.
+
+    Raises:
+        DataError: something is at `path` already. On leaving it: nothing was written, or the folder cannot be made.
+        ValueError: `shard_events` is below 1.
+    """
 
     def __init__(
         self,
@@ -87,18 +99,7 @@ class DatasetWriter:
         shard_events: int = DEFAULT_SHARD_EVENTS,
         overwrite: bool = False,
     ) -> None:
-        """Begin a dataset at `path`.
-
-        Args:
-            path: folder to be made; its parents are made too.
-            detector: shape and scale that the hits belong to.
-            provenance: where the events come from (generator, settings, seed, or source file), as JSON values.
-            shard_events: events per shard; the last one holds what is left.
-            overwrite: replace a dataset that is there; anything else there is never replaced.
-
-        Raises:
-            DataError: something is at `path` already.
-        """
+        """Check the arguments; the folder is made on entering."""
         self.path = Path(path)
         if self.path.exists() and not (overwrite and (self.path / DESCRIPTION).is_file()):
             hint = "give another name, or --overwrite" if (self.path / DESCRIPTION).is_file() else "give another name"
@@ -210,10 +211,18 @@ def check_hits(events: Events, detector: Detector, where: str) -> None:
 
 
 class Dataset:
-    """A dataset open for reading. Arrays are memory-mapped: opening reads the description only."""
+    """A dataset open for reading. Arrays are memory-mapped: opening reads the description only.
+
+    Args:
+        path: folder of the dataset.
+
+    Raises:
+        DataError: it is not a dataset, or its description is damaged or newer than this package. Later: a file is
+            missing or damaged.
+    """
 
     def __init__(self, path: str | Path) -> None:
-        """Open the dataset at `path`; DataError if it is not one, is newer than this package, or lacks a file."""
+        """Open the dataset at `path`."""
         self.path = Path(path)
         self.description = _read_description(self.path)
         self._arrays: list[Events | None] = [None] * len(self.description.shards)

@@ -62,9 +62,10 @@ class EpochTotals(msgspec.Struct):
 
 
 class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
-    """What a checkpoint says of itself."""
+    """Description of a checkpoint, stored with it."""
 
     schema_version: int = SCHEMA_VERSION
+    """version of this format"""
     step: int
     """optimiser steps done"""
     batches_delivered: int
@@ -74,13 +75,17 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str = ""
     """empty for checkpoints of no run, as all fields below"""
     parent_run_id: str | None = None
+    """run that this one started from, if any"""
     epoch: int = 0
     """epochs done"""
     data_fingerprint: str = ""
     """of dataset, split, batch size and seed: a position means nothing in other data"""
     package_versions: dict[str, str] = {}
+    """versions of the packages in use"""
     model_name: str = ""
+    """name of the model"""
     config: dict[str, Any] = {}
+    """settings of the run"""
     precision: str = ""
     """policy of the weights; not that of `config` if the run fell back"""
     history: list[dict[str, Any]] = []
@@ -92,6 +97,7 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
     git_revision: str | None = None
     """of the source tree the package ran from"""
     checksums: dict[str, str] = {}
+    """dtype, shape and CRC-32 of each array, by name"""
 
 
 def _raw(leaf: Any) -> Any:

@@ -178,7 +178,11 @@ def denoise_run(
         reading: options of `read_events`, e.g. `array`, `tree`, `columns`, `units`.
 
     Returns:
-        What was computed, and how many events and hits there were; errors as for `denoise` and `load_run`.
+        What was computed, and how many events and hits there were.
+
+    Raises:
+        DataError: as for `denoise`.
+        ValueError: not one of `folder` and `model`; `thresholds` do not fit the model; as for `load_run` and `denoise`.
     """
     ready = _ready(folder, model, precision)
     setup = ready.setup._replace(config=with_thresholds(ready.setup, ready.scores, thresholds, warn=warn))

@@ -129,7 +129,7 @@ def evaluate_run(
     precision: str | None = None,
     thresholds: ThresholdChoice = RUN_DEFAULT,
 ) -> dict[str, Any]:
-    """Evaluate a run on a dataset of patterns, degraded as in training unless told otherwise.
+    """Evaluate a run on a dataset of patterns, degraded as in training unless other numbers are given.
 
     Args:
         folder: the run.
@@ -137,7 +137,7 @@ def evaluate_run(
         split: `train`, `validation`, `test`, `all`, or `auto`: the test events of the run's own dataset, all of others.
         n_signal: signal hits per event, a number or a range; None: as in training.
         n_noise: noise hits per event, likewise.
-        smear_t_ns: smearing of signal times, likewise.
+        smear_t_ns: smearing of signal times [ns], likewise.
         seed: of the degradation's draws.
         save_hits: write all degraded hits with `is_signal`, `score` and `kept` to this file.
         overwrite: replace that file if it is there.
@@ -145,7 +145,8 @@ def evaluate_run(
         thresholds: which hits are kept, in place of the run's own choice.
 
     Returns:
-        What `metrics.compute` gives, with 95 % confidence intervals over the events and what was evaluated.
+        What `metrics.compute` returns, 95 % confidence intervals over the events under `intervals`, and what was
+        evaluated. Errors: as for `load_run` and `evaluate`; ConfigError where `thresholds` do not fit the model.
     """
     run = load_run(folder, precision=precision)
     config = with_thresholds(run.setup, run.paths.scores, thresholds, warn=warn)

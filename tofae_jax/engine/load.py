@@ -20,31 +20,38 @@ from tofae_jax.runs.record import RunRecord, read_record
 
 
 class LoadedRun(NamedTuple):
-    """A trained run, ready for use."""
+    """A trained run, ready for use: its settings, model and weights."""
 
     paths: RunPaths
+    """paths inside the run folder"""
     record: RunRecord
+    """contents of `run.json`"""
     setup: RunSetup
+    """settings, model and step options"""
     variables: Any
+    """`{"params": …, "batch_stats": …}`, for `Model.apply`, `evaluate` and `denoise`"""
     epoch: int
+    """epochs of training behind the weights"""
 
 
 def load_run(folder: str | Path, *, best: bool = True, precision: str | None = None) -> LoadedRun:
-    """The settings and weights of a run, from its best (or newest) good checkpoint.
+    """Load the settings and weights of a run, from its best (or newest) good checkpoint.
 
     Args:
         folder: the run.
-        best: its best checkpoint by validation F1, else its newest.
-        precision: use the weights in this precision policy; None: in the checkpoint's own. A run in float64, or its
-            use in float64, switches 64-bit numbers on for the whole process.
+        best: its best checkpoint by validation (`checkpoints.metric`, F1 by default), else its newest.
+        precision: use the weights in this precision policy; None: in the checkpoint's own. A run in float64, or its use
+            in float64, switches 64-bit numbers on for the whole process.
 
     Returns:
-        Settings, model, weights and record of the run.
+        Settings with the run's operating point, model, weights in the policy's dtypes, and record of the run.
 
     Raises:
-        RunError: there is no run in the folder.
+        RunError: there is no run in the folder, or its record is damaged or newer than this package.
         CheckpointError: it has no checkpoint that is whole and fits.
+        ConfigError: its settings are not allowed in this package.
         PluginError: it was trained with a plugin that cannot be imported.
+        ValueError: `precision` is unknown, or this device cannot compute in it.
     """
     paths, record = read_record(folder)
     config = from_tree(record.config, Config, str(paths.record))

@@ -63,8 +63,8 @@ def keep_freed_memory() -> bool:
 
     By default glibc maps every array above a few MB afresh, and each page is zeroed on first write. On CPUs that costs
     several times the arithmetic of element-wise operations: a training step of the hit transformer takes half the time
-    without. The process then holds on to the most memory that it ever needed. All threads share one arena, as others
-    give large blocks back to the system whatever the thresholds.
+    if freed memory is kept. The process then holds on to the most memory that it ever needed. All threads share one
+    arena, as others give large blocks back to the system whatever the thresholds.
 
     Returns:
         Whether it will: False where users have set the allocator up themselves, and with allocators other than glibc's.

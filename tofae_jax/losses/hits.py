@@ -42,16 +42,16 @@ def hit_bce(
     """Compute the weighted binary cross-entropy of hits, `-mean_hits w log p_true`.
 
     `p_true` is the probability of the hit's own class. From logits z it is `w softplus(∓z)`: finite for every finite z,
-    gradient within `±w / n_hits`. Probabilities are clipped 1e-6 from 0 and 1; the gradient beyond is 0. The mean
-    divides by the number of hits, not by the sum of weights; without hits it is 0 with gradient 0.
+    gradient within `±w / n_hits`. The mean divides by the number of hits, not by the sum of weights; without hits it is
+    0 with gradient 0.
 
     Args:
-        scores: float[..., k], logits or probabilities.
-        is_signal: bool[..., k].
-        is_hit: bool[..., k]; other places take no part.
+        scores: float[..., k] of a hit list, or float[..., y, x] of an image: logits z, or probabilities.
+        is_signal: bool of the same shape: which hits are signal.
+        is_hit: bool of the same shape: what is a hit, or a lit pixel. All else takes no part, with a gradient of 0.
         signal_weight: w of signal, at least 0; may be traced.
         noise_weight: w of noise, likewise.
-        from_logits: whether scores are logits.
+        from_logits: whether scores are logits. Probabilities are clipped 1e-6 from 0 and 1; the gradient beyond is 0.
         reduce: `"batch"`: one number; `"event"`: one per event.
         event_axes: axes of an event: 1 for hit lists, 2 for images.
 
@@ -59,7 +59,7 @@ def hit_bce(
         float32 (or wider) [] or [...], by `reduce`.
 
     Raises:
-        ValueError: the shapes differ; a weight is negative; an unknown `reduce`.
+        ValueError: the shapes differ; a weight is negative or not finite; an unknown `reduce`.
     """
     check_same_shape(scores=scores, is_signal=is_signal, is_hit=is_hit)
     check_at_least("signal_weight", signal_weight)
@@ -80,20 +80,24 @@ def hit_focal(
     reduce: str = "batch",
     event_axes: int = 1,
 ) -> Float[Array, "*reduced"]:
-    """Compute the focal loss, `-mean_hits α_true (1 - p_true)^γ log p_true`: hits that are already clear count little.
+    """Compute the focal loss of hits, `-mean_hits α_true (1 - p_true)^γ log p_true`: hits that are already clear count
+    little.
 
-    `gamma = 0` gives `hit_bce` with these weights. The power is taken as `exp(-γ softplus(z))`, so that value and
-    gradient stay finite at every finite logit z and γ >= 0; from `1 - p` the gradient is infinite at p = 1 where γ < 1.
+    `p_true` is the probability of the hit's own class; `gamma = 0` gives `hit_bce` with the weights `alpha` and
+    `1 - alpha`. The power is taken as `exp(-γ softplus(z))`, z being the logit of the hit's own class, so that value
+    and gradient stay finite at every finite logit and γ >= 0; from `1 - p` the gradient is infinite at p = 1 where γ <
+    1. Without hits it is 0 with gradient 0.
+
     Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5, but divided by the number of all
     hits, not of the positive ones, which may be none.
 
     Args:
-        scores: float[..., k], logits or probabilities.
-        is_signal: bool[..., k].
-        is_hit: bool[..., k]; other places take no part.
-        alpha: weight of signal, in [0, 1]; noise has `1 - alpha`. May be traced.
-        gamma: at least 0, likewise.
-        from_logits: whether scores are logits.
+        scores: float[..., k] of a hit list, or float[..., y, x] of an image: logits z, or probabilities.
+        is_signal: bool of the same shape: which hits are signal.
+        is_hit: bool of the same shape: what is a hit, or a lit pixel. All else takes no part, with a gradient of 0.
+        alpha: weight of signal, from 0 to 1; that of noise is `1 - alpha`. May be traced.
+        gamma: γ, at least 0; may be traced.
+        from_logits: whether scores are logits. Probabilities are clipped 1e-6 from 0 and 1; the gradient beyond is 0.
         reduce: `"batch"`: one number; `"event"`: one per event.
         event_axes: axes of an event: 1 for hit lists, 2 for images.
 
@@ -101,7 +105,8 @@ def hit_focal(
         float32 (or wider) [] or [...], by `reduce`.
 
     Raises:
-        ValueError: the shapes differ; `alpha` or `gamma` is out of range; an unknown `reduce`.
+        ValueError: the shapes differ; `alpha` is not from 0 to 1; `gamma` is negative or not finite; an unknown
+            `reduce`.
     """
     check_same_shape(scores=scores, is_signal=is_signal, is_hit=is_hit)
     check_at_least("gamma", gamma)

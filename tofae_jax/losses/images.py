@@ -55,7 +55,7 @@ def mse(prediction: Image, target: Image, *, reduce: str = "batch") -> Reduced:
         reduce: `"batch"`: one number; `"event"`: one per event.
 
     Returns:
-        float32 (or wider) [] or [...], by `reduce`.
+        float32 (or wider) [] or [...], by `reduce`. The gradient is `2 (y - t) / n` with n pixels in the mean.
 
     Raises:
         ValueError: the shapes differ; an unknown `reduce`.
@@ -102,20 +102,21 @@ def bce(prediction: Image, target: Image, *, epsilon: Number = BCE_EPSILON, redu
 
     Predictions are clipped to `[epsilon, 1 - epsilon]`, so that 0 and 1 stay finite; the gradient beyond is 0. The
     reference clips the logarithm at -100 instead, and there the gradient reaches 1e12. (The outputs of a network that
-    ends in bfloat16 are exactly 1 from a logit of 6.2 on, where this has no gradient: let it end in float32, as the
+    ends in bfloat16 are exactly 1 from a logit of about 6 on, where this has no gradient: let it end in float32, as the
     mixed policies do.)
 
     Args:
         prediction: float[..., y, x], normalised output y in [0, 1].
-        target: float[..., y, x], normalised image t.
-        epsilon: distance of the clip from 0 and 1, from 1e-7, the least that float32 can take off from 1.
+        target: float[..., y, x], normalised image t in [0, 1].
+        epsilon: distance of the clip from 0 and 1; may be traced. A plain number is at least 1e-7, near the resolution
+            of float32 at 1, and below 0.5.
         reduce: `"batch"`: one number; `"event"`: one per event.
 
     Returns:
         float32 (or wider) [] or [...], by `reduce`.
 
     Raises:
-        ValueError: the shapes differ; `epsilon` is not from 1e-7 to below 0.5; an unknown `reduce`.
+        ValueError: the shapes differ; a plain `epsilon` is not from 1e-7 to below 0.5; an unknown `reduce`.
     """
     if isinstance(epsilon, int | float) and not LEAST_EPSILON <= epsilon < 0.5:
         raise ValueError(f"epsilon must be from {LEAST_EPSILON} to below 0.5, got {epsilon}")
@@ -152,13 +153,14 @@ def acb_mse(
         target: float[..., y, x], normalised image t.
         zero_weight: a, at least 0; may be traced.
         hit_weight: b, likewise.
-        reduce: `"batch"`: one number; `"event"`: one per event.
+        reduce: `"batch"`: one number; `"event"`: one per event. The means are over the pixels of all events, or of
+            each.
 
     Returns:
         float32 (or wider) [] or [...], by `reduce`.
 
     Raises:
-        ValueError: the shapes differ; a weight is negative; an unknown `reduce`.
+        ValueError: the shapes differ; a weight is negative or not finite; an unknown `reduce`.
     """
     y, t = _wide(prediction, target, zero_weight=zero_weight, hit_weight=hit_weight)
     error, hit = _squared(y, t), target != 0
@@ -175,7 +177,7 @@ def acb_mse_mean(
     Args:
         prediction: float[..., y, x], normalised output y.
         target: float[..., y, x], normalised image t.
-        zero_weight: a, at least 0; may be traced.
+        zero_weight: a of `acb_mse`, at least 0; may be traced.
         hit_weight: b, likewise.
         reduce: `"batch"`: one number; `"event"`: one per event.
 
@@ -183,7 +185,7 @@ def acb_mse_mean(
         float32 (or wider) [] or [...], by `reduce`.
 
     Raises:
-        ValueError: the shapes differ; a weight is negative; an unknown `reduce`.
+        ValueError: the shapes differ; a weight is negative or not finite; an unknown `reduce`.
     """
     hit = target != 0
     classes = is_present(hit, reduce).astype(jnp.int32) + is_present(~hit, reduce).astype(jnp.int32)
@@ -205,16 +207,16 @@ def ff_acb_mse(
     Args:
         prediction: float[..., y, x], normalised output y.
         target: float[..., y, x], normalised image t.
-        zero_weight: a, at least 0; may be traced.
+        zero_weight: a of `acb_mse`, at least 0; may be traced.
         hit_weight: b, likewise.
         full_weight: c, likewise.
         reduce: `"batch"`: one number; `"event"`: one per event.
 
     Returns:
-        float32 (or wider) [] or [...], by `reduce`.
+        float32 (or wider) [] or [...], by `reduce`. A class without pixels adds 0 to `acb_mse`.
 
     Raises:
-        ValueError: the shapes differ; a weight is negative; an unknown `reduce`.
+        ValueError: the shapes differ; a weight is negative or not finite; an unknown `reduce`.
     """
     check_at_least("full_weight", full_weight)
     balanced = acb_mse(prediction, target, zero_weight=zero_weight, hit_weight=hit_weight, reduce=reduce)
@@ -249,8 +251,8 @@ def split(
 ) -> Reduced:
     """Compute one loss for zero pixels and another for hit pixels, `a L_Z(y, t) + b L_H(y, t)`.
 
-    Each is taken over its own class: a mean becomes `mean_Z` or `mean_H`. `bce` is clipped as by default. A class
-    without pixels adds 0 to the value and to the gradient.
+    Z are the pixels with t = 0, H the others. Each loss is taken over its own class: a mean becomes `mean_Z` or
+    `mean_H`. `bce` is clipped as by default. A class without pixels adds 0 to the value and to the gradient.
 
     Args:
         prediction: float[..., y, x], normalised output y.
@@ -265,7 +267,7 @@ def split(
         float32 (or wider) [] or [...], by `reduce`.
 
     Raises:
-        ValueError: the shapes differ; an unknown loss; a weight is negative; an unknown `reduce`.
+        ValueError: the shapes differ; an unknown loss; a weight is negative or not finite; an unknown `reduce`.
     """
     for setting, name in (("zero_loss", zero_loss), ("hit_loss", hit_loss)):
         if name not in PIXEL_LOSSES:
@@ -299,10 +301,10 @@ def class_mse(
     Args:
         prediction: float[..., y, x], normalised output y.
         target: float[..., y, x], normalised image t.
-        true_negative_weight: at least 0, may be traced, as are the others.
-        true_positive_weight: of lit hit pixels.
-        false_negative_weight: of dark hit pixels.
-        false_positive_weight: of lit zero pixels.
+        true_negative_weight: of zero pixels with y = 0, at least 0; may be traced, as the others.
+        true_positive_weight: of hit pixels with y other than 0.
+        false_negative_weight: of hit pixels with y = 0.
+        false_positive_weight: of zero pixels with y other than 0.
         full_weight: of all pixels.
         reduce: `"batch"`: one number; `"event"`: one per event.
 
@@ -310,7 +312,7 @@ def class_mse(
         float32 (or wider) [] or [...], by `reduce`.
 
     Raises:
-        ValueError: the shapes differ; a weight is negative; an unknown `reduce`.
+        ValueError: the shapes differ; a weight is negative or not finite; an unknown `reduce`.
     """
     y, t = _wide(
         prediction,

@@ -1,4 +1,12 @@
-"""Class-balanced loss over the three projections of the (x, y, t) cube."""
+"""Class-balanced loss over the three projections of the (x, y, t) cube.
+
+This is our own design, as the reference has none of this name that can be differentiated.
+
+Why cumulated: with plain bins, a pixel on its way to a late time passes all early ones, where it is as wrong as any
+false hit, and gets stuck (it did). Counts of "at least as late" only ever gain on the way up, and vanish for the same
+images: cumulating can be undone. Why a logarithm: one hit counts 1 and each doubling 1 more, else a network that lights
+all pixels, as one does at first, would start at errors of 128².
+"""
 
 from __future__ import annotations
 
@@ -53,32 +61,30 @@ def acb_mse_3d(
     `(acb_mse(y, t) + acb_mse(D_xt(y), D_xt(t)) + acb_mse(D_yt(y), D_yt(t))) / 3`. The embedded-ToF image is itself the
     (x, y) projection. The other two are counts, cumulated over time: `N_xt[x, k]` is the number of hits in column x
     that are at least as late as time bin k, and `D = log2(1 + N)`. Cells where the target counts none are the class Z.
+    See the module for the reasons.
 
-    A pixel p of a `gapped` image with this `threshold` r counts softly: to k = 0 (lit at all) it adds `clip(p / r, 0,
-    1)`, to bin k = 1..K, which begins at `e_k = r + (k - 1)(1 - r)/K`, it adds `clip((p - e_k) K / (1 - r), 0, 1)`. So
-    p in (0, 1) always climbs one ramp and has a gradient: below r in how lit it is, above r in when. Where r is below
-    one bin, lit-ness rises over one bin instead, so that r = 0 works.
-
-    Why cumulated: with plain bins, a pixel on its way to a late time passes all early ones, where it is as wrong as any
-    false hit, and gets stuck. Why a logarithm: one hit counts 1 and each doubling 1 more, else a network that lights
-    all pixels, as one does at first, would start at errors of 128².
+    A pixel p of a `gapped` image with this `threshold` r counts softly: to k = 0 (lit at all) it adds
+    `clip(p / r, 0, 1)`, to bin k = 1..K, which begins at `e_k = r + (k - 1)(1 - r)/K`, it adds
+    `clip((p - e_k) K / (1 - r), 0, 1)`. So p in (0, 1) always climbs one ramp and has a gradient: below r in how lit it
+    is, above r in when, and time is followed within a bin. Where r is below one bin, lit-ness rises over one bin
+    instead, so that r = 0 works.
 
     Args:
-        prediction: float[..., y, x], output of a network for `gapped` images.
-        target: float[..., y, x], `gapped` image.
-        zero_weight: of cells without hits, at least 0; may be traced.
-        hit_weight: of cells with hits, likewise.
-        threshold: r of the normalisation.
-        n_time_bins: K, static; the cost is that of `acb_mse` and K + 1 passes over both images.
+        prediction: float[..., y, x], normalised (`gapped`) output y.
+        target: float[..., y, x], normalised (`gapped`) image t.
+        zero_weight: weight of the class Z, at least 0; may be traced.
+        hit_weight: weight of the other cells, likewise.
+        threshold: r of the normalisation, from 0 to below 1; may be traced.
+        n_time_bins: K, at least 1; static. The cost is that of `acb_mse` and K + 1 passes over both images.
         reduce: `"batch"`: one number; `"event"`: one per event.
 
     Returns:
-        float32 (or wider) [] or [...], by `reduce`; 0 with gradient 0 where the images are equal. A class without cells
-            adds 0 to value and gradient. Outside [0, 1], (x, y) alone has a gradient.
+        float32 (or wider) [] or [...], by `reduce`. `prediction == target` gives 0 with gradient 0. A class without
+        cells adds 0 to value and gradient. Outside [0, 1], (x, y) alone has a gradient.
 
     Raises:
-        ValueError: the shapes differ; threshold outside [0, 1); no time bins; a weight is negative; an unknown
-            `reduce`.
+        ValueError: the shapes differ; a threshold outside [0, 1); no time bins; a weight is negative or not finite; an
+            unknown `reduce`.
     """
     check_threshold(threshold)
     if n_time_bins < 1:

@@ -28,7 +28,7 @@ _NONE: ClassRatios = MappingProxyType({})
 
 
 class Loss(NamedTuple):
-    """Everything that the rest of the package needs to know of a loss."""
+    """A loss with its declaration: its function, its settings, and what the function needs."""
 
     function: Callable[..., Array]
     """of an image: `(prediction, target, *, reduce, **settings)`; of hits: `(scores, is_signal, is_hit, *, ...)`"""
@@ -81,7 +81,7 @@ def loss_by_name(name: str, *, outputs: Sequence[str] | None = None) -> Loss:
         outputs: outputs of the model (`image`, `hits`) that the loss must fit; None: any.
 
     Returns:
-        The declaration of the loss.
+        The loss: its function, its settings, and what the function needs.
 
     Raises:
         ValueError: an unknown name, with those that are known; a loss of another output, with those that fit.

@@ -25,18 +25,22 @@ class OutputMetrics(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Sums of one evaluation; of single events, each leaf is `[batch, …]`, and there are no joint histograms."""
+    """Sums of the metrics of one evaluation; of single events, each leaf is `[batch, …]`, without joint histograms."""
 
     events: EventCounts
+    """counts of the degraded events and their hits"""
     loss: Any
     """sum over events of the loss of each"""
     outputs: OutputSums | None
-    """raw outputs of the network; None of single events"""
+    """histogram of the network's raw outputs; None of single events"""
     scores: ScoreSums | None
-    """scores of hits; None of single events"""
+    """hits counted by score and time error; None of single events"""
     input: OutputMetrics
+    """of the degraded input, against the signal hits"""
     direct: OutputMetrics
+    """of the direct output, against the target image"""
     masked: OutputMetrics
+    """of the masked output, against the signal hits"""
 
 
 def batch_metrics(

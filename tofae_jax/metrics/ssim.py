@@ -66,11 +66,14 @@ def ssim(
 
     Args:
         prediction: float[..., y, x].
-        target: float[..., y, x].
-        data_range: difference between the largest and smallest value that an image can have.
+        target: float[..., y, x]; equal shapes are not checked.
+        data_range: difference between the largest and the smallest value that an image can have, above 0; in the unit
+            of the images.
 
     Returns:
-        float[...] in [-1, 1], in at least float32; 1 for two empty images.
+        float32 (or wider) [...], in [-1, 1]; 1 for two empty images.
+
+    Source: Wang, Bovik, Sheikh and Simoncelli 2004.
     """
     *batch, n_y, n_x = target.shape
     images = (at_least_float32(image).reshape(-1, n_y, n_x) for image in (prediction, target))

@@ -61,12 +61,17 @@ class Model(NamedTuple):
     """
 
     name: str
+    """name in messages"""
     kind: ModelKind
+    """what it takes and gives"""
     module: nn.Module
+    """the network"""
     shape_xyt: tuple[int, int, int]
+    """columns, rows and time bins of the detector"""
     policy: Policy
+    """dtypes of parameters, computation and outputs"""
     matmul: str | None = None
-    """precision of its matrix products, as `jax.default_matmul_precision`; None: the device's default"""
+    """precision of its matrix products, as for `jax.default_matmul_precision`; None: the device's default"""
 
     def init(self, key: Array) -> Variables:
         """Draw initial `{"params": …, "batch_stats": …}`; all policies draw the same numbers and round them.

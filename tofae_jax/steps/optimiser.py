@@ -48,8 +48,8 @@ def build_optimiser(
 ) -> ScheduledOptimiser:
     """Build the optimiser of the command line: AdamW whose learning rate is `StepSettings.learning_rate`.
 
-    Loshchilov and Hutter 2019: the decay is decoupled from the gradient and scaled by the learning rate. Gradients of a
-    norm above `clip_norm` are shortened to it first (Pascanu et al. 2013).
+    Source: Loshchilov and Hutter 2019; the decay is decoupled from the gradient and scaled by the learning rate.
+    Gradients of a norm above `clip_norm` are shortened to it first (Pascanu et al. 2013).
 
     Args:
         weight_decay: decoupled weight decay.

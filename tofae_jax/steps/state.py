@@ -16,19 +16,22 @@ from tofae_jax.steps.optimiser import Optimiser, check_optimiser
 
 
 class TrainState(struct.PyTreeNode):
-    """All that a training step reads and writes. Arrays only: the model and the optimiser are not in it."""
+    """State of a training: all that a step reads and writes. Arrays only: model and optimiser are not in it."""
 
     step: Any  # arrays, but JAX's tree functions put other things in their places
-    """int32: optimiser steps done"""
+    """int32: training steps done, those that overflowed included"""
     params: Any
+    """parameters of the model, in the policy's dtype"""
     batch_stats: Any
+    """running batch statistics, in at least float32"""
     opt_state: Any
+    """state of the optimiser"""
     key: Any
     """root key; every draw is a function of it, the epoch and the step, so it never changes"""
     scale: Any
     """`LossScale`; its value stays 1 where nothing is scaled"""
     residual: Any
-    """what rounding took from parameters below float32"""
+    """what rounding took from parameters below float32; None in the place of others"""
 
     @property
     def variables(self) -> dict[str, Any]:

@@ -20,20 +20,23 @@ class StepSettings(NamedTuple):
     """Numbers of a step, all traced: a schedule may change them without recompiling."""
 
     degradation: degradation.DegradationSettings = degradation.DegradationSettings()
+    """numbers of the degradation"""
     threshold: Any = 0.5
-    """of the normalisation"""
+    """threshold of the normalisation, from 0 to below 1"""
     score_threshold: Any = None
-    """of the mask: hits of a higher score are kept; None: 0.5 for scores of hits, else where an image shows a hit"""
+    """threshold of the mask: hits of a higher score are kept; None: 0.5 for scores of hits, else where an image shows a
+    hit"""
     tof_tolerance_bins: Any = jnp.inf
-    """of the mask; infinite: any time"""
+    """tolerance of the mask [time bins]: largest difference of a kept hit's ToF from the direct output; infinite: any
+    time"""
     loss_weights: dict[str, Any] = {}
-    """numbers of the training loss"""
+    """numbers of the training loss, by name"""
     evaluation_loss_weights: dict[str, Any] = {}
-    """numbers of the evaluation loss"""
+    """numbers of the evaluation loss, by name"""
     learning_rate: Any = None
     """step size, for optimisers of `with_learning_rate`; None for all others, which have their own"""
     tolerance_bins: Any = 10.0
-    """largest error of a time that the metrics count as near"""
+    """largest error of a time that the metrics count as near [time bins]"""
     scale_growth_steps: Any = 1000
     """good steps in a row after which the loss scale is doubled"""
 
@@ -58,7 +61,7 @@ class StepLoss(NamedTuple):
     function: Callable[..., Array]
     """as `losses.Loss.function`; its numbers come from `StepSettings`"""
     takes: Literal["image", "hits"]
-    """what it reads of the model's output"""
+    """output of the model that it compares"""
     reads_time: bool = False
     """whether it is given the threshold of the normalisation"""
     choices: tuple[tuple[str, Any], ...] = ()
@@ -69,15 +72,23 @@ class StepOptions(NamedTuple):
     """Static options of a step: what is compiled depends on them."""
 
     shape_xyt: tuple[int, int, int]
+    """pixel columns, pixel rows, time bins"""
     max_signal: int
+    """slots for signal hits of an event"""
     max_noise: int
+    """slots for noise hits of an event"""
     loss: StepLoss
-    """training loss; masks read of the model's output what it reads"""
+    """training loss; the mask decodes the output that it compares"""
     evaluation_loss: StepLoss
+    """loss of `eval_step`"""
     normalisation: Normalisation = NORMALISATIONS["gapped"]
+    """normalisation of images"""
     overflow: str = "drop"
+    """what happens to hits smeared out of the detector, `drop` or `clamp`"""
     selection: str = "random"
+    """which signal hits are kept, `random` or `even`"""
     target: Target = "pattern"
+    """image to compare with: the full `pattern`, or the degraded `signal`"""
 
     @property
     def scores_hits(self) -> bool:
@@ -86,57 +97,66 @@ class StepOptions(NamedTuple):
 
 
 class DegradedBatch(NamedTuple):
-    """A batch at every stage of the degradation; images are in time bins."""
+    """A batch at every stage of the degradation; images float[batch, y, x] are in time bins, 0 where no hit is."""
 
     events: degradation.Degraded
+    """hits of the degraded events and their truth"""
     pattern: Float[Array, "batch y x"]
+    """hits of the patterns"""
     signal: Float[Array, "batch y x"]
     """kept and smeared signal without noise"""
     input: Float[Array, "batch y x"]
+    """signal and noise: what the model is given"""
 
 
 class EvalOutput(NamedTuple):
     """Result of `eval_step`. XLA drops the fields that the caller's jitted function does not return."""
 
     metrics: metrics.Metrics
+    """sums of the batch"""
     per_event: metrics.Metrics
     """metrics per event, padding included"""
     degraded: DegradedBatch
+    """the events that were drawn"""
     output: Float[Array, "batch ..."]
     """network output before renormalisation: per pixel, or the signal probability of each hit"""
     direct: Float[Array, "batch y x"]
     """direct output in time bins, or 1 where lit if the normalisation has no time; for hit scores the kept hits"""
     score: Float[Array, "batch k"]
-    """of each hit of the degraded events"""
+    """score of each hit of the degraded events, 0 of hits that the model was not shown"""
     kept: Bool[Array, "batch k"]
     """which of them the masked output keeps"""
 
 
 class TrainMetrics(NamedTuple):
-    """Of one training step; norms in at least float32."""
+    """Metrics of one training step, scalars; the norms are L2 norms over all parameters, in at least float32."""
 
     loss: Array
+    """value of the training loss, not scaled"""
     gradient_norm: Array
-    """of the gradient itself, whatever the loss scale"""
+    """norm of the gradient of the loss itself, whatever the loss scale"""
     parameter_norm: Array
+    """norm of the new parameters"""
     update_norm: Array
+    """norm of the update; 0 if skipped"""
     skipped: Array
     """whether gradients overflowed, so that nothing was changed"""
     loss_scale: Array
-    """that this step used"""
+    """loss scale of this step"""
     stuck: Array
     """steps skipped in a row at the smallest loss scale"""
 
 
 class DenoiseOutput(NamedTuple):
-    """Per hit of measured events."""
+    """Result of `denoise_step`, per hit of measured events."""
 
     score: Float[Array, "batch k"]
-    """the chance to be signal, or the network's output at the hit's pixel; 0 of a hit that is not visible"""
+    """probability to be signal, or the network's output at the hit's pixel; 0 of a hit that is not visible"""
     kept: Bool[Array, "batch k"]
+    """which hits are kept"""
     visible: Bool[Array, "batch k"]
     """False where the model takes images and a later hit on the same pixel occludes it; then it cannot be kept"""
     track: Int[Array, "batch k"] | None = None
-    """the track that the hit most likely belongs to, for models that are given tracks"""
+    """the track that the hit most likely belongs to; None for models that are not given tracks"""
     direct: Float[Array, "batch y x"] | None = None
     """direct output in time bins, or 1 where lit if the normalisation has no time; None where only hits are scored"""

@@ -156,6 +156,14 @@ def test_evaluation_batches_fill_the_last_with_marked_events(tmp_path):
     assert not np.any(found[-1].hits[2:])
 
 
+def test_evaluation_source_ends_under_python_iteration(tmp_path):
+    evaluation = EvaluationSource(source(tmp_path).dataset, batch=4, max_hits=12)
+    assert len(list(evaluation)) == len(evaluation) == 4  # all 13 events
+    for index in (4, -1):
+        with pytest.raises(IndexError, match=f"batch {index} of 4"):
+            evaluation[index]
+
+
 def test_sources_too_few_events_are_named(tmp_path):
     with pytest.raises(DataError, match="13 training events do not fill a batch of 14"):
         source(tmp_path, batch=14)

@@ -99,3 +99,26 @@ def test_hit_losses_any_logit_is_finite(logit, signal, gamma):
         assert np.isfinite(value)
         assert value >= 0
         assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("loss", [losses.hit_bce, losses.hit_focal])
+def test_hit_losses_other_shapes_are_refused_and_not_broadcast(loss):
+    is_hit = jnp.ones((2, 3), bool)
+    with pytest.raises(ValueError, match=r"scores and is_signal must have the same shape, got \[2, 3\] and \[3\]"):
+        loss(jnp.zeros((2, 3)), is_hit[0], is_hit)
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings", "expected"),
+    [
+        (losses.hit_bce, {"signal_weight": -1.0}, "signal_weight must be a finite number from 0"),
+        (losses.hit_bce, {"noise_weight": float("nan")}, "noise_weight must be a finite number from 0"),
+        (losses.hit_focal, {"gamma": -1.0}, "gamma must be a finite number from 0"),
+        (losses.hit_focal, {"alpha": 1.5}, "alpha must be from 0 to 1"),
+    ],
+)
+def test_hit_losses_bad_settings_are_named(loss, settings, expected):
+    is_hit = jnp.ones((2, 3), bool)
+    with pytest.raises(ValueError, match=expected):
+        loss(jnp.zeros((2, 3)), is_hit, is_hit, **settings)

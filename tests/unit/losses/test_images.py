@@ -210,3 +210,21 @@ def test_class_mse_four_classes_equal_hand_count():
         "true_negative_weight": 0,
     }
     assert float(losses.class_mse(y[..., 1:3], t[..., 1:3], full_weight=2, **only)) == pytest.approx(2 * 0.625)
+
+
+IMAGE_LOSSES = [name for name, loss in losses.LOSSES.items() if loss.takes == "image"]
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("name", IMAGE_LOSSES)
+def test_image_losses_other_shapes_are_refused_and_not_broadcast(name):
+    with pytest.raises(ValueError, match=r"prediction and target must have the same shape, got \[2, 3, 4\] and"):
+        jax.jit(losses.LOSSES[name].function)(jnp.zeros((2, 3, 4)), jnp.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("name", IMAGE_LOSSES)
+def test_image_losses_negative_weights_are_named(name):
+    image = jnp.zeros((1, 3, 4))
+    for weight in losses.LOSSES[name].weights:
+        with pytest.raises(ValueError, match=f"{weight} must be"):
+            losses.LOSSES[name].function(image, image, **{weight: -1.0})

@@ -52,8 +52,6 @@ def read_events(
 
     A chunk has at most `chunk_hits` hits (images: pixels); an event with more is one chunk. Memory is bounded by that,
     and by what the file itself keeps together: a compressed basket, page, batch or chunk is unpacked as a whole.
-    Each chunk has the event column `event`: the event's number in the file (images: its position). A file without
-    events gives no chunk.
 
     Args:
         path: the file.
@@ -69,11 +67,13 @@ def read_events(
         tally: counts the hits of a table, and those dropped.
 
     Returns:
-        Events in chunks, each read when it is asked for.
+        Events in chunks, each read when it is asked for; none for a file without events. Each has the event column
+        `event`: the event's number in the file (images: its position).
 
     Raises:
         DataError: when called or when the chunk is read, for whatever is wrong with the file.
-        ValueError: for an option that is not allowed.
+        ValueError: when called: `chunk_hits` below 1, unknown `units`, `origin` or keys of `columns`, or an `origin` in
+            pixels.
     """
     path = Path(path)
     names = {name: name for name in HIT_LIST_COLUMNS} | dict(columns or {})

@@ -34,13 +34,18 @@ MEAN_OF_SLOTS = 0.6  # photons of the brightest tracks on average, per slot of a
 
 
 class ModuleEvents(NamedTuple):
-    """What decides which events there are: event `i` is a function of this and `i` alone."""
+    """Events of an LHCb TORCH module, by all that decides them: event `i` is a function of this and `i` alone."""
 
     detector: Detector
+    """shape and scale of the detector"""
     settings: ModuleSettings = ModuleSettings()
+    """the module, its optics and its tracks"""
     backgrounds: BackgroundSettings = BackgroundSettings()
+    """mean numbers of background hits per event"""
     photons: Literal["dense", "detected"] = "dense"
+    """`dense`: patterns of many photons per track, to train with; `detected`: those that a detector sees"""
     seed: int = 0
+    """seed of every draw"""
 
     def check(self) -> None:
         """Raise ValueError naming the first setting that is not allowed."""

@@ -24,30 +24,31 @@ def simulate_patterns(
     origin: Origin = ANYWHERE,
     chunk_events: int = 1000,
 ) -> Iterator[Events]:
-    """Simulate toy patterns: events whose tracks are drawn from a mixture.
+    """Simulate toy patterns: events whose tracks are drawn from a mixture, `chunk_events` at a time.
 
     The hits of an event are ordered by track, then by time; a hit that an earlier track of the event has already made
     is removed. The events are a function of the seed and the other settings only: `chunk_events` does not change them,
-    and fewer events are the first ones of more. (Every block of 1000 events has its own stream, seeded by `(seed,
-    block)`.)
+    and fewer events are the first ones of more. (Every block of 1000 events has its own stream, seeded by
+    `(seed, block)`.)
 
     Args:
         seed: of the draws, from 0.
-        n_events: number of events.
+        n_events: number of events; 0 gives no chunk.
         detector: shape and scale of the detector.
-        weights: mixture by pattern name, in any scale.
-        n_tracks: inclusive range of tracks per event; each track's pattern is drawn on its own.
-        origin: where patterns begin.
+        weights: mixture by pattern name (`PATTERNS`), in any scale.
+        n_tracks: inclusive range `(low, high)` of tracks per event, drawn uniformly; each track's pattern is drawn on
+            its own.
+        origin: x, y [pixels] and t [time bins] of a point of every pattern; None in place of a coordinate draws it.
         chunk_events: events per chunk; the last one may have less.
 
     Returns:
         Chunks of events. Hit column: `track`, int16, the number of the track within its event. Event columns, int16:
-            `n_tracks`, and `pattern`, the place of the name in `PATTERNS`, or -1 where the tracks of an event differ.
+        `n_tracks`, and `pattern`, the place of the name in `PATTERNS`, or -1 where the tracks of an event differ.
 
     Raises:
         ValueError: when called, for a negative seed or count, a chunk below 1, unknown names, weights that are
-            negative, not finite or all zero, a track range that is not `1 <= low <= high`, or an origin outside the
-            detector.
+            negative, not finite or all zero, a track range that is not `1 <= low <= high <= 32767`, or an origin
+            outside the detector.
     """
     for name, value, least in (("n_events", n_events, 0), ("chunk_events", chunk_events, 1)):
         if value < least:

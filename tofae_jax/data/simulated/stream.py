@@ -44,6 +44,15 @@ class SimulatedEvents:
 
     Those begin at number 2^30, beyond any dataset that is simulated with the same seed, so that one holds no event that
     a run was trained on.
+
+    Args:
+        draw: makes the events of any numbers, int64[n]; a pure function.
+        n_events: events that stay, and events of an epoch.
+        detector: shape and scale of the detector.
+        provenance: all that decides the events, as JSON values.
+
+    Raises:
+        ValueError: more than 2^30 events.
     """
 
     def __init__(
@@ -54,7 +63,7 @@ class SimulatedEvents:
         detector: Detector,
         provenance: Mapping[str, Any],
     ) -> None:
-        """Events as `draw` makes them from their numbers; `provenance` must hold all that decides them."""
+        """Prepare; nothing is drawn yet."""
         if n_events > FRESH_FROM:
             raise ValueError(f"events is {n_events}, allowed: at most {FRESH_FROM}")
         self._draw, self._n_events, self._detector = draw, n_events, detector
