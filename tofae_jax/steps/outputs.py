@@ -48,14 +48,17 @@ def decode_output(
         time_error = jnp.abs(event_hits[..., 2] - precision.at_least_float32(hits.at_hits(direct, event_hits)))
     else:
         direct = normalisation.is_lit(raw, threshold=settings.threshold).astype(jnp.float32)
+    threshold, tolerance = score_threshold(settings, options), settings.tof_tolerance_bins
+    score = precision.at_least_float32(hits.at_hits(raw, event_hits))
+    # the decision of `mask`, at the hits alone: denoising needs no image of it
+    kept = is_shown & (score > threshold) & (time_error <= tolerance)
     masked = hits.mask(
         image,
         precision.at_least_float32(direct),
-        is_lit=precision.at_least_float32(raw) > score_threshold(settings, options),
-        tof_tolerance=settings.tof_tolerance_bins if normalisation.has_time else None,
+        is_lit=precision.at_least_float32(raw) > threshold,
+        tof_tolerance=tolerance if normalisation.has_time else None,
     )
-    kept = is_shown & (hits.at_hits(masked, event_hits) > 0)
-    score = jnp.where(is_shown, precision.at_least_float32(hits.at_hits(raw, event_hits)), 0).astype(jnp.float32)
+    score = jnp.where(is_shown, score, 0).astype(jnp.float32)
     return DecodedOutput(direct, masked, score, time_error, is_shown, kept, raw)
 
 
