@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from tofae_jax.cli.options import EXIT_CODES, PROGRAM
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; perhaps you meant {close[0]}" if close else ""
         return _fail(f"there is no command {name!r}{hint} (known: {', '.join(COMMANDS)})", 2)
+    _drop_missing_backend()
     try:
         with messages_on_stderr():
             return command(name).run(rest) or 0
@@ -81,6 +83,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a bug, or a failure of the machine
         hint = f"set {DEBUG_VARIABLE}=1 in the environment for the traceback"
         return _failed(error, f"{type(error).__name__}: {error} ({hint})", 1)
+
+
+def _drop_missing_backend() -> None:
+    """Ignore a Matplotlib backend of a module that is not installed here, which notebooks hand on to their shells."""
+    module = os.environ.get("MPLBACKEND", "").partition("module://")[2]
+    try:
+        is_missing = bool(module) and find_spec(module) is None
+    except (ImportError, ValueError):
+        is_missing = True
+    if is_missing:
+        del os.environ["MPLBACKEND"]
 
 
 def _failed(error: Exception, message: str, code: int) -> int:

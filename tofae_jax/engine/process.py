@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -95,7 +96,17 @@ def use_compilation_cache() -> None:
     except (OSError, StopIteration):
         flags = ""
     cpu = hashlib.sha256(flags.encode()).hexdigest()[:8]
-    parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    parent = _cache_parent()
     jax.config.update("jax_compilation_cache_dir", str(parent / "tofae_jax" / f"compiled-{cpu}"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _cache_parent() -> Path:
+    """Return the user's cache folder; that of temporary files where the user has no home, as in some batch jobs."""
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
