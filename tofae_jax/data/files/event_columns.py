@@ -19,7 +19,7 @@ import numpy as np
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.column_types import EVENT_NUMBERS, EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX
-from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
+from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK, native
 from tofae_jax.data.files.npy_header import npy_header
 
 
@@ -154,7 +154,4 @@ def _merged(events: Events, rows: Mapping[str, np.ndarray], per_track: _Arrays, 
 
 def without_prefix(columns: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """Return the columns under their names without the prefix, in native byte order."""
-    return {
-        name.removeprefix(prefix): values.astype(values.dtype.newbyteorder("="), copy=False)
-        for name, values in columns.items()
-    }
+    return {name.removeprefix(prefix): native(values) for name, values in columns.items()}

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -84,7 +85,8 @@ def _array_events(request: ReadRequest) -> Iterator[Events]:
     array, chunk_hits, detector = request.array, request.chunk_hits, request.rules.detector
     with zipfile.ZipFile(request.path) as archive:
         arrays = _arrays(archive)
-        names = _column_names(archive, arrays)
+        is_image = array in arrays and len(arrays[array].shape) > 2
+        names = HIT_LIST_COLUMNS if is_image else _column_names(archive, arrays)
         chosen = None if array is None and _has_columns(arrays) else _chosen(arrays, array, len(names))
         if chosen is not None and len(chosen.shape) != 2:
             check_images(chosen.shape, chosen.dtype, detector=detector)
@@ -115,15 +117,28 @@ def _arrays(archive: zipfile.ZipFile) -> dict[str, _Array]:
 
 
 def _column_names(archive: zipfile.ZipFile, arrays: Mapping[str, _Array]) -> tuple[str, ...]:
-    """Return the column names of a 2-D array, from the text array `columns` if there is one."""
+    """Return the column names of a 2-D array, from the array `columns` if there is one.
+
+    Names are text or bytes, one each in an array of any shape, or all in one string, separated by commas, semicolons or
+    spaces.
+    """
     columns = arrays.get("columns")
-    if columns is None or columns.dtype.kind != "U" or len(columns.shape) != 1:
+    if columns is None or _has_columns(arrays):  # with 1-D arrays, `columns` may be one of them
         return HIT_LIST_COLUMNS
+    if columns.dtype.kind not in "US":
+        hint = "objects are not read, as they could run code" if columns.dtype.hasobject else "text expected"
+        raise DataError(f"array {columns} has to name the columns of the hit list; {hint}")
     if columns.member.file_size > _MAX_NAMES_BYTES:
         raise DataError(f"array {columns} has more than {_MAX_NAMES_BYTES} bytes")
     with archive.open(columns.member) as file:
         values = np.frombuffer(file.read()[columns.start :], columns.dtype)
-    return tuple(str(name).strip() for name in values)
+    try:
+        names = [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+    except UnicodeDecodeError:
+        raise DataError(f"array {columns} holds names that are not UTF-8") from None
+    if len(names) == 1:
+        names = re.split(r"[,;\s]+", names[0].strip(" ,;[]()"))
+    return tuple(name.strip().strip("'\"") for name in names)
 
 
 def _has_columns(arrays: Mapping[str, _Array]) -> bool:

@@ -46,10 +46,18 @@ class _StorageType(NamedTuple):
     dtype: np.dtype
 
 
+class _NumberType(NamedTuple):
+    """A PyTorch dtype, of tensors whose storage has no type."""
+
+    dtype: np.dtype
+
+
 class _Storage(NamedTuple):
     """Numbers that tensors are views of."""
 
     values: np.ndarray
+    is_big_endian: bool = False
+    """byte order in the file; of storages without a type, which are still bytes"""
 
 
 def _tensor(storage: object, offset: object, size: object, stride: object, *_ignored: object) -> np.ndarray:
@@ -75,6 +83,25 @@ def _tensor(storage: object, offset: object, size: object, stride: object, *_ign
         )
     steps = [step * values.itemsize for step in strides]
     return np.lib.stride_tricks.as_strided(values[first:], sizes, steps, writeable=False)
+
+
+def _typed_tensor(
+    storage: object,
+    offset: object,
+    size: object,
+    stride: object,
+    _grad: object,
+    _hooks: object,
+    kind: object,
+    *_ignored: object,
+) -> np.ndarray:
+    """Stand for `torch._utils._rebuild_tensor_v3`, of types that have no storage class, such as uint16."""
+    if not isinstance(storage, _Storage) or not isinstance(kind, _NumberType) or storage.values.dtype != np.uint8:
+        raise DataError("makes a tensor of a type or storage that is not known")
+    if len(storage.values) % kind.dtype.itemsize:
+        raise DataError(f"has {len(storage.values)} bytes in a storage of {kind.dtype}")
+    values = storage.values.view(kind.dtype.newbyteorder(">" if storage.is_big_endian else "<"))
+    return _tensor(_Storage(values.astype(kind.dtype, copy=False)), offset, size, stride)
 
 
 def _numbers(value: object) -> tuple[int, ...]:
@@ -128,16 +155,21 @@ _STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+_NUMBERS = {"uint16": "u2", "uint32": "u4", "uint64": "u8", "uint8": "u1", "int8": "i1", "int16": "i2", "int32": "i4"}
+_NUMBERS |= {"int64": "i8", "float16": "f2", "float32": "f4", "float64": "f8", "bool": "?"}
 _FUNCTIONS: dict[str, Callable[..., object]] = {
     "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_tensor_v3": _typed_tensor,
     "torch._utils _rebuild_parameter": _parameter,
     "collections OrderedDict": _ordered_dict,
     "torch Size": _size,
     "torch device": _device,
 }
-_GLOBALS: dict[str, _Function | _StorageType] = {
+_GLOBALS: dict[str, _Function | _StorageType | _NumberType] = {
     **{name: _Function(function) for name, function in _FUNCTIONS.items()},
     **{f"torch {name}": _StorageType(name, np.dtype(code)) for name, code in _STORAGES.items()},
+    **{f"torch {name}": _NumberType(np.dtype(code)) for name, code in _NUMBERS.items()},
+    "torch.storage UntypedStorage": _StorageType("UntypedStorage", np.dtype(np.uint8)),
 }
 
 
@@ -189,11 +221,11 @@ class _Archive:
             values = np.frombuffer(content, in_file).astype(dtype, copy=False)
             if name == "BFloat16Storage":
                 values = (values.astype(np.uint32) << 16).view(np.float32)
-            self._storages[key, name] = _Storage(values)
+            self._storages[key, name] = _Storage(values, self._is_big_endian)
         stored = self._storages[key, name].values
         if count > len(stored):
             raise DataError(f"has {len(stored)} numbers in storage {shown}; {count} expected")
-        return _Storage(stored[:count])
+        return _Storage(stored[:count], self._is_big_endian)
 
 
 class _Interpreter:
@@ -288,7 +320,7 @@ def _pairs(values: list) -> dict:
     return dict(zip(values[::2], values[1::2], strict=True))
 
 
-def _known(name: str) -> _Function | _StorageType:
+def _known(name: str) -> _Function | _StorageType | _NumberType:
     """Return what stands for the global "module name"; nothing is imported."""
     if name not in _GLOBALS:
         raise DataError(f"asks to run {one_line(repr(name.replace(' ', '.')))}; only tensors are read")

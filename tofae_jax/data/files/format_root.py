@@ -32,7 +32,7 @@ def _open_table(request: ReadRequest) -> Table:
     path = request.path
     uproot, awkward = import_libraries(FORMAT)
     with uproot.open({path: None}) as file:
-        classes = file.classnames(cycle=False)
+        classes = file.classnames(cycle=True)
         name = _chosen(classes, request.tree)
         is_ntuple = classes[name] in _NTUPLE_CLASSES
         columns = _ntuple_columns(file[name]) if is_ntuple else _tree_columns(file[name])
@@ -45,20 +45,30 @@ def _open_table(request: ReadRequest) -> Table:
             for part in file[name].iterate(step_size=step_size, library="ak", **choice):
                 yield {name: _values(awkward, part[name]) for name in names}
 
-    return Table(f"tree {one_line(name)}", columns, read)
+    return Table(f"tree {one_line(name.partition(';')[0] if request.tree != name else name)}", columns, read)
 
 
 def _chosen(classes: Mapping[str, str], tree: str | None) -> str:
-    trees = [name for name, kind in classes.items() if kind in _TREE_CLASSES + _NTUPLE_CLASSES]
+    """Return the name with its cycle (`NAME;N`) of a tree: the one asked for, or the newest cycle of the only one."""
+    cycles: dict[str, list[int]] = {}
+    for key, kind in classes.items():
+        name, _, cycle = key.rpartition(";")
+        if kind in _TREE_CLASSES + _NTUPLE_CLASSES:
+            cycles.setdefault(name, []).append(int(cycle))
     if tree is not None:
-        if tree.partition(";")[0] not in trees:
-            raise DataError(f"no tree {tree!r}; it has {listing(trees) or 'none'}")
-        return tree.partition(";")[0]
-    if not trees:
-        raise DataError(f"no tree; it has {one_line(', '.join(classes)) or 'nothing'}")
-    if len(trees) > 1:
-        raise SeveralTables(f"{len(trees)} trees", listing(trees))
-    return trees[0]
+        name, _, cycle = tree.partition(";")
+        if name not in cycles:
+            raise DataError(f"no tree {tree!r}; it has {listing(list(cycles)) or 'none'}")
+        if cycle and cycle not in {str(known) for known in cycles[name]}:
+            raise DataError(f"no tree {tree!r}; it has {', '.join(f'{name};{n}' for n in sorted(cycles[name]))}")
+        return f"{name};{cycle or max(cycles[name])}"
+    if not cycles:
+        others = {key.rpartition(";")[0]: None for key in classes}
+        raise DataError(f"no tree; it has {one_line(', '.join(others)) or 'nothing'}")
+    if len(cycles) > 1:
+        raise SeveralTables(f"{len(cycles)} trees", listing(list(cycles)))
+    ((name, known),) = cycles.items()
+    return f"{name};{max(known)}"
 
 
 def _tree_columns(tree: Any) -> dict[str, Column]:
@@ -96,10 +106,6 @@ def _values(awkward: Any, values: Any) -> np.ndarray | Lists:
     )
 
 
-TREE = "events"
-_HITS, _TRACKS = "hits", "tracks"  # names of the counters, after "n_"; the branches themselves are called by the column
-
-
 class _Writer(FormatWriter):
     """Write a TTree with branches of lists, and of numbers per event.
 
@@ -112,17 +118,17 @@ class _Writer(FormatWriter):
         uproot, self._awkward = import_libraries(FORMAT)
         self._names = hit_names, event_names, track_names = types.table_names()
         branches: dict[str, Any] = {event_names[name]: _stored(dtype) for name, dtype in types.event.items()}
-        branches[_free(_HITS, branches)] = self._lists_type(hit_names, types.hit)
+        columns = {*hit_names.values(), *event_names.values(), *track_names.values()}
+        branches[_free(_HITS, columns)] = self._lists_type(hit_names, types.hit)
         self._hits = list(branches)[-1]
         if types.track:
-            branches[_free(_TRACKS, branches)] = self._lists_type(track_names, types.track)
+            branches[_free(_TRACKS, columns)] = self._lists_type(track_names, types.track)
         self._tracks = list(branches)[-1]
-        taken = {*hit_names.values(), *event_names.values(), *track_names.values()}
         self._file = self.enter_context(uproot.recreate(path, compression=uproot.ZSTD(1)))
         self._tree = self._file.mktree(
             _TREE,
             branches,
-            counter_name=lambda counted: _free(f"n_{counted}", taken),
+            counter_name=lambda counted: _free(f"n_{counted}", columns),
             field_name=lambda outer, inner: inner or outer,
         )
 

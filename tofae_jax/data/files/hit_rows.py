@@ -21,6 +21,32 @@ MAX_EXACT_FLOAT = 2**53
 """above it float64 skips whole numbers"""
 
 
+def largest_event(dtype: np.dtype) -> int:
+    """Return the largest event number that a column of this type can hold without being another one, rounded."""
+    return min(MAX_EVENT, 2 ** (np.finfo(dtype).nmant + 1) - 1) if dtype.kind == "f" else MAX_EVENT
+
+
+def event_numbers(values: np.ndarray, place: Callable[[int], str]) -> np.ndarray:
+    """Check event numbers and return them as int64.
+
+    Args:
+        values: integers or floats [n_rows].
+        place: returns the place of a row in the file, for errors.
+
+    Raises:
+        DataError: a number is not whole, negative or too large; or its float type cannot tell it from its neighbours.
+    """
+    largest = largest_event(values.dtype)
+    bad = not_whole(values, 0, largest)
+    if bad.any():
+        row = int(bad.argmax())
+        is_rounded = values.dtype.kind == "f" and bool(values[row] > largest)
+        hint = f"; {values.dtype} cannot tell numbers above that apart, store integers" if is_rounded else ""
+        shown = f"{values[row]:.0f}" if is_rounded else values[row]
+        raise DataError(f"{place(row)}: event = {shown}; whole numbers from 0 to {largest} allowed{hint}")
+    return values.astype(np.int64)
+
+
 class HitBlock(NamedTuple):
     """Rows of a hit list; the first and the last event may be incomplete."""
 
@@ -54,9 +80,10 @@ def checked_block(
         place: returns the place of a row in the file, for errors.
     """
     n_x, n_y, n_t = detector.shape
-    highest = {"event": MAX_EVENT, "x": n_x - 1, "y": n_y - 1, "t": n_t}
-    lowest = {"event": 0, "x": 0, "y": 0, "t": 1}
-    for name in HIT_LIST_COLUMNS:
+    event = event_numbers(columns["event"], place)
+    highest = {"x": n_x - 1, "y": n_y - 1, "t": n_t}
+    lowest = {"x": 0, "y": 0, "t": 1}
+    for name in "xyt":
         bad = not_whole(columns[name], lowest[name], highest[name])
         if bad.any():
             row = int(bad.argmax())
@@ -64,7 +91,6 @@ def checked_block(
                 f"{place(row)}: {name} = {columns[name][row]}; "
                 f"whole numbers from {lowest[name]} to {highest[name]} allowed"
             )
-    event = columns["event"].astype(np.int64)
     falls = event < np.concatenate([[after], event[:-1]])
     if falls.any():
         row = int(falls.argmax())
@@ -73,12 +99,14 @@ def checked_block(
     hits = np.empty((len(event), 3), np.int16)
     for axis, name in enumerate("xyt"):
         hits[:, axis] = columns[name]
-    others = {
-        name: values.astype(values.dtype.newbyteorder("="), copy=False)
-        for name, values in columns.items()
-        if name not in HIT_LIST_COLUMNS
-    }
+    others = {name: native(values) for name, values in columns.items() if name not in HIT_LIST_COLUMNS}
     return HitBlock(event, hits, others)
+
+
+def native(values: np.ndarray) -> np.ndarray:
+    """Return numbers in the byte order of this machine, without what a library noted on their type, such as an enum."""
+    dtype = np.dtype(values.dtype.str).newbyteorder("=")
+    return values.astype(dtype, copy=False).view(dtype)
 
 
 def complete_events(blocks: Iterable[HitBlock], *, chunk_hits: int) -> Iterator[Events]:

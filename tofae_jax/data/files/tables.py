@@ -24,11 +24,10 @@ from tofae_jax.data.files.event_columns import once_per_event, without_prefix
 from tofae_jax.data.files.file_errors import library_errors, listing
 from tofae_jax.data.files.hit_rows import (
     HIT_LIST_COLUMNS,
-    MAX_EVENT,
     HitBlock,
     checked_block,
     complete_events,
-    not_whole,
+    event_numbers,
 )
 from tofae_jax.data.files.units import AxisOrigin, Tally, Units, in_pixels
 
@@ -273,11 +272,7 @@ def _offsets(lists: Mapping[str, Lists], rules: HitRules, place: Callable[[int],
 
 
 def _event_numbers(numbers: np.ndarray, last_event: int, place: Callable[[int], str]) -> np.ndarray:
-    bad = not_whole(numbers, 0, MAX_EVENT)
-    if bad.any():
-        row = int(bad.argmax())
-        raise DataError(f"{place(row)}: event = {numbers[row]}; whole numbers from 0 to {MAX_EVENT} allowed")
-    numbers = numbers.astype(np.int64)
+    numbers = event_numbers(numbers, place)
     before = np.concatenate([[last_event], numbers[:-1]])
     falls = numbers <= before
     if falls.any():

@@ -16,7 +16,7 @@ from tofae_jax.data.convert import numbered_events
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.file_errors import naming_file
-from tofae_jax.data.files.hit_rows import MAX_EVENT, not_whole
+from tofae_jax.data.files.hit_rows import event_numbers
 from tofae_jax.data.files.read import read_table
 from tofae_jax.data.files.registry import format_of, track_endings
 from tofae_jax.data.tracks import GIVEN, WINDOW_START
@@ -134,7 +134,4 @@ def _checked(path: Path, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         if not np.all(np.isfinite(values)):
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise DataError(f"{path}: {name} of track {row} (the first is 0) is no number")
-    bad = not_whole(event, 0, MAX_EVENT)
-    if np.any(bad):
-        raise DataError(f"{path}: column {_EVENT} has {event[bad][0]}; whole numbers from 0 to {MAX_EVENT} expected")
-    return event.astype(np.int64)
+    return event_numbers(event, lambda row: f"{path}: track {row} (the first is 0)")

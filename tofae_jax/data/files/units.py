@@ -12,6 +12,8 @@ from tofae_jax.core.detector import Detector
 
 Units = Literal["pixels", "physical"]
 AxisOrigin = Literal["edge", "centre"]
+LARGEST_ROUNDING = 0.49
+"""cells; a type so narrow that it rounds by more cannot place a hit anyway"""
 
 
 @dataclass
@@ -42,8 +44,9 @@ def in_pixels(
     """Convert hits to pixels and time bins, without those outside the detector.
 
     Pixel `floor(n · mm / length)` for `x` and `y`, where a centred origin adds half a length first; time bin
-    `floor(n · ns / window) + 1`. Multiplying first keeps edges such as 3 · 25 ps, which no float holds exactly, in the
-    bin that they begin. A hit is inside if all three lie in `0 <= value < length`; NaN and infinity are outside.
+    `floor(n · ns / window) + 1`. A value that lies below an edge by no more than the rounding of its own type counts as
+    on the edge, such as 3 · 25 ps in float32: it belongs to the bin that the edge begins. A hit is inside if all three
+    lie in `0 <= value < length`; NaN and infinity are outside.
 
     Args:
         columns: `x` and `y` in mm, `t` in ns, and any others; all [n_hits].
@@ -60,9 +63,20 @@ def in_pixels(
     is_inside = np.ones(len(columns["x"]), bool)
     with np.errstate(invalid="ignore", over="ignore"):
         for (name, length), n in zip(lengths.items(), detector.shape, strict=True):
-            places[name] = (columns[name].astype(np.float64) + shifts[name] * length) * n / length
+            places[name] = _cells(columns[name], shift=shifts[name] * length, n=n, length=length)
             is_inside &= (places[name] >= 0) & (places[name] < n)
     found = {name: values[is_inside] for name, values in columns.items()}
     for name, first in (("x", 0), ("y", 0), ("t", 1)):
         found[name] = (np.floor(places[name][is_inside]) + first).astype(np.int16)
     return found, is_inside
+
+
+def _cells(values: np.ndarray, *, shift: float, n: int, length: float) -> np.ndarray:
+    """Return positions in cells, float64; those within rounding below an edge are moved onto it."""
+    cells = (values.astype(np.float64) + shift) * n / length
+    # one and a half units in the last place: a product of two rounded numbers; and that of the arithmetic here
+    rounding = 4 * np.spacing(np.maximum(np.abs(cells), 1.0))
+    if values.dtype.kind == "f":
+        rounding += 1.5 * np.spacing(np.abs(values)).astype(np.float64) * n / length
+    edge = np.ceil(cells)
+    return np.where(edge - cells <= np.minimum(rounding, LARGEST_ROUNDING), edge, cells)
