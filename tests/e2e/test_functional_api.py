@@ -166,6 +166,18 @@ def test_draws_of_a_step_differ_where_no_step_is_given(toy_events):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("module", [Images, Hits])
+def test_evaluate_events_without_hits_has_the_metrics_of_nothing(toy_events, module):
+    whole = {"inputs": "hits", "outputs": "hits"} if module is Hits else {}
+    model = tj.model_from_module(module(), shape_xyt=toy_events.detector.shape, **whole)
+    options = tj.step_options(model, own_hinge if module is Hits else own_mse, max_signal=0, max_noise=0)
+    settings = tj.StepSettings(tj.DegradationSettings(n_signal=(0, 0), n_noise=(0, 0)))
+    state = tj.create_train_state(jax.random.key(0), model, optax.sgd(0.1))
+    masked = tj.evaluate(state, model, toy_events, options=options, settings=settings)["masked"]
+    assert (masked["efficiency"], masked["purity"], masked["noise_rejection"]) == (1, 1, 1)
+
+
+@pytest.mark.slow
 def test_ensemble_under_vmap_is_its_members(toy_events):
     model = tj.model_from_module(Images(), shape_xyt=toy_events.detector.shape)
     options = tj.step_options(model, own_mse, max_signal=8, max_noise=10)

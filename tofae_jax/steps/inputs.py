@@ -22,7 +22,7 @@ def degrade_batch(keys: Array, batch: Batch, settings: StepSettings, options: St
         degradation.degrade,
         shape_xyt=options.shape_xyt,
         max_signal=options.max_signal,
-        max_noise=options.max_noise,
+        max_noise=options.max_noise or int(options.max_signal == 0),  # an empty slot: models need one
         overflow=options.overflow,
         selection=options.selection,
     )
