@@ -76,6 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("interrupted", EXIT_CODES.get(str(error).partition(" ")[0], 130))
     except ValueError as error:
         return _failed(error, str(error), 2)
+    except ModuleNotFoundError as error:
+        if "tofae-jax[" not in str(error):  # not an extra that is missing, but a broken installation
+            return _failed(error, f"ModuleNotFoundError: {error} (reinstall tofae-jax)", 1)
+        return _failed(error, str(error), 2)
     except BrokenPipeError:  # of our stdout; `__main__` ends quietly
         raise
     except OSError as error:

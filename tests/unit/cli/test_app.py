@@ -69,3 +69,25 @@ def test_command_every_name_has_options_and_run(name):
     module = app.command(name)
     assert module.Options.__doc__ and "\n" not in module.Options.__doc__
     assert callable(module.run)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "code"),
+    [
+        (
+            ModuleNotFoundError("XLSX tables need openpyxl: pip install 'tofae-jax[report]'"),
+            "XLSX tables need openpyxl: pip install 'tofae-jax[report]'",
+            2,
+        ),
+        (ModuleNotFoundError("No module named 'optax'"), "ModuleNotFoundError: No module named 'optax'", 1),
+    ],
+)
+def test_main_missing_extra_is_one_line_with_the_installation(monkeypatch, capsys, error, message, code):
+    def fails(argv):
+        raise error
+
+    monkeypatch.setattr(app, "command", lambda name: type("Command", (), {"run": staticmethod(fails)}))
+    monkeypatch.delenv(app.DEBUG_VARIABLE, raising=False)
+    assert app.main(["report", "x"]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"tofae_jax: {message}")
