@@ -50,6 +50,7 @@ def test_register_loss_floats_are_traced_and_others_static():
 def test_register_same_plugin_may_do_it_again():
     register_model("own_net", Sized)
     register_model("own_net", Sized)
+    assert registered("model", "own_net").plugin == __name__
 
 
 @pytest.mark.parametrize("name", ["unet", "own net", "3d", ""])
