@@ -29,6 +29,8 @@ from tofae_jax.steps.options import check_fit
 from tofae_jax.steps.state import variables_of
 from tofae_jax.steps.types import typed
 
+SPLITS = ("auto", "train", "validation", "test", "all")
+
 
 def evaluate(
     state: TrainState | Variables,
@@ -103,6 +105,8 @@ def _events_of(run: LoadedRun, config: Config, data: str | None) -> EventStore:
 
 
 def _evaluation_source(run: LoadedRun, config: Config, data: str | None, split: str) -> tuple[EvaluationSource, str]:
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     store = _events_of(run, config, data)
     own = store.fingerprint == run.record.data.get("fingerprint")
     if split == "auto":

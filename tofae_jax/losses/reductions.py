@@ -27,6 +27,8 @@ def mean(
     values: Float[Array, "*shape"], reduce: str, member: Bool[Array, "*shape"] | None = None, *, event_axes: int = 2
 ) -> Float[Array, "*reduced"]:
     """Mean over what `member` marks (all without it); 0, with a gradient of exactly 0, where it marks nothing."""
+    if member is None and 0 in values.shape:
+        return total(values, reduce, event_axes=event_axes)  # of nothing: 0, where a mean would be NaN
     if member is None:
         return jnp.mean(values, axis=axes_of(reduce, event_axes))
     count = jnp.sum(member, axis=axes_of(reduce, event_axes), dtype=values.dtype)

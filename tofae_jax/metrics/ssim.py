@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from tofae_jax.core.chunking import by_events
 from tofae_jax.core.precision import at_least_float32
+from tofae_jax.core.static_checks import check_same_shape
 
 SSIM_SIGMA_PIXELS = 1.5
 SSIM_RADIUS_PIXELS = 5
@@ -75,6 +76,7 @@ def ssim(
 
     Source: Wang, Bovik, Sheikh and Simoncelli 2004.
     """
+    check_same_shape(prediction=prediction, target=target)
     *batch, n_y, n_x = target.shape
     images = (at_least_float32(image).reshape(-1, n_y, n_x) for image in (prediction, target))
     similarity = by_events(partial(_ssim, data_range=data_range), *images, at_a_time=_EVENTS_AT_A_TIME)

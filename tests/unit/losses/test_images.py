@@ -228,3 +228,13 @@ def test_image_losses_negative_weights_are_named(name):
     for weight in losses.LOSSES[name].weights:
         with pytest.raises(ValueError, match=f"{weight} must be"):
             losses.LOSSES[name].function(image, image, **{weight: -1.0})
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4)])
+@pytest.mark.parametrize("name", IMAGE_LOSSES)
+def test_image_losses_without_pixels_are_zero_and_not_nan(name, shape):
+    image = jnp.zeros(shape)
+    assert losses.LOSSES[name].function(image, image) == 0
+    per_event = losses.LOSSES[name].function(image, image, reduce="event")
+    assert per_event.shape == shape[:1]
+    assert not per_event.any()

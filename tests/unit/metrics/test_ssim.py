@@ -34,3 +34,9 @@ def test_ssim_equal_images_of_any_size_give_1(shape):
     image = jnp.asarray(images(0, 2, shape, 0.5))
     np.testing.assert_allclose(m.ssim(image, image), 1, rtol=1e-6)
     np.testing.assert_allclose(m.ssim(jnp.zeros((1, *shape)), jnp.zeros((1, *shape))), 1)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_ssim_other_shapes_are_refused():
+    with pytest.raises(ValueError, match="prediction and target must have the same shape"):
+        m.ssim(jnp.zeros((2, 3, 4)), jnp.zeros((2, 4, 3)))
