@@ -120,6 +120,20 @@ def _tracks(store: EventStore, events: np.ndarray, batch: int, wanted: TrackSlot
 _DEFAULTS = DataConfig()
 
 
+def _numbers_of(dataset: EventStore, events: np.ndarray | None) -> np.ndarray:
+    """Return event numbers, all for None; ValueError for a mask, fractions, or numbers that the dataset lacks."""
+    if events is None:
+        return np.arange(len(dataset))
+    numbers = np.asarray(events)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        hint = "; np.flatnonzero makes them of a mask" if numbers.dtype == bool else ""
+        raise ValueError(f"events must be whole numbers [n], got {numbers.dtype}{list(numbers.shape)}{hint}")
+    most = len(dataset) if not dataset.is_generative else np.iinfo(np.int32).max
+    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < most):
+        raise ValueError(f"events must be from 0 to {most - 1}, got {numbers.min()} to {numbers.max()}")
+    return numbers
+
+
 class TrainSource:
     """Endless training batches, a Grain source: item `i` is step `i % steps_per_epoch` of epoch `i // steps_per_epoch`.
 
@@ -153,7 +167,7 @@ class TrainSource:
         repeat_every: int = 0,
     ) -> None:
         """Prepare the source; nothing is read yet."""
-        events = np.arange(len(dataset)) if events is None else events
+        events = _numbers_of(dataset, events)
         if len(events) < batch:
             raise DataError(
                 f"{dataset.name}: {len(events)} training events do not fill a batch of {batch}; "
@@ -232,7 +246,7 @@ class EvaluationSource:
         tracks: TrackSlots = NO_TRACKS,
     ) -> None:
         """Prepare the source; nothing is read yet."""
-        events = np.arange(len(dataset)) if events is None else events
+        events = _numbers_of(dataset, events)
         if not len(events):
             raise DataError(f"{dataset.name}: no events to evaluate; its share of the dataset is too small")
         self.dataset, self.events, self.batch = dataset, events, batch

@@ -231,6 +231,8 @@ class Checkpoints:
             ValueError: a note is no JSON value.
             SaveError: this save, or the one before in the background, failed; there is a checkpoint of as many steps.
         """
+        if self._read_only:
+            raise SaveError(f"{self.folder}: opened to read only")
         if not isinstance(meta, CheckpointMeta):
             meta = _meta_of_notes(state, meta or {})
         if meta.batches_delivered in self.numbers():
@@ -241,9 +243,14 @@ class Checkpoints:
         args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(msgspec.to_builtins(meta)))
         metrics = None if score is None else {"score": float(score) if np.isfinite(score) else WORST}
         try:
-            self._manager.save(meta.batches_delivered, args=args, metrics=metrics)
+            is_saved = self._manager.save(meta.batches_delivered, args=args, metrics=metrics)
         except Exception as error:
             raise self._not_written(error) from None
+        if not is_saved:  # Orbax refuses numbers below the newest without a word
+            newest = max(self.numbers(), default=None)
+            raise SaveError(
+                f"{self.folder}: checkpoint {meta.batches_delivered} is not saved: there is a later {newest}"
+            )
         return self.folder / f"{self._prefix}_{meta.batches_delivered:0{NUMBER_DIGITS}d}"
 
     def wait(self) -> None:
@@ -347,6 +354,10 @@ class Checkpoints:
         try:
             items = self._manager.restore(number, args=args)
         except Exception as error:
+            if "structures do not match" in str(error):  # whole, but of another optimiser, for example
+                raise CheckpointError(
+                    f"{self._where(number)}: its tree has another structure than the template; another optimiser?"
+                ) from None
             raise DamagedError(f"{self._where(number)}: {_shown(error)}") from None
         found = checksums({name: items[name] for name in wanted})
         different = [name for name, checksum in found.items() if meta.checksums.get(name) != checksum]

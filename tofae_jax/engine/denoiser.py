@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tofae_jax.core import hits
@@ -80,8 +81,8 @@ class Denoiser:
         def pattern(variables: Variables, event_hits: Any, settings: StepSettings, tracks: Any) -> jax.Array:
             direct = step(variables, event_hits, settings, tracks).direct
             assert direct is not None  # `patterns` has checked it
-            n_x, n_y, _ = options.shape_xyt
-            return hits.reconstruct_3d(direct, max_hits=n_x * n_y)[0]
+            n_x, n_y, n_t = options.shape_xyt
+            return hits.reconstruct_3d(jnp.minimum(direct, n_t), max_hits=n_x * n_y)[0]  # outputs may lie above 1
 
         self._scores = jax.jit(lambda *inputs: step(*inputs)._replace(direct=None))
         self._pattern = jax.jit(pattern)

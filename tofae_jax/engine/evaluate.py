@@ -25,7 +25,7 @@ from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_
 from tofae_jax.models import Model, Variables
 from tofae_jax.runs.messages import warn
 from tofae_jax.steps import Batch, EvalOutput, StepOptions, StepSettings, TrainState
-from tofae_jax.steps.options import check_fit
+from tofae_jax.steps.options import check_fit, check_slots
 from tofae_jax.steps.state import variables_of
 from tofae_jax.steps.types import typed
 
@@ -80,7 +80,9 @@ def evaluate(
     )
     data = DataConfig()
     evaluator = Evaluator(model, options, threads=data.threads, prefetch=data.prefetch_batches)
-    variables, settings = variables_of(state), typed(StepSettings() if settings is None else settings)
+    settings = StepSettings() if settings is None else settings
+    check_slots(settings, options)
+    variables, settings = variables_of(state), typed(settings)
     return evaluator.details(variables, source, evaluation_key(seed), settings).result
 
 

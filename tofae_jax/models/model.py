@@ -51,7 +51,15 @@ class ModelKind(NamedTuple):
     @property
     def sizes(self) -> tuple[str, ...]:
         """Names of its sizes: the fields of its module that `build_model` does not fill in itself."""
-        return tuple(field.name for field in dataclasses.fields(self.module) if field.name not in NOT_SIZES)
+        fields = [field for field in dataclasses.fields(self.module) if field.name not in NOT_SIZES]
+        return tuple(field.name for field in fields if _is_plain(field.default))
+
+
+def _is_plain(default: Any) -> bool:
+    """Whether a field with this default can be a setting: a number, a word, or a tuple of them, or none is given."""
+    if isinstance(default, tuple | list):
+        return all(map(_is_plain, default))
+    return default is dataclasses.MISSING or isinstance(default, bool | int | float | str)
 
 
 class Model(NamedTuple):
@@ -199,11 +207,14 @@ class Model(NamedTuple):
         return output
 
 
+TRAINS = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
+"""keywords by which modules are told whether they train, and their value in training"""
+
+
 def _mode(module: nn.Module, *, train: bool) -> dict[str, Any]:
-    """Return the keyword `train` for modules that take it."""
+    """Return the keyword that tells a module whether it trains; none for modules that take none."""
     parameters = inspect.signature(type(module).__call__).parameters
-    takes = "train" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return {"train": train} if takes else {}
+    return {name: value == train for name, value in TRAINS.items() if name in parameters}
 
 
 def model_from_module(
@@ -219,10 +230,11 @@ def model_from_module(
     """Wrap a Flax (Linen) module as a model for the steps, evaluation, checkpoints and denoising.
 
     Args:
-        module: the network. It is called with the input alone, or with the keyword `train` too if it has one, and
-            returns an array (or an `Output`). Its variables may be `params` and `batch_stats`; in training it may draw
-            `dropout`. A field `dtype` is filled in by the policy, as are `param_dtype` and `output_dtype`; for a module
-            without `dtype`, parameters and images are cast to the policy's dtype before it is called.
+        module: the network. It is called with the input, and with the keyword `train` (or `training`, `is_training`,
+            `deterministic`, `use_running_average`) if it has one, and returns an array (or an `Output`). Its variables
+            may be `params` and `batch_stats`; in training it may draw `dropout`. A field `dtype` is filled in by the
+            policy, as are `param_dtype` and `output_dtype`; for a module without `dtype`, parameters and images are
+            cast to the policy's dtype before it is called.
         shape_xyt: columns, rows and time bins of the detector.
         inputs: `image`: normalised images float[batch, y, x]; `hits` or `hits_and_tracks`: a `HitInput`.
         outputs: `image`: a normalised image float[batch, y, x] in [0, 1]; `hits`: the logit of each hit float[batch, k]
@@ -252,7 +264,13 @@ def model_from_module(
     )
 
     def once(key: Array) -> Output:
-        return model.apply(model.init(key), empty_input(inputs, shape_xyt))
+        variables = model.init(key)
+        if jax.tree.leaves(variables["batch_stats"]) and not _mode(module, train=True):
+            raise ValueError(
+                f"model {model.name}: has batch statistics, but takes no keyword that says whether it trains: "
+                f"{', '.join(TRAINS)}"
+            )
+        return model.apply(variables, empty_input(inputs, shape_xyt))
 
     program = str(jax.make_jaxpr(once)(jax.random.key(0)))
     if not policy.scales_loss and re.search(r"\bf16\[", program):

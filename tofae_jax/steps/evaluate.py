@@ -55,7 +55,10 @@ def eval_step(
     x = model_input(model, degraded.input, event_hits, batch.tracks, settings, options)
     output = model.apply(variables, x)
     target = reconstruction_target(degraded, options)
-    loss_function = bind_loss(options.evaluation_loss, settings.evaluation_loss_weights, settings, options)
+    weights = settings.evaluation_loss_weights
+    if weights is None:
+        weights = settings.loss_weights if options.evaluation_loss == options.loss else {}
+    loss_function = bind_loss(options.evaluation_loss, weights, settings, options)
     decoded = decode_output(degraded.input, event_hits, output, settings, options)
     shown = degraded.input, decoded.direct, decoded.masked
     images = _compared(shown, degraded, target, n_t=options.shape_xyt[2], tolerance_bins=settings.tolerance_bins)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+
+from tofae_jax.core.static_checks import check_at_least
 
 Optimiser = optax.GradientTransformation | optax.MultiSteps
 
@@ -32,6 +35,8 @@ def with_learning_rate(direction: Optimiser) -> ScheduledOptimiser:
     check_optimiser(direction)
     if isinstance(direction, ScheduledOptimiser):
         raise ValueError("direction takes its learning rate from the settings already")
+    if (sign_of_update(direction) or 0) < 0:
+        raise ValueError("direction has a learning rate of its own already: leave it out, e.g. optax.scale_by_adam()")
     inner = _with_extra_arguments(direction)
 
     def update(
@@ -60,6 +65,9 @@ def build_optimiser(
     Returns:
         The optimiser, for `create_train_state` and `train_step`.
     """
+    check_at_least("weight_decay", weight_decay)
+    if clip_norm is not None:
+        check_at_least("clip_norm", clip_norm)
     steps = [optax.scale_by_adam(b1=b1, b2=b2), optax.add_decayed_weights(weight_decay)]
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm is not None else []
     return with_learning_rate(optax.chain(*clip, *steps))
@@ -103,6 +111,31 @@ def update_of(
             "wrap an optimiser without one in with_learning_rate"
         )
     return _with_extra_arguments(optimiser).update(gradients, state, params, **extra)
+
+
+def sign_of_update(optimiser: Optimiser) -> float | None:
+    """Return the sign of an optimiser's first update for a gradient of 1: -1 descends; None where it cannot be told."""
+    one = {"p": jnp.ones(())}
+    try:
+        with jax.ensure_compile_time_eval():
+            inner = _with_extra_arguments(optimiser)
+            updates: Any = inner.update(one, inner.init(one), one, value=jnp.ones(()), grad=one)[0]
+            return float(jnp.sign(updates["p"]))
+    except Exception:  # one that needs more than this, or the names of parameters
+        return None
+
+
+def check_descends(optimiser: Optimiser) -> None:
+    """Check that an optimiser with a rate of its own lowers the loss.
+
+    Raises:
+        ValueError: its first update follows the gradient instead of opposing it, e.g. `optax.scale_by_adam()` alone.
+    """
+    if not isinstance(optimiser, ScheduledOptimiser) and (sign_of_update(optimiser) or 0) > 0:
+        raise ValueError(
+            "this optimiser climbs the loss: it has no learning rate; chain optax.scale_by_learning_rate after it, or "
+            "wrap it in with_learning_rate"
+        )
 
 
 def _with_extra_arguments(optimiser: Optimiser) -> optax.GradientTransformationExtraArgs:

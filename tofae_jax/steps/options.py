@@ -13,9 +13,10 @@ from jaxtyping import Array
 
 from tofae_jax.core.degradation import OVERFLOWS, SELECTIONS
 from tofae_jax.core.normalisation import normalisation_by_name
-from tofae_jax.losses import Loss, loss_by_name
+from tofae_jax.core.static_checks import static_number
+from tofae_jax.losses import LOSSES, Loss, loss_by_name
 from tofae_jax.models import Model
-from tofae_jax.steps.types import StepLoss, StepOptions, Target
+from tofae_jax.steps.types import StepLoss, StepOptions, StepSettings, Target
 
 
 def step_options(
@@ -92,6 +93,7 @@ def as_step_loss(
         return loss
     if isinstance(loss, str):
         loss = loss_by_name(loss)
+    loss = next((known for known in LOSSES.values() if known.function is loss), loss)
     if isinstance(loss, Loss):
         return StepLoss(reducible(loss.function), loss.takes, loss.reads_time)
     if not callable(loss):
@@ -143,3 +145,20 @@ def check_fit(model: Model, options: StepOptions) -> None:
         raise ValueError(f"model {model.name} needs normalised images, which normalisation 'none' does not give")
     if model.shape_xyt != options.shape_xyt:
         raise ValueError(f"model {model.name} is of shape {model.shape_xyt}, but the options of {options.shape_xyt}")
+
+
+def check_slots(settings: StepSettings, options: StepOptions) -> None:
+    """Check that the options have slots for the hits that the settings ask for, as far as these are known now.
+
+    Raises:
+        ValueError: they have fewer; the surplus would be cut without a word.
+    """
+    degradation = settings.degradation
+    for name, (_, high), slots in (
+        ("n_signal", degradation.n_signal, options.max_signal),
+        ("n_noise", degradation.n_noise, options.max_noise),
+    ):
+        most = static_number(high)
+        if most is not None and most > slots:
+            kind = name.removeprefix("n_")
+            raise ValueError(f"settings.degradation.{name} is up to {most:g}, but options.max_{kind} is {slots}")

@@ -10,9 +10,10 @@ from flax import struct
 from jaxtyping import Array
 
 from tofae_jax.core.precision import at_least_float32
+from tofae_jax.core.static_checks import check_at_least
 from tofae_jax.models import Model, Variables
 from tofae_jax.steps.loss_scaling import INITIAL_SCALE, initial_scale, residual_of
-from tofae_jax.steps.optimiser import Optimiser, check_optimiser
+from tofae_jax.steps.optimiser import Optimiser, check_descends, check_optimiser
 
 
 class TrainState(struct.PyTreeNode):
@@ -59,11 +60,14 @@ def create_train_state(
         ValueError: `key` is no key of `jax.random.key`; `optimiser` is none; a loss scale for a policy without one.
     """
     check_optimiser(optimiser)
+    check_descends(optimiser)
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key must be made by jax.random.key, e.g. jax.random.key(0), got {key!r}")
     scales = model.policy.scales_loss
     if loss_scale is not None and loss_scale != 1 and not scales:
         raise ValueError(f"loss_scale is {loss_scale}, but policy {model.policy.name} does not scale the loss")
+    if loss_scale is not None:
+        check_at_least("loss_scale", loss_scale, 1)
     scale = (INITIAL_SCALE if scales else 1.0) if loss_scale is None else loss_scale
 
     def create(key: Array) -> TrainState:

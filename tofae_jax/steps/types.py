@@ -31,8 +31,8 @@ class StepSettings(NamedTuple):
     time"""
     loss_weights: dict[str, Any] = {}
     """numbers of the training loss, by name"""
-    evaluation_loss_weights: dict[str, Any] = {}
-    """numbers of the evaluation loss, by name"""
+    evaluation_loss_weights: dict[str, Any] | None = None
+    """numbers of the evaluation loss by name; None: those of the training loss, if it is the same one"""
     learning_rate: Any = None
     """step size, for optimisers of `with_learning_rate`; None for all others, which have their own"""
     tolerance_bins: Any = 10.0

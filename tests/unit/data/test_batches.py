@@ -156,6 +156,19 @@ def test_evaluation_batches_fill_the_last_with_marked_events(tmp_path):
     assert not np.any(found[-1].hits[2:])
 
 
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        (np.ones(13, bool), "np.flatnonzero makes them of a mask"),
+        (np.array([0.5]), "whole numbers"),
+        ([13], "from 0 to 12"),
+    ],
+)
+def test_evaluation_source_what_is_no_event_number_is_refused(tmp_path, events, expected):
+    with pytest.raises(ValueError, match=expected):
+        EvaluationSource(source(tmp_path).dataset, np.asarray(events), batch=4, max_hits=12)
+
+
 def test_evaluation_source_ends_under_python_iteration(tmp_path):
     evaluation = EvaluationSource(source(tmp_path).dataset, batch=4, max_hits=12)
     assert len(list(evaluation)) == len(evaluation) == 4  # all 13 events

@@ -113,3 +113,34 @@ def test_model_from_module_float16_that_no_policy_says_is_refused():
 def test_model_from_module_what_cannot_be_is_said(module, options, expected):
     with pytest.raises(ValueError, match=expected):
         model_from_module(module, shape_xyt=SHAPE, **options)
+
+
+class Unsaid(nn.Module):
+    """Batch statistics that no keyword switches."""
+
+    @nn.compact
+    def __call__(self, image):
+        return nn.BatchNorm(use_running_average=True)(image)
+
+
+class Deterministic(nn.Module):
+    """Dropout by Flax's own keyword."""
+
+    @nn.compact
+    def __call__(self, image, deterministic=True):
+        return nn.Dropout(0.5, deterministic=deterministic)(image + 1)
+
+
+def test_model_from_module_batch_statistics_without_a_mode_are_refused():
+    with pytest.raises(
+        ValueError, match="Unsaid: has batch statistics, but takes no keyword that says whether it trains"
+    ):
+        model_from_module(Unsaid(), shape_xyt=SHAPE)
+
+
+def test_model_from_module_deterministic_is_switched_off_in_training():
+    model = model_from_module(Deterministic(), shape_xyt=SHAPE)
+    variables = model.init(KEY)
+    trained, _ = model.apply_train(variables, IMAGE, jax.random.key(1))
+    assert set(np.unique(trained.image)) == {0, 2}
+    assert (model.apply(variables, IMAGE).image == 1).all()

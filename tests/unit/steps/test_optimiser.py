@@ -87,3 +87,21 @@ def test_train_step_rate_for_an_optimiser_of_its_own_is_refused():
 def test_with_learning_rate_twice_is_refused():
     with pytest.raises(ValueError, match="takes its learning rate from the settings already"):
         with_learning_rate(build_optimiser(weight_decay=0.0))
+
+
+@pytest.mark.parametrize("optimiser", [optax.scale_by_adam(), optax.chain(optax.clip(1.0), optax.scale_by_adam())])
+def test_create_train_state_optimiser_that_climbs_is_refused(optimiser):
+    model = model_from_module(Images(), shape_xyt=SHAPE)
+    with pytest.raises(ValueError, match="this optimiser climbs the loss: it has no learning rate"):
+        create_train_state(jax.random.key(0), model, optimiser)
+
+
+def test_with_learning_rate_optimiser_with_a_rate_is_refused():
+    with pytest.raises(ValueError, match="direction has a learning rate of its own already"):
+        with_learning_rate(optax.adam(1e-2))
+
+
+@pytest.mark.parametrize("settings", [{"weight_decay": -1.0}, {"weight_decay": 0.0, "clip_norm": -1.0}])
+def test_build_optimiser_negative_numbers_are_named(settings):
+    with pytest.raises(ValueError, match="must be a finite number from 0"):
+        build_optimiser(**settings)

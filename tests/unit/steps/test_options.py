@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from own_parts import SHAPE, Hits, Images, own_hinge, own_mse
 
+from tofae_jax.core.degradation import DegradationSettings
 from tofae_jax.losses import LOSSES, mse
 from tofae_jax.models import MODELS, model_from_module
-from tofae_jax.steps.options import as_step_loss, check_fit, reducible, step_options
+from tofae_jax.steps import StepSettings
+from tofae_jax.steps.options import as_step_loss, check_fit, check_slots, reducible, step_options
 
 SLOTS = {"max_signal": 4, "max_noise": 4}
 
@@ -91,3 +93,16 @@ def test_as_step_loss_every_name_is_taken(name):
 
 def test_model_that_needs_normalised_images_refuses_none():
     assert MODELS["unet"].needs_normalised_images
+
+
+def test_check_slots_more_hits_than_slots_are_refused():
+    options = step_options(images(), "mse", **SLOTS)
+    fits = StepSettings(DegradationSettings(n_signal=(1, 4), n_noise=(4, 4)))
+    check_slots(fits, options)
+    with pytest.raises(ValueError, match=r"settings.degradation.n_noise is up to 9, but options.max_noise is 4"):
+        check_slots(StepSettings(DegradationSettings(n_signal=(1, 4), n_noise=(4, 9))), options)
+
+
+def test_as_step_loss_function_of_the_registry_is_its_declaration():
+    assert as_step_loss(LOSSES["hit_bce"].function).takes == "hits"
+    assert as_step_loss(LOSSES["acb_mse_3d"].function).reads_time
