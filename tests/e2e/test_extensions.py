@@ -244,7 +244,7 @@ def test_new_checkpoint_policy_decides_what_is_saved():
     assert record.results["best_epoch"] == best
     assert json.loads(paths.record.read_text())["checkpoint_policy"].endswith("EverySecondEpoch")
     longer = config(train={"epochs": 6}, runs={"name": "policy"})
-    with pytest.raises(RunError, match=r"saved by the checkpoint policy .*EverySecondEpoch; resume it with that one"):
+    with pytest.raises(RunError, match=r"saved by the checkpoint policy .*EverySecondEpoch; resume it with that"):
         resume(str(paths.folder), longer)
     _, record = resume(str(paths.folder), longer, checkpoints=EverySecondEpoch(keep=2, keep_best=1))
     assert record.results["epochs"] == 6

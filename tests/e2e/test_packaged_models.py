@@ -147,8 +147,8 @@ def test_pack_run_model_scores_like_the_run(tmp_path, measured, blind_run, monke
         assert np.abs(np.asarray(old) - np.asarray(new)).max() <= 0.51 * step + 1e-7
     assert str(blind_run.paths.folder.parent) not in (tmp_path / "lhcb_torch/model.json").read_text()
     scores = [tmp_path / f"{name}.npz" for name in ("run", "model")]
-    denoise_run(blind_run.paths.folder, measured.path, scores[0], all_hits=True)
-    report = denoise_run(None, measured.path, scores[1], model="lhcb_torch", all_hits=True)
+    denoise_run(blind_run.paths.folder, measured.path, scores[0], write="all")
+    report = denoise_run(None, measured.path, scores[1], model="lhcb_torch", write="all")
     assert report.run == "lhcb_torch" and report.events == 12
     ours, theirs = (kept_of(path)[0].hit_columns["score"] for path in scores)
     assert np.mean(np.abs(ours - theirs) < 0.2) > 0.8
