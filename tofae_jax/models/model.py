@@ -263,19 +263,25 @@ def model_from_module(
         name or type(module).__name__, ModelKind(type(module), inputs, kinds), module, shape_xyt, policy, matmul
     )
 
+    _check_program(model)
+    return model
+
+
+def _check_program(model: Model) -> None:
+    """Trace a model once: its output's shape, its mode of training, and float16 that its policy does not say."""
+
     def once(key: Array) -> Output:
         variables = model.init(key)
-        if jax.tree.leaves(variables["batch_stats"]) and not _mode(module, train=True):
+        if jax.tree.leaves(variables["batch_stats"]) and not _mode(model.module, train=True):
             raise ValueError(
                 f"model {model.name}: has batch statistics, but takes no keyword that says whether it trains: "
                 f"{', '.join(TRAINS)}"
             )
-        return model.apply(variables, empty_input(inputs, shape_xyt))
+        return model.apply(variables, empty_input(model.inputs, model.shape_xyt))
 
     program = str(jax.make_jaxpr(once)(jax.random.key(0)))
-    if not policy.scales_loss and re.search(r"\bf16\[", program):
+    if not model.policy.scales_loss and re.search(r"\bf16\[", program):
         raise ValueError(
             f"model {model.name}: computes in float16, whose gradients vanish unless the loss is scaled; "
-            f"say so with policy='mixed_float16' or 'float16', got {policy.name!r}"
+            f"say so with policy='mixed_float16' or 'float16', got {model.policy.name!r}"
         )
-    return model

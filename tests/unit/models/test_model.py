@@ -132,9 +132,7 @@ class Deterministic(nn.Module):
 
 
 def test_model_from_module_batch_statistics_without_a_mode_are_refused():
-    with pytest.raises(
-        ValueError, match="Unsaid: has batch statistics, but takes no keyword"
-    ):
+    with pytest.raises(ValueError, match="Unsaid: has batch statistics, but takes no keyword"):
         model_from_module(Unsaid(), shape_xyt=SHAPE)
 
 
