@@ -149,7 +149,7 @@ def test_pack_run_model_scores_like_the_run(tmp_path, measured, blind_run, monke
     scores = [tmp_path / f"{name}.npz" for name in ("run", "model")]
     denoise_run(blind_run.paths.folder, measured.path, scores[0], write="all")
     report = denoise_run(None, measured.path, scores[1], model="lhcb_torch", write="all")
-    assert report.run == "lhcb_torch" and report.events == 12
+    assert report.run == "lhcb_torch" and report.counts.events == 12
     ours, theirs = (kept_of(path)[0].hit_columns["score"] for path in scores)
     assert np.mean(np.abs(ours - theirs) < 0.2) > 0.8
     assert "track" in concatenate(read_events(scores[1], detector=DETECTOR)).hit_columns  # the input's own
