@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -178,6 +179,50 @@ def test_evaluate_events_without_hits_has_the_metrics_of_nothing(toy_events, mod
 
 
 @pytest.mark.slow
+def test_evaluate_uses_the_weights_of_the_training_loss(toy_events):
+    model = tj.model_from_module(Images(), shape_xyt=toy_events.detector.shape)
+    options = tj.step_options(model, "acb_mse", max_signal=8, max_noise=20)
+    state = tj.create_train_state(jax.random.key(0), model, optax.sgd(0.1))
+    plain = tj.StepSettings(SETTINGS.degradation)
+    weighted = plain._replace(loss_weights={"hit_weight": 50.0})
+    of_none = weighted._replace(evaluation_loss_weights={})
+    losses = [
+        tj.evaluate(state, model, toy_events, options=options, settings=s)["loss"] for s in (plain, weighted, of_none)
+    ]
+    assert losses[1] > 5 * losses[0]
+    assert losses[2] == losses[0]
+
+
+def test_evaluate_more_hits_than_slots_are_refused(toy_events):
+    model = tj.model_from_module(Images(), shape_xyt=toy_events.detector.shape)
+    options = tj.step_options(model, own_mse, max_signal=8, max_noise=20)
+    state = tj.create_train_state(jax.random.key(0), model, optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"n_signal is up to 30, but options.max_signal is 8"):
+        tj.evaluate(state, model, toy_events, options=options)
+
+
+@pytest.mark.slow
+def test_denoise_pattern_of_outputs_above_one_stays_in_the_window(tmp_path):
+    class Bright(nn.Module):
+        """An image of 1000 in every pixel."""
+
+        @nn.compact
+        def __call__(self, image):
+            return image + 1000 * self.param("one", nn.initializers.ones, ())
+
+    detector = tj.Detector(n_x=3, n_y=2, n_t=40)
+    model = tj.model_from_module(Bright(), shape_xyt=detector.shape)
+    options = tj.step_options(model, own_mse, max_signal=1, max_noise=1)
+    (tmp_path / "in.csv").write_text("event,x,y,t\n0,1,1,3\n")
+    names = (tmp_path / "in.csv", tmp_path / "out.csv")
+    state = model.init(jax.random.key(0))
+    counts = tj.denoise(state, model, *names, options=options, detector=detector, write="pattern")
+    (events,) = tj.read_events(names[1], detector=detector)
+    assert counts.hits_written == events.n_hits == 6
+    assert set(events.hits[:, 2]) == {40}
+
+
+@pytest.mark.slow
 def test_ensemble_under_vmap_is_its_members(toy_events):
     model = tj.model_from_module(Images(), shape_xyt=toy_events.detector.shape)
     options = tj.step_options(model, own_mse, max_signal=8, max_noise=10)
@@ -206,9 +251,13 @@ def test_denoise_command_writes_the_pattern(by_command, capsys, tmp_path):
     names, *rows = out.read_text().splitlines()
     assert names.startswith("event,x,y,t")
     assert report["hits_written"] == len(rows)
-    assert report["hits_kept"] is None
+    assert report["hits_kept"] is report["score_threshold"] is None
     for words, expected in (
-        (["--all-hits", "--output", "pattern", "--overwrite"], "all_hits writes hits of the input"),
+        (["--all-hits", "--output", "pattern", "--overwrite"], "all_hits chooses hits of the input"),
+        (
+            ["--score-threshold", "0.9", "--output", "pattern", "--overwrite"],
+            "score_threshold chooses hits of the input",
+        ),
         (["--output", "image"], "image"),
         (["--output", "pattern"], "exists already"),
     ):

@@ -58,8 +58,10 @@ class Options(SourceOptions, frozen=True, kw_only=True):
         if len(self.places) != len(needed):
             with_model = "" if self.model is None else f" with --model {self.model}"
             raise ValueError(f"expected {' '.join(needed)}{with_model}, got {len(self.places)} of these")
-        if self.all_hits and self.output == "pattern":
-            raise ValueError("all_hits writes hits of the input, and output pattern has none: leave one out")
+        chosen = {"all_hits": self.all_hits or None, "keep": self.keep, "wanted": self.wanted}
+        chosen |= {"score_threshold": self.score_threshold, "tof_tolerance_ns": self.tof_tolerance_ns}
+        if self.output == "pattern" and (given := [name for name, value in chosen.items() if value is not None]):
+            raise ValueError(f"{given[0]} chooses hits of the input, and output pattern has none: leave one out")
 
 
 def run(argv: list[str]) -> None:
@@ -95,7 +97,8 @@ def run(argv: list[str]) -> None:
             warn(f"{options.tracks}: {n} {what}")
     if 2 * counts.events_emptied > counts.events:
         hint = _hint_where_emptied(options)
-        warn(f"{source}: no hit was kept of {counts.events_emptied} of {counts.events} events; {hint}")
+        done = "written for" if options.output == "pattern" else "kept of"
+        warn(f"{source}: no hit was {done} {counts.events_emptied} of {counts.events} events; {hint}")
     about = report._asdict()
     del about["counts"]
     print(msgspec.json.encode(about | counts._asdict()).decode())

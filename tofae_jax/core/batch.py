@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MOST_STORED = 2**15 - 1
-"""largest coordinate of a hit list on the host, int16"""
+MOST_CELLS = 2**15 - 1
+"""largest pixel or time bin that a detector can have"""
 
 
 class Batch(NamedTuple):
@@ -60,7 +60,8 @@ class Batch(NamedTuple):
             The batch. It may be made within a compiled function, of traced hits.
 
         Raises:
-            ValueError: hits are no integers, or of another shape; an event of a sequence has more than `max_hits`.
+            ValueError: hits are no integers, of another shape, or on the host and beyond any detector; an event of a
+                sequence has more than `max_hits`.
         """
         slots = _in_slots("hits", hits, max_hits)
         n_events = slots.shape[0]
@@ -96,8 +97,16 @@ def _in_slots(name: str, hits: Any, max_hits: int | None) -> Any:
             raise ValueError(f"{name}: an event has {longest} hits, more than max_hits {max_hits}")
         padded = np.zeros((len(events), longest if max_hits is None else max_hits, 3), np.int32)
         for row, event in zip(padded, events, strict=True):
+            _check_cells(name, event)
             row[: len(event)] = event.reshape(-1, 3)
         hits = padded
     if np.ndim(hits) != 3 or np.shape(hits)[2] != 3 or not np.issubdtype(hits.dtype, np.integer):
         raise ValueError(f"{name} must be integers [batch, k, 3] of x, y, t, got {hits.dtype}{list(np.shape(hits))}")
+    if isinstance(hits, np.ndarray):
+        _check_cells(name, hits)
     return hits
+
+
+def _check_cells(name: str, hits: np.ndarray) -> None:
+    if hits.size and not (hits.min() >= 0 and hits.max() <= MOST_CELLS):
+        raise ValueError(f"{name} must be from 0 to {MOST_CELLS}, got {hits.min()} to {hits.max()}")

@@ -9,7 +9,6 @@ Draws are float32 whatever the precision, so runs at different precisions see th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +17,7 @@ from jaxtyping import Array, Bool, Int
 
 from tofae_jax.core.hits import is_hit
 from tofae_jax.core.noise import NoiseSettings, Range, add_noise, draw_count
-from tofae_jax.core.static_checks import check_range_of, static_number
+from tofae_jax.core.static_checks import CheckedFields, check_range_of, static_number
 from tofae_jax.core.types import Number
 
 OVERFLOWS = ("drop", "clamp")
@@ -41,7 +40,7 @@ class _DegradationNumbers(NamedTuple):
     """weights and sizes of the noise profiles"""
 
 
-class DegradationSettings(_DegradationNumbers):
+class DegradationSettings(CheckedFields, _DegradationNumbers):
     """Numbers of the three steps of the degradation. Each may be traced; those that are not are checked.
 
     Ranges are inclusive, and every event draws its own number. A width of the smearing is a number or a range.
@@ -52,19 +51,13 @@ class DegradationSettings(_DegradationNumbers):
 
     __slots__ = ()
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> DegradationSettings:
-        """Check the numbers that are known now."""
-        self = super().__new__(cls, *args, **kwargs)
+    def check(self) -> None:
+        """Raise ValueError for a range or a width that is none."""
         if isinstance(self.noise, NoiseSettings):  # not so where JAX puts other things in the places of numbers
             check_range_of("n_signal", self.n_signal)
             check_range_of("n_noise", self.n_noise)
             for name in WIDTHS:
                 _ends_of_width(name, getattr(self, name))
-        return self
-
-    @classmethod
-    def _make(cls, iterable: Iterable[Any]) -> DegradationSettings:
-        return cls(*iterable)  # `_replace` calls it
 
 
 def _ends_of_width(name: str, width: Any) -> list[Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from tofae_jax.core.hits import is_hit
 from tofae_jax.core.noise_limits import MAX_BURSTS, MAX_CLUSTERS, MAX_HOT_PIXELS
-from tofae_jax.core.static_checks import check_at_least, static_number
+from tofae_jax.core.static_checks import CheckedFields, check_at_least, static_number
 from tofae_jax.core.types import Number
 
 Range = tuple[Number, Number]
@@ -37,7 +37,7 @@ class _NoiseNumbers(NamedTuple):
     """width of a burst [time bins]"""
 
 
-class NoiseSettings(_NoiseNumbers):
+class NoiseSettings(CheckedFields, _NoiseNumbers):
     """Numbers of the noise profiles: their weights and sizes. Each may be traced; those that are not are checked.
 
     Raises:
@@ -46,9 +46,8 @@ class NoiseSettings(_NoiseNumbers):
 
     __slots__ = ()
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> NoiseSettings:
-        """Check the numbers that are known now."""
-        self = super().__new__(cls, *args, **kwargs)
+    def check(self) -> None:
+        """Raise ValueError for a negative or infinite number, and where no weight is above 0."""
         weights = list(self.weights) if isinstance(self.weights, tuple | list) else []
         for weight in weights:
             check_at_least("weights", weight)
@@ -57,11 +56,6 @@ class NoiseSettings(_NoiseNumbers):
             raise ValueError(f"weights must hold one above 0, got {self.weights}")
         for name, value in zip(self._fields[1:], self[1:], strict=True):
             check_at_least(name, value)
-        return self
-
-    @classmethod
-    def _make(cls, iterable: Iterable[Any]) -> NoiseSettings:
-        return cls(*iterable)  # `_replace` calls it
 
 
 class HitDraws(NamedTuple):

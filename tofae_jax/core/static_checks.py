@@ -6,9 +6,32 @@ Traced values and arrays on a device are left alone: looking at them would fail 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+
+class CheckedFields:
+    """Base of settings that are checked when they are made, also by `_replace` and by JAX's tree functions.
+
+    Put it before the `NamedTuple` of the fields: `class Settings(CheckedFields, _Numbers)`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        """Make the tuple and check it."""
+        self = super().__new__(cls, *args, **kwargs)
+        self.check()
+        return self
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]):
+        return cls(*iterable)
+
+    def check(self) -> None:
+        """Raise ValueError for a number that is known now and not allowed."""
 
 
 def static_number(value: Any) -> float | None:

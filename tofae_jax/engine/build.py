@@ -118,7 +118,7 @@ def build_run(config: Config) -> RunSetup:
         normalisation=normalisation_by_name(config.normalisation.name),
         overflow=config.degradation.overflow,
         selection=config.degradation.selection,
-        target="signal" if loss.takes == "hits" else config.train.target,
+        target=target_of_run(config, loss),
     )
     optimiser = build_optimiser(weight_decay=config.optimiser.weight_decay, clip_norm=config.optimiser.clip_norm)
     return RunSetup(config, model, optimiser, options, loss, evaluation_loss)
@@ -130,9 +130,9 @@ def losses_in_use(config: Config) -> dict[str, LossConfig | EvaluationLossConfig
     return {key: section for key, section in sections.items() if section.name != SAME}
 
 
-def target_of_run(config: Config) -> Target:
+def target_of_run(config: Config, loss: losses.Loss) -> Target:
     """Return what images are compared with: the signal for losses of hits, else `train.target`."""
-    return "signal" if losses.loss_by_name(config.loss.name).takes == "hits" else config.train.target
+    return "signal" if loss.takes == "hits" else config.train.target
 
 
 def _evaluation_section(config: Config) -> LossConfig | EvaluationLossConfig:

@@ -31,7 +31,7 @@ def resolved_losses(config: Config, dataset: EventStore, events: np.ndarray) -> 
     sizes = class_sizes(
         dataset,
         events,
-        target=target_of_run(config),
+        target=target_of_run(config, loss_by_name(config.loss.name)),
         n_signal=as_range(config.degradation.n_signal),
         n_noise=as_range(config.degradation.n_noise),
         max_hits=config.data.max_hits,

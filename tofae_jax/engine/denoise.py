@@ -61,8 +61,8 @@ class DenoiseReport(NamedTuple):
     output: str
     precision: str
     """policy that it computed in"""
-    score_threshold: float
-    """hits of a higher score were kept"""
+    score_threshold: float | None
+    """hits of a higher score were kept; None where the pattern was written"""
     tof_tolerance_ns: float | None
     """where their times agreed with the model's within this; None: any times"""
     counts: DenoiseCounts
@@ -181,9 +181,9 @@ def denoise_run(
         What was computed, and how many events and hits there were.
 
     Raises:
-        DataError: as for `denoise`.
-        ValueError: not one of `folder` and `model`; `thresholds` do not fit the model; as for `load_run` and `denoise`.
+        ValueError: not one of `folder` and `model`; `thresholds` do not fit; and as for `load_run` and `denoise`.
     """
+    _check_thresholds(write, thresholds)
     ready = _ready(folder, model, precision)
     setup = ready.setup._replace(config=with_thresholds(ready.setup, ready.scores, thresholds, warn=warn))
     counts = denoise(
@@ -206,10 +206,16 @@ def denoise_run(
         epoch=ready.epoch,
         output=str(output),
         precision=setup.policy.name,
-        score_threshold=setup.score_threshold,
-        tof_tolerance_ns=setup.config.mask.tof_tolerance_ns,
+        score_threshold=setup.score_threshold if write != "pattern" else None,
+        tof_tolerance_ns=setup.config.mask.tof_tolerance_ns if write != "pattern" else None,
         counts=counts,
     )
+
+
+def _check_thresholds(write: Written, thresholds: ThresholdChoice) -> None:
+    """Check that thresholds, which choose hits of the input, are given for these alone."""
+    if write == "pattern" and thresholds != RUN_DEFAULT:
+        raise ValueError("a pattern is the whole direct output: thresholds choose hits of the input, leave them out")
 
 
 def events_of(
@@ -229,7 +235,7 @@ def events_of(
         return
     check_no_reading_options(path, reading)
     dataset = Dataset(path)
-    check_detector(dataset, detector)
+    check_detector(dataset, detector.shape)
     if check is not None:
         check(dataset)
     yield from numbered_events(dataset)
@@ -252,23 +258,11 @@ def _write_hits(write: Written, denoiser: Denoiser, events: Iterator[Events], fi
 
 def _write_pattern(denoiser: Denoiser, events: Iterator[Events], file: HitFileWriter) -> DenoiseCounts:
     """Append the hits of the direct output."""
-    read: list[np.ndarray] = []
-    n_hits = n_written = 0
-
-    def counted() -> Iterator[Events]:
-        for part in events:
-            read.append(part.counts)
-            yield part
-
-    n_events = n_emptied = 0
-    before = np.zeros(0, np.int64)
-    for part in denoiser.patterns(counted()):
-        before = np.concatenate([before, *read])
-        read.clear()
-        had, before = before[: part.n_events], before[part.n_events :]
-        file.append(only_writable(part))
-        n_events, n_hits, n_written = n_events + part.n_events, n_hits + int(had.sum()), n_written + part.n_hits
-        n_emptied += int(np.count_nonzero((had > 0) & (part.counts == 0)))
+    n_events = n_hits = n_written = n_emptied = 0
+    for part, pattern in denoiser.patterns(events):
+        file.append(only_writable(pattern))
+        n_events, n_hits, n_written = n_events + part.n_events, n_hits + part.n_hits, n_written + pattern.n_hits
+        n_emptied += int(np.count_nonzero((part.counts > 0) & (pattern.counts == 0)))
     return DenoiseCounts(n_events, n_hits, None, n_written, None, n_emptied, hits_outside=0)
 
 

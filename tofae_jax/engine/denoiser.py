@@ -16,6 +16,7 @@ from tofae_jax.engine.build import RunSetup
 from tofae_jax.models import Model, Variables
 from tofae_jax.steps import DenoiseOutput, StepOptions, StepSettings, TrainState, denoise_step
 from tofae_jax.steps.state import variables_of
+from tofae_jax.steps.types import typed
 
 LEAST_SLOTS = 64
 MOST_SLOTS_PER_BATCH = 2**20  # an event with very many hits travels in a smaller batch
@@ -72,7 +73,7 @@ class Denoiser:
         """Prepare; nothing is compiled before the first batch."""
         self.model, self._options = model, options
         self._variables = variables_of(state)
-        self._settings = StepSettings() if settings is None else settings
+        self._settings = typed(StepSettings() if settings is None else settings)
         self._batch = batch
 
         def step(variables: Variables, event_hits: Any, settings: StepSettings, tracks: Any) -> DenoiseOutput:
@@ -104,15 +105,15 @@ class Denoiser:
         for events, output in self._computed(parts, self._scores):
             yield _scored(events, output)
 
-    def patterns(self, parts: Iterator[Events]) -> Iterator[Events]:
-        """Reconstruct the hits of the model's direct output.
+    def patterns(self, parts: Iterator[Events]) -> Iterator[tuple[Events, Events]]:
+        """Reconstruct the hits of the model's direct output; thresholds of the settings play no part.
 
         Args:
             parts: events, part by part.
 
         Returns:
-            Events of the pixels that the direct output lights, ordered by y then x, with their time bins; with the
-            columns of their events, and none of hits.
+            Pairs of events and their patterns: the pixels that the direct output lights, ordered by y then x, with
+            their time bins; with the columns of the events, and none of hits.
 
         Raises:
             ValueError: the model scores hits and has no direct output, or its direct output has no times.
@@ -121,9 +122,8 @@ class Denoiser:
         for events, output in self._computed(parts, self._pattern):
             found = output[: events.n_events]
             filled = found[..., 2] > 0
-            yield events._replace(
-                hits=found[filled].astype(np.int16), offsets=offsets_from_counts(filled.sum(axis=1)), hit_columns={}
-            )
+            offsets = offsets_from_counts(filled.sum(axis=1))
+            yield events, events._replace(hits=found[filled].astype(np.int16), offsets=offsets, hit_columns={})
 
     def _computed(self, parts: Iterator[Events], step: Callable[..., Any]) -> Iterator[tuple[Events, Any]]:
         """Run a step over events in batches; one runs on the device while the one before it is handed out."""

@@ -19,7 +19,7 @@ from tofae_jax.data.files.write import open_hit_file
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.denoiser import BATCH
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key, run_evaluator
-from tofae_jax.engine.events import evaluation_source, is_gone, open_events, splits_of
+from tofae_jax.engine.events import check_detector, evaluation_source, is_gone, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun, load_run
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
 from tofae_jax.models import Model, Variables
@@ -72,8 +72,7 @@ def evaluate(
     """
     check_fit(model, options)
     store = Dataset(dataset) if isinstance(dataset, str | Path) else dataset
-    if store.detector.shape != model.shape_xyt:
-        raise DataError(f"{store.name}: its detector is of shape {store.detector.shape}, the model {model.shape_xyt}")
+    check_detector(store, model.shape_xyt)
     tracks = TrackSlots(max_tracks) if model.takes_tracks else NO_TRACKS
     source = EvaluationSource(
         store, events, batch=batch, max_hits=max_hits, max_background=max_background, tracks=tracks

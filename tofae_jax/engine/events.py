@@ -137,7 +137,7 @@ def open_events(config: Config, say: Callable[[str], None], *, places: Sequence[
     else:
         path = next((place for place in (config.data.path, *places) if place and Path(place).exists()), None)
         store = Dataset(path) if path is not None else _simulated_dataset(config, say)
-        check_detector(store, config.detector)
+        check_detector(store, config.detector.shape)
         check_module(store, config)
     if max_background(config) and not store.has_origins:
         raise DataError(f"{store.name}: degradation.noise.data asks for its background, but its hits have no origin")
@@ -203,12 +203,12 @@ def check_tracks(config: Config, store: EventStore, events: np.ndarray) -> None:
         track_table(known, slots=wanted.slots, with_truth=wanted.with_truth, where=store.name)
 
 
-def check_detector(dataset: EventStore, detector: Detector) -> None:
-    """DataError where the dataset's detector has another shape than `detector`."""
-    if dataset.detector.shape != detector.shape:
+def check_detector(dataset: EventStore, shape_xyt: tuple[int, int, int]) -> None:
+    """DataError where the dataset's detector has another shape than that of the settings or the model."""
+    if dataset.detector.shape != shape_xyt:
         raise DataError(
             f"{dataset.name}: its detector has n_x, n_y, n_t = {dataset.detector.shape}, "
-            f"the settings say {detector.shape}; give --detector.n-x and so on in training, or another dataset"
+            f"the settings say {shape_xyt}; give --detector.n-x and so on in training, or another dataset"
         )
 
 

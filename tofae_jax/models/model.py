@@ -50,7 +50,7 @@ class ModelKind(NamedTuple):
 
     @property
     def sizes(self) -> tuple[str, ...]:
-        """Names of its sizes: the fields of its module that `build_model` does not fill in itself."""
+        """Names of its sizes: the fields of numbers and words that `build_model` does not fill in itself."""
         fields = [field for field in dataclasses.fields(self.module) if field.name not in NOT_SIZES]
         return tuple(field.name for field in fields if _is_plain(field.default))
 
@@ -194,7 +194,7 @@ class Model(NamedTuple):
     def encode(self, variables: Variables, x: Array) -> Array:
         """Return the latent vectors [b, n] of normalised images [b, y, x]."""
         with jax.default_matmul_precision(self.matmul):
-            _, found = self.module.apply(variables, x, train=False, mutable=["intermediates"])
+            _, found = self.module.apply(variables, x, **_mode(self.module, train=False), mutable=["intermediates"])
         latent: Any = found["intermediates"][LATENT][0]
         return latent
 
@@ -202,7 +202,7 @@ class Model(NamedTuple):
         """Return the images [b, y, x] of latent vectors [b, n]."""
         nothing = jnp.zeros((len(latent), self.n_y, self.n_x), jnp.float32)
         with jax.default_matmul_precision(self.matmul):
-            output = self.module.apply(variables, nothing, train=False, latent=latent)
+            output = self.module.apply(variables, nothing, **_mode(self.module, train=False), latent=latent)
         assert isinstance(output, jax.Array)
         return output
 
@@ -247,8 +247,9 @@ def model_from_module(
         The model: `init(key)` draws its variables, `apply(variables, x)` computes its `Output`.
 
     Raises:
-        ValueError: the output has another shape than the input asks for; the module has variables of other collections;
-            it computes in float16 although the policy, which decides whether losses are scaled, does not.
+        ValueError: the output has another shape than the input asks for; the module has variables of other collections,
+            or batch statistics and no keyword for training; it computes in float16 although the policy, which decides
+            whether losses are scaled, does not.
     """
     policy = policy_by_name(policy) if isinstance(policy, str) else policy
     fields = {field.name for field in dataclasses.fields(module)}
@@ -262,7 +263,6 @@ def model_from_module(
     model = Model(
         name or type(module).__name__, ModelKind(type(module), inputs, kinds), module, shape_xyt, policy, matmul
     )
-
     _check_program(model)
     return model
 

@@ -30,7 +30,7 @@ def with_learning_rate(direction: Optimiser) -> ScheduledOptimiser:
         The optimiser, for `create_train_state` and `train_step`.
 
     Raises:
-        ValueError: `direction` is no optimiser, or one that has its learning rate from the settings already.
+        ValueError: `direction` is no optimiser, or has a learning rate already, of its own or from the settings.
     """
     check_optimiser(direction)
     if isinstance(direction, ScheduledOptimiser):
@@ -64,6 +64,9 @@ def build_optimiser(
 
     Returns:
         The optimiser, for `create_train_state` and `train_step`.
+
+    Raises:
+        ValueError: a negative number.
     """
     check_at_least("weight_decay", weight_decay)
     if clip_norm is not None:

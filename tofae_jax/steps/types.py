@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -11,14 +12,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tofae_jax import metrics
 from tofae_jax.core import degradation
-from tofae_jax.core.normalisation import NORMALISATIONS, Normalisation
+from tofae_jax.core.normalisation import NORMALISATIONS, Normalisation, check_threshold
+from tofae_jax.core.static_checks import CheckedFields, check_at_least, static_number
 
 Target = Literal["pattern", "signal"]
 
 
-class StepSettings(NamedTuple):
-    """Numbers of a step, all traced: a schedule may change them without recompiling."""
-
+class _StepNumbers(NamedTuple):
     degradation: degradation.DegradationSettings = degradation.DegradationSettings()
     """numbers of the degradation"""
     threshold: Any = 0.5
@@ -39,6 +39,31 @@ class StepSettings(NamedTuple):
     """largest error of a time that the metrics count as near [time bins]"""
     scale_growth_steps: Any = 1000
     """good steps in a row after which the loss scale is doubled"""
+
+
+class StepSettings(CheckedFields, _StepNumbers):
+    """Numbers of a step, all traced: a schedule may change them without recompiling. Those known now are checked.
+
+    Raises:
+        ValueError: a threshold of the normalisation outside [0, 1); a negative tolerance or learning rate; fewer than
+            one good step before the loss scale grows; a number of a loss that is not finite.
+    """
+
+    __slots__ = ()
+
+    def check(self) -> None:
+        """Raise ValueError for a number that is not allowed."""
+        check_threshold(static_number(self.threshold) or 0.0)
+        tolerance = static_number(self.tof_tolerance_bins)
+        if tolerance is not None and not tolerance >= 0:
+            raise ValueError(f"tof_tolerance_bins must be at least 0, got {self.tof_tolerance_bins}")
+        check_at_least("learning_rate", self.learning_rate)
+        check_at_least("tolerance_bins", self.tolerance_bins)
+        check_at_least("scale_growth_steps", self.scale_growth_steps, 1)
+        for numbers in (self.loss_weights, self.evaluation_loss_weights):
+            for name, number in numbers.items() if isinstance(numbers, dict) else ():
+                if not math.isfinite(static_number(number) or 0.0):
+                    raise ValueError(f"{name} must be a finite number, got {number}")
 
 
 def typed(settings: StepSettings) -> StepSettings:

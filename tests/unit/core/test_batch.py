@@ -40,6 +40,9 @@ def test_from_hits_traced_hits_work_inside_jit():
         (HITS.astype(float), r"hits must be integers .* got float64\[2, 2, 3\]"),
         ([HITS[0], HITS[0][:, :2]], r"hits of event 1 must be integers \[n, 3\]"),
         ([HITS[0] * 0.5], r"hits of event 0 must be integers"),
+        (HITS - 5, "hits must be from 0 to 32767, got -5 to 4"),
+        ([np.array([[1, 1, 2**33 + 5]])], "hits must be from 0 to 32767, got 1 to 8589934597"),
+        (np.full((1, 1, 3), 65535, np.uint16), "hits must be from 0 to 32767, got 65535 to 65535"),
     ],
 )
 def test_from_hits_other_shapes_and_types_are_named(hits, expected):

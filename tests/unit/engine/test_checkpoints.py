@@ -2,11 +2,22 @@ import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
+import optax
 import pytest
+from own_parts import SHAPE, Images
 
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.engine.build import build_run
-from tofae_jax.engine.checkpoints import SCHEMA_VERSION, CheckpointError, CheckpointMeta, Checkpoints, checksums
+from tofae_jax.engine.checkpoints import (
+    SCHEMA_VERSION,
+    CheckpointError,
+    CheckpointMeta,
+    Checkpoints,
+    SaveError,
+    checksums,
+)
+from tofae_jax.models import model_from_module
+from tofae_jax.steps import create_train_state
 
 SMALL = from_tree(
     {"detector": {"n_x": 5, "n_y": 4, "n_t": 9}, "model": {"autoencoder": {"latent": 2, "fc": 4}}}, Config, "test"
@@ -170,3 +181,39 @@ def test_a_checksum_knows_dtype_and_shape():
     zeros = np.zeros((2, 3), np.float32)
     sums = {tuple(checksums({"a": jnp.asarray(a)}).values()) for a in (zeros, zeros.astype(np.int32), zeros.T)}
     assert len(sums) == 3
+
+
+@pytest.fixture(scope="module")
+def adam():
+    """Small states of one model and optimisers that have the same leaves in other trees."""
+    model = model_from_module(Images(), shape_xyt=SHAPE)
+    optimisers = (optax.adam(1e-2), optax.adamw(1e-2))
+    return [create_train_state(jax.random.key(0), model, optimiser) for optimiser in optimisers]
+
+
+def test_restore_another_optimiser_is_refused_and_nothing_deleted(tmp_path, adam):
+    plain, decayed = adam
+    with Checkpoints(tmp_path / "c", keep=5) as checkpoints:
+        checkpoints.save(plain.replace(step=jnp.int32(1)))
+        checkpoints.save(decayed.replace(step=jnp.int32(2)))
+        checkpoints.wait()
+        with pytest.raises(CheckpointError, match="checkpoint 2: its tree has another structure than the template"):
+            checkpoints.restore(plain)
+        assert checkpoints.numbers() == [1, 2]
+
+
+def test_save_what_would_not_be_kept_is_refused(tmp_path, adam):
+    state, _ = adam
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(state.replace(step=jnp.int32(200)), {"note": [1, "a", None]})
+        checkpoints.wait()
+        with pytest.raises(SaveError, match="checkpoint 100 is not saved: there is a later 200"):
+            checkpoints.save(state.replace(step=jnp.int32(100)))
+        with pytest.raises(SaveError, match="there is a checkpoint 200 already"):
+            checkpoints.save(state.replace(step=jnp.int32(200)))
+        with pytest.raises(ValueError, match="notes must be JSON values"):
+            checkpoints.save(state.replace(step=jnp.int32(300)), {"note": (1, 2)})
+    with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
+        assert checkpoints.restore(state)[1].notes == {"note": [1, "a", None]}
+        with pytest.raises(SaveError, match="opened to read only"):
+            checkpoints.save(state.replace(step=jnp.int32(300)))

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import flax.linen as nn
 import pytest
 
@@ -11,6 +13,8 @@ from tofae_jax.models import MODELS
 class Sized(nn.Module):
     width: int
     depth: int = 2
+    kernel: tuple[int, int] = (3, 3)
+    act: Callable = nn.relu
     dtype: type = float
 
     def __call__(self, image):
@@ -32,10 +36,10 @@ def empty(monkeypatch):
 def test_register_model_fields_are_its_settings():
     register_model("own_net", Sized)
     entry = registered("model", "own_net")
-    assert entry.settings == {"width": REQUIRED, "depth": 2}
+    assert entry.settings == {"width": REQUIRED, "depth": 2, "kernel": (3, 3)}  # a function is no setting
     assert entry.plugin == __name__
-    assert MODELS["own_net"].sizes == ("width", "depth")
-    assert plugin_settings("model", "own_net", {"width": 3}) == {"width": 3, "depth": 2}
+    assert MODELS["own_net"].sizes == ("width", "depth", "kernel")
+    assert plugin_settings("model", "own_net", {"width": 3}) == {"width": 3, "depth": 2, "kernel": (3, 3)}
 
 
 def test_register_loss_floats_are_traced_and_others_static():
