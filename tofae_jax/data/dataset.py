@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,6 +38,7 @@ from tofae_jax.data.tracks import WINDOW_START, Tracks
 SCHEMA_VERSION = 2  # 1 had no tracks
 DESCRIPTION = "dataset.json"
 DEFAULT_SHARD_EVENTS = 10_000
+_OPENING = threading.Lock()  # numpy parses headers with `ast`, which Python 3.11 does not let two threads use at once
 MOST_PENDING_HITS = 5_000_000  # a shard ends early here: 30 MB of hits, and several times that of their columns
 
 
@@ -264,9 +266,10 @@ class Dataset:
 
     def shard(self, index: int) -> Events:
         """Events of one shard, memory-mapped."""
-        opened = self._arrays[index]
-        if opened is None:
-            opened = self._arrays[index] = self._open(index)
+        with _OPENING:
+            opened = self._arrays[index]
+            if opened is None:
+                opened = self._arrays[index] = self._open(index)
         return opened
 
     def _open(self, index: int) -> Events:
@@ -275,16 +278,15 @@ class Dataset:
         if hits.dtype != np.int16:
             raise DataError(f"{self.path / _file(index, 'hits')}: holds {hits.dtype}, int16 expected")
         offsets = self._offsets(index, "offsets", shard.n_hits)
-        description = self.description
         track_offsets, track_columns = None, {}
-        if description.track_columns is not None:
+        if (names := self.description.track_columns) is not None:
             track_offsets = self._offsets(index, "track_offsets", shard.n_tracks)
-            track_columns = {n: self._map(index, f"track.{n}", (shard.n_tracks,)) for n in description.track_columns}
+            track_columns = {n: self._map(index, f"track.{n}", (shard.n_tracks,)) for n in names}
         events = Events(
             hits,
             offsets,
-            {name: self._map(index, f"hit.{name}", (shard.n_hits,)) for name in description.hit_columns},
-            {name: self._map(index, f"event.{name}", (shard.n_events,)) for name in description.event_columns},
+            {name: self._map(index, f"hit.{name}", (shard.n_hits,)) for name in self.description.hit_columns},
+            {name: self._map(index, f"event.{name}", (shard.n_events,)) for name in self.description.event_columns},
             track_offsets,
             track_columns,
         )

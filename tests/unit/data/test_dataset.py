@@ -1,6 +1,10 @@
 """Datasets on disk: what is written comes back, and damage is named."""
 
+import gc
 import json
+import sys
+import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -160,3 +164,37 @@ def test_dataset_reading_all_events_holds_no_copy(tmp_path):
         tracemalloc.stop()
     assert held < 0.1 * hits.nbytes
     assert peak < 0.5 * hits.nbytes  # one shard of ten is checked at a time
+
+
+def test_dataset_many_threads_open_shards_at_once(tmp_path):
+    """Python 3.11 lets no two threads parse at once where a collection hands over between them (gh-106905)."""
+    write_small(tmp_path / "set", [2] * 4)
+    failures = []
+
+    class Yields:
+        def __del__(self):
+            time.sleep(0)
+
+    def open_often():
+        for _ in range(40):
+            cycle = Yields()
+            cycle.itself = cycle
+            del cycle
+            try:
+                dataset_format.Dataset(tmp_path / "set").shard(0)
+            except SystemError as error:
+                failures.append(error)
+
+    before = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(1)
+    try:
+        threads = [threading.Thread(target=open_often) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before[0])
+        gc.set_threshold(*before[1])
+    assert not failures
