@@ -69,7 +69,7 @@ def writers() -> dict[str, str]:
 def small_state():
     params = {"w": jnp.ones(2)}
     none = jax.tree.map(lambda leaf: None, params)
-    return TrainState(jnp.int32(0), params, {}, {}, jax.random.key(0), initial_scale(1.0), none)
+    return TrainState(jnp.int32(0), params, {}, {}, jax.random.key(0), initial_scale(1.0, in_use=False), none)
 
 
 def checkpoint(folder):

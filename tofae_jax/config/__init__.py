@@ -5,9 +5,10 @@ from tofae_jax.config.degradation import DegradationConfig, NoiseConfig
 from tofae_jax.config.epochs import at_epoch, in_force
 from tofae_jax.config.lhcb_torch import LhcbTorchConfig
 from tofae_jax.config.loading import ConfigError, checked, from_tree, leaves, only_chosen, read_toml, to_tree
-from tofae_jax.config.losses import AUTO, SAME, EvaluationLossConfig, LossConfig
+from tofae_jax.config.losses import SAME, EvaluationLossConfig, LossConfig
 from tofae_jax.config.models import ModelConfig
 from tofae_jax.config.monitoring import InstrumentsConfig
+from tofae_jax.config.plugins import AUTO
 from tofae_jax.config.run import (
     Config,
     MaskConfig,

@@ -13,7 +13,6 @@ from tyro.conf import arg
 from tofae_jax.config.plugins import Settings, check_model_or_loss
 from tofae_jax.config.types import Fraction, NonNegative, Section
 
-AUTO = "auto"
 SAME = "same"
 """name of an evaluation loss that is the training loss, with its settings"""
 AutoWeight = NonNegative | Literal["auto"]

@@ -19,6 +19,8 @@ Kind = Literal["model", "loss"]
 Setting = bool | int | float | str | list[int | float | str]
 Settings = Annotated[dict[str, Setting], arg(metavar="NAME VALUE ...")]
 GROUPS: dict[Kind, str] = {"model": "tofae_jax.models", "loss": "tofae_jax.losses"}
+RESERVED = ("name", "plugin")
+AUTO = "auto"
 REQUIRED = object()
 """default of a setting that has none"""
 
@@ -34,6 +36,8 @@ class Registered(NamedTuple):
     """module that registers it; empty: none that could be imported again"""
     settings: dict[str, Any]
     """default of each setting by name, or REQUIRED"""
+    auto: tuple[str, ...] = ()
+    """settings that may be `auto`"""
 
 
 _registered: dict[Kind, dict[str, Registered]] = {"model": {}, "loss": {}}
@@ -47,6 +51,8 @@ def register(kind: Kind, name: str, entry: Registered, *, built_in: Iterable[str
     """
     if not name.isidentifier():
         raise ValueError(f"{kind} {name!r}: a name must be letters, digits and '_', not beginning with a digit")
+    if name in RESERVED:
+        raise ValueError(f"{kind} {name!r}: this is the name of a setting of the section; choose another")
     other = _registered[kind].get(name)
     if name in built_in or (other is not None and other.plugin != entry.plugin):
         owner = f"of {other.plugin}" if other is not None else "of this package"
@@ -67,7 +73,7 @@ def load_plugins(plugins: Sequence[str], where: str = "") -> None:
     for name in plugins:
         try:
             import_module(name)
-        except Exception as error:  # a plugin is any code
+        except (Exception, SystemExit) as error:  # a plugin is any code
             prefix = f"{where}: " if where else ""
             hint = "install it, or add its folder to PYTHONPATH" if isinstance(error, ImportError) else "see the plugin"
             raise PluginError(
@@ -121,6 +127,25 @@ def check_model_or_loss(
     missing = [key for key, value in entry.settings.items() if value is REQUIRED and key not in settings]
     if missing:
         raise ValueError(f"{section}.plugin: {name} needs the setting {missing[0]}")
+    for key, value in settings.items():
+        if not _is_of_kind(value, entry.settings[key]) and not (value == AUTO and key in entry.auto):
+            kind_of = _name_of_kind(entry.settings[key])
+            raise ValueError(f"{section}.plugin: {key} of {name} must be {kind_of}, got {value!r}")
+
+
+def _is_of_kind(value: Any, default: Any) -> bool:
+    """Whether a value can take the place of a default: a float may be a whole number, and nothing else is converted."""
+    if default is REQUIRED or default is None:
+        return value != AUTO
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    kinds: tuple[tuple[Any, Any], ...] = ((float, int | float), (int, int), (str, str), (tuple | list, tuple | list))
+    return next((isinstance(value, allowed) for kind, allowed in kinds if isinstance(default, kind)), True)
+
+
+def _name_of_kind(default: Any) -> str:
+    names: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    return names.get(type(default), "a list" if isinstance(default, tuple | list) else f"none but {AUTO} is no value")
 
 
 def plugin_settings(kind: Kind, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,4 +153,11 @@ def plugin_settings(kind: Kind, name: str, settings: Mapping[str, Any]) -> dict[
     entry = registered(kind, name)
     defaults = entry.settings if entry is not None else {}
     merged = {**defaults, **settings}
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in merged.items()}
+
+    def plain(key: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(value)
+        is_float = isinstance(defaults.get(key), float) and not isinstance(value, str)
+        return float(value) if is_float else value
+
+    return {key: plain(key, value) for key, value in merged.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 MOST_CELLS = 2**15 - 1
@@ -43,6 +44,7 @@ class Batch(NamedTuple):
         background: Any = None,
         tracks: Any = None,
         max_hits: int | None = None,
+        shape_xyt: tuple[int, int, int] | None = None,
     ) -> Batch:
         """Make a batch of hit lists.
 
@@ -54,17 +56,28 @@ class Batch(NamedTuple):
             step: step in the epoch, from 0; None: the steps that the train state counts, so that each step draws anew.
             background: hits of the events that are no signal, like `hits`, for the noise profile `data`.
             tracks: float32[batch, n, 8], for models that are given tracks, see `tracks` of the batch.
-            max_hits: slots per event of a sequence, so that batches have one shape; None: the longest event's.
+            max_hits: slots per event, so that batches have one shape; None: the longest event's, or those of an array.
+            shape_xyt: the detector, to check hits on the host; None: only that a detector could have them. A hit
+                outside the detector of the step lights no pixel.
 
         Returns:
             The batch. It may be made within a compiled function, of traced hits.
 
         Raises:
-            ValueError: hits are no integers, of another shape, or on the host and beyond any detector; an event of a
-                sequence has more than `max_hits`.
+            ValueError: hits are no integers, of another shape, or on the host and outside the detector; an event has
+                more than `max_hits`; `event`, `background` or `tracks` are of another number of events.
         """
-        slots = _in_slots("hits", hits, max_hits)
+        most = (
+            (MOST_CELLS, MOST_CELLS, MOST_CELLS)
+            if shape_xyt is None
+            else (shape_xyt[0] - 1, shape_xyt[1] - 1, shape_xyt[2])
+        )
+        slots = _in_slots("hits", hits, max_hits, most)
         n_events = slots.shape[0]
+        background = None if background is None else _in_slots("background", background, None, most)
+        for name, given, n_dims in (("event", event, 1), ("background", background, 3), ("tracks", tracks, 3)):
+            if given is not None and (np.ndim(given) != n_dims or np.shape(given)[0] != n_events):
+                raise ValueError(f"{name} must be of {n_events} events, got shape {list(np.shape(given))}")
         empty = np.zeros((n_events, 0, 3), np.int16)
         return cls(
             slots,
@@ -73,7 +86,7 @@ class Batch(NamedTuple):
             _int32(epoch),
             None if step is None else _int32(step),
             np.zeros(n_events, np.int32),
-            empty if background is None else _in_slots("background", background, None),
+            empty if background is None else background,
             tracks,
         )
 
@@ -82,7 +95,7 @@ def _int32(number: Any) -> Any:
     return np.int32(number) if isinstance(number, int) else number
 
 
-def _in_slots(name: str, hits: Any, max_hits: int | None) -> Any:
+def _in_slots(name: str, hits: Any, max_hits: int | None, most: tuple[int, int, int]) -> Any:
     """Return int[batch, k, 3] of hit lists."""
     if isinstance(hits, Sequence):
         events = [np.asarray(event) for event in hits]
@@ -97,16 +110,26 @@ def _in_slots(name: str, hits: Any, max_hits: int | None) -> Any:
             raise ValueError(f"{name}: an event has {longest} hits, more than max_hits {max_hits}")
         padded = np.zeros((len(events), longest if max_hits is None else max_hits, 3), np.int32)
         for row, event in zip(padded, events, strict=True):
-            _check_cells(name, event)
+            _check_cells(name, event, most)
             row[: len(event)] = event.reshape(-1, 3)
         hits = padded
     if np.ndim(hits) != 3 or np.shape(hits)[2] != 3 or not np.issubdtype(hits.dtype, np.integer):
         raise ValueError(f"{name} must be integers [batch, k, 3] of x, y, t, got {hits.dtype}{list(np.shape(hits))}")
     if isinstance(hits, np.ndarray):
-        _check_cells(name, hits)
+        _check_cells(name, hits, most)
+    if max_hits is not None and np.shape(hits)[1] != max_hits:
+        missing = max_hits - np.shape(hits)[1]
+        if missing < 0:
+            raise ValueError(f"{name} have {np.shape(hits)[1]} slots, more than max_hits {max_hits}")
+        pad = np.pad if isinstance(hits, np.ndarray) else jnp.pad
+        hits = pad(hits, ((0, 0), (0, missing), (0, 0)))
     return hits
 
 
-def _check_cells(name: str, hits: np.ndarray) -> None:
-    if hits.size and not (hits.min() >= 0 and hits.max() <= MOST_CELLS):
-        raise ValueError(f"{name} must be from 0 to {MOST_CELLS}, got {hits.min()} to {hits.max()}")
+def _check_cells(name: str, hits: np.ndarray, most: tuple[int, int, int]) -> None:
+    cells = hits.reshape(-1, 3)
+    if not len(cells):
+        return
+    for axis, low, high, limit in zip("xyt", cells.min(0), cells.max(0), most, strict=True):
+        if not 0 <= low <= high <= limit:
+            raise ValueError(f"{name}: {axis} must be from 0 to {limit}, got {low} to {high}")

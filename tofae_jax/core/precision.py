@@ -67,6 +67,18 @@ def policy_by_name(name: str) -> Policy:
     return POLICIES[name]
 
 
+def check_available(policy: Policy) -> None:
+    """Check that JAX makes arrays of the policy's dtypes.
+
+    Raises:
+        ValueError: the policy needs float64, which JAX turns into float32 without a word unless told otherwise.
+    """
+    if policy.needs_64_bit and jax.dtypes.canonicalize_dtype(jnp.float64) != jnp.float64:
+        raise ValueError(
+            f"precision {policy.name} needs 64-bit numbers: jax.config.update('jax_enable_x64', True) before any array"
+        )
+
+
 def at_least_float32(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The same values in at least float32: a float16 sum overflows at 65504, and bfloat16 counts to 256 only."""
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))

@@ -134,6 +134,12 @@ def _numbers_of(dataset: EventStore, events: np.ndarray | None) -> np.ndarray:
     return numbers
 
 
+def _check_sizes(batch: int, max_hits: int, max_background: int) -> None:
+    for name, size, least in (("batch", batch, 1), ("max_hits", max_hits, 1), ("max_background", max_background, 0)):
+        if size < least:
+            raise ValueError(f"{name} must be at least {least}, got {size}")
+
+
 class TrainSource:
     """Endless training batches, a Grain source: item `i` is step `i % steps_per_epoch` of epoch `i // steps_per_epoch`.
 
@@ -152,6 +158,7 @@ class TrainSource:
 
     Raises:
         DataError: there are fewer events than one batch has.
+        ValueError: a size below 1; event numbers that the dataset does not have.
     """
 
     def __init__(
@@ -167,6 +174,7 @@ class TrainSource:
         repeat_every: int = 0,
     ) -> None:
         """Prepare the source; nothing is read yet."""
+        _check_sizes(batch, max_hits, max_background)
         events = _numbers_of(dataset, events)
         if len(events) < batch:
             raise DataError(
@@ -193,6 +201,8 @@ class TrainSource:
         return 2**40  # endless; the loop counts epochs
 
     def __getitem__(self, index: Any) -> Batch:
+        if int(index) < 0:
+            raise IndexError(f"batch {index}: batches are counted from 0, and have no end")
         epoch, step = divmod(int(index), self.steps_per_epoch)
         epoch = epoch % self.repeat_every if self.repeat_every else epoch
         known, order = self._order
@@ -233,6 +243,7 @@ class EvaluationSource:
 
     Raises:
         DataError: there are no events.
+        ValueError: a size below 1; event numbers that the dataset does not have.
     """
 
     def __init__(
@@ -246,6 +257,7 @@ class EvaluationSource:
         tracks: TrackSlots = NO_TRACKS,
     ) -> None:
         """Prepare the source; nothing is read yet."""
+        _check_sizes(batch, max_hits, max_background)
         events = _numbers_of(dataset, events)
         if not len(events):
             raise DataError(f"{dataset.name}: no events to evaluate; its share of the dataset is too small")

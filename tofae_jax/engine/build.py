@@ -142,7 +142,7 @@ def _evaluation_section(config: Config) -> LossConfig | EvaluationLossConfig:
 def _step_loss(section: LossConfig | EvaluationLossConfig, loss: losses.Loss) -> StepLoss:
     settings = selected_settings(section)
     choices = tuple((name, settings[name]) for name in loss.choices)
-    return StepLoss(reducible(loss.function), loss.takes, loss.reads_time, choices)
+    return StepLoss(reducible(loss.function), loss.takes, loss.reads_time, choices, loss.needs_unit_targets)
 
 
 def _weights(section: LossConfig | EvaluationLossConfig, loss: losses.Loss) -> dict[str, float]:

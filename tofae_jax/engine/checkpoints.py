@@ -28,7 +28,7 @@ from tofae_jax.core.precision import POLICIES
 from tofae_jax.core.text import one_line
 from tofae_jax.runs.messages import warn
 from tofae_jax.runs.migrations import migrated_meta
-from tofae_jax.steps.state import TrainState
+from tofae_jax.steps.state import TrainState, scale_of
 
 SCHEMA_VERSION = 2
 NUMBER_DIGITS = 9
@@ -150,7 +150,11 @@ logging.getLogger("absl").addFilter(_is_worth_a_line)
 
 def _items(state: TrainState) -> dict[str, Any]:
     """Divide the fields of a state, and those that a subclass adds, among the items of a checkpoint."""
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    fields = {
+        field.name: getattr(state, field.name)
+        for field in dataclasses.fields(state)
+        if field.metadata.get("pytree_node", True)  # static ones are the template's
+    }
     model = {name: fields.pop(name) for name in ("params", "batch_stats")}
     return {"model": model, "train": fields}
 
@@ -174,6 +178,8 @@ class Checkpoints:
     def __init__(self, folder: str | Path, *, keep: int = 1, keep_best: int = 1, read_only: bool = False) -> None:
         """Open the folder."""
         folder = Path(folder)
+        if keep < 1 or keep_best < 0:
+            raise ValueError(f"keep must be at least 1 and keep_best at least 0, got {keep} and {keep_best}")
         if read_only and not folder.is_dir():
             raise CheckpointError(f"{folder}: no checkpoints here")
         score: Callable[[Any], float] = lambda metrics: metrics["score"]  # noqa: E731
@@ -318,6 +324,10 @@ class Checkpoints:
             CheckpointError: none is whole, or one that is whole does not fit or is newer than this package.
         """
         template_of = (lambda _: template) if isinstance(template, TrainState) else template
+        if not callable(template_of):
+            raise ValueError(
+                f"template must be a TrainState, e.g. of create_train_state, got {type(template).__name__}"
+            )
         numbers = self.numbers()[::-1]
         if best and (chosen := self.best()) is not None:
             numbers = [chosen, *(number for number in numbers if number != chosen)]
@@ -363,7 +373,8 @@ class Checkpoints:
         different = [name for name, checksum in found.items() if meta.checksums.get(name) != checksum]
         if different:
             raise DamagedError(f"{self._where(number)}: damaged: checksum mismatch in {different[0]}")
-        return template.replace(**items["model"], **items["train"]), meta
+        state = template.replace(**items["model"], **items["train"])
+        return state.replace(scale=scale_of(state, template)), meta
 
 
 def _meta_of_notes(state: TrainState, notes: Mapping[str, Any]) -> CheckpointMeta:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tofae_jax import models
 from tofae_jax.config import ModelConfig, selected_settings
+from tofae_jax.config.plugins import REQUIRED, registered
 
 
 def build_model(name: str, *, shape_xyt: tuple[int, int, int], **options: Any) -> models.Model:
@@ -26,5 +27,9 @@ def build_model(name: str, *, shape_xyt: tuple[int, int, int], **options: Any) -
         ValueError: an unknown name or size, with those that are known; an LHCb TORCH model without `bin_ns` or
             `module`.
     """
-    defaults = selected_settings(ModelConfig(name=name)) if name in models.MODELS else {}
+    entry = registered("model", name)
+    if entry is not None:
+        defaults = {size: value for size, value in entry.settings.items() if value is not REQUIRED}
+    else:
+        defaults = selected_settings(ModelConfig(name=name)) if name in models.MODELS else {}
     return models.build_model(name, shape_xyt=shape_xyt, **{**defaults, **options})

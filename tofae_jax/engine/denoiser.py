@@ -70,7 +70,9 @@ class Denoiser:
         settings: StepSettings | None = None,
         batch: int = BATCH,
     ) -> None:
-        """Prepare; nothing is compiled before the first batch."""
+        """Prepare; nothing is compiled before the first batch. ValueError for a batch below 1."""
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, got {batch}")
         self.model, self._options = model, options
         self._variables = variables_of(state)
         self._settings = typed(StepSettings() if settings is None else settings)

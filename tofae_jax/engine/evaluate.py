@@ -25,6 +25,7 @@ from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_
 from tofae_jax.models import Model, Variables
 from tofae_jax.runs.messages import warn
 from tofae_jax.steps import Batch, EvalOutput, StepOptions, StepSettings, TrainState
+from tofae_jax.steps.inputs import check_background
 from tofae_jax.steps.options import check_fit, check_slots
 from tofae_jax.steps.state import variables_of
 from tofae_jax.steps.types import typed
@@ -68,7 +69,7 @@ def evaluate(
 
     Raises:
         DataError: the dataset cannot be read, its detector is of another shape, or there are no events.
-        ValueError: losses, model and options do not fit each other.
+        ValueError: losses, model and options do not fit each other; the noise profile `data` and no `max_background`.
     """
     check_fit(model, options)
     store = Dataset(dataset) if isinstance(dataset, str | Path) else dataset
@@ -81,6 +82,7 @@ def evaluate(
     evaluator = Evaluator(model, options, threads=data.threads, prefetch=data.prefetch_batches)
     settings = StepSettings() if settings is None else settings
     check_slots(settings, options)
+    check_background(max_background, settings)
     variables, settings = variables_of(state), typed(settings)
     return evaluator.details(variables, source, evaluation_key(seed), settings).result
 

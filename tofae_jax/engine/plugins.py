@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 
@@ -18,7 +18,7 @@ from tofae_jax.losses import LOSSES, Loss
 from tofae_jax.losses.registry import ClassRatios
 from tofae_jax.models import MODELS, ModelKind
 from tofae_jax.models.interface import Inputs
-from tofae_jax.models.model import OutputKind
+from tofae_jax.models.model import OutputKind, check_kinds
 
 NOT_SETTINGS = ("reduce", "event_axes", "threshold")
 """keywords of a loss that the steps give it"""
@@ -49,9 +49,15 @@ def register_model(
         needs_normalised_images: whether it cannot do with normalisation `none`.
 
     Raises:
-        ValueError: the name is no word, or is taken.
+        ValueError: the name is no word, or is taken; an unknown kind of input or output; `module` is no module
+            class.
     """
     kinds = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    check_kinds(inputs, kinds)
+    if not (isinstance(module, type) and issubclass(module, nn.Module)):
+        raise ValueError(
+            f"model {name!r}: module must be a class of Flax (Linen) modules: Net, not Net(); got {module!r}"
+        )
     kind = ModelKind(module, inputs, kinds, has_latent=has_latent, needs_normalised_images=needs_normalised_images)
     fields = {field.name: field for field in dataclasses.fields(module)}
     settings = {size: _default(fields[size]) for size in kind.sizes}
@@ -83,8 +89,11 @@ def register_loss(
         needs_unit_targets: whether its targets must lie in [0, 1].
 
     Raises:
-        ValueError: the name is no word, or is taken; a keyword of `auto` is none of the function's.
+        ValueError: the name is no word, or is taken; `takes` is not known; a keyword of `auto` is none of the
+            function's.
     """
+    if takes not in get_args(OutputKind):
+        raise ValueError(f"loss {name!r}: takes must be one of {', '.join(get_args(OutputKind))}, got {takes!r}")
     n_arrays = 2 if takes == "image" else 3
     keywords = list(inspect.signature(function).parameters.values())[n_arrays:]
     settings = {
@@ -96,7 +105,7 @@ def register_loss(
         raise ValueError(f"loss {name!r}: auto names {unknown[0]}, which is no keyword of the function")
     weights = tuple(key for key, value in settings.items() if isinstance(value, float))
     choices = tuple(key for key in settings if key not in weights)
-    register("loss", name, Registered(_caller(), settings), built_in=(SAME, *LOSS_NAMES))
+    register("loss", name, Registered(_caller(), settings, tuple(auto or ())), built_in=(SAME, *LOSS_NAMES))
     LOSSES[name] = Loss(function, weights, choices, takes, reads_time, auto or {}, needs_unit_targets)
 
 

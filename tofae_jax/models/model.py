@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tofae_jax.core.precision import Policy, cast_floats, cast_variables, policy_by_name
+from tofae_jax.core.precision import Policy, cast_floats, cast_variables, check_available, policy_by_name
 from tofae_jax.models.autoencoder import LATENT
 from tofae_jax.models.interface import HitInput, Inputs, Output, as_output, empty_input
 
@@ -150,9 +151,9 @@ class Model(NamedTuple):
 
     def _output(self, given: Any, x: Any) -> Output:
         """Wrap what the module returns, in the policy's dtype; ValueError where it is not what the kind declares."""
-        output = as_output(given, self.inputs, self.outputs)
-        if not self._follows_policy:
-            output = cast_floats(output, jnp.dtype(self.policy.output))
+        if not isinstance(given, Output | jax.Array):
+            raise ValueError(f"model {self.name}: returns a {type(given).__name__}, expected an array or an Output")
+        output = cast_floats(as_output(given, self.inputs, self.outputs), jnp.dtype(self.policy.output))
         shape = jnp.shape(x.hits)[:-1] if isinstance(x, HitInput) else jnp.shape(x)
         places = {"image": ("image",), "hits": ("hit_logits",) if isinstance(x, HitInput) else ("pixel_logits",)}
         for declared in self.outputs:
@@ -252,32 +253,56 @@ def model_from_module(
             whether losses are scaled, does not.
     """
     policy = policy_by_name(policy) if isinstance(policy, str) else policy
+    check_available(policy)
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module must be a Flax (Linen) module, made: Net(), not Net; got {module!r}")
+    shape_xyt = check_detector_shape(shape_xyt)
     fields = {field.name for field in dataclasses.fields(module)}
     dtypes = {"dtype": policy.compute, "param_dtype": policy.param, "output_dtype": policy.output}
     used: dict[str, Any] = {field: jnp.dtype(dtype) for field, dtype in dtypes.items() if field in fields}
     module = module.clone(**used)
     kinds = (outputs,) if isinstance(outputs, str) else tuple(outputs)
-    for value, known in ((inputs, get_args(Inputs)), *((kind, get_args(OutputKind)) for kind in kinds)):
-        if value not in known:
-            raise ValueError(f"{value!r} is no kind of input or output; known: {', '.join(known)}")
+    check_kinds(inputs, kinds)
     model = Model(
         name or type(module).__name__, ModelKind(type(module), inputs, kinds), module, shape_xyt, policy, matmul
     )
-    _check_program(model)
+    check_program(model)
     return model
 
 
-def _check_program(model: Model) -> None:
+def check_detector_shape(shape_xyt: Any) -> tuple[int, int, int]:
+    """Return a detector's shape as a tuple; ValueError where it is none."""
+    shape = tuple(shape_xyt) if isinstance(shape_xyt, Sequence) else ()
+    if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"shape_xyt must be three whole numbers above 0: columns, rows, time bins; got {shape_xyt!r}")
+    return shape
+
+
+def check_kinds(inputs: str, outputs: tuple[str, ...]) -> None:
+    """Check the kinds of a model's input and outputs.
+
+    Raises:
+        ValueError: one is not known, or there is no output.
+    """
+    for value, known in ((inputs, get_args(Inputs)), *((kind, get_args(OutputKind)) for kind in outputs)):
+        if value not in known:
+            raise ValueError(f"{value!r} is no kind of input or output; known: {', '.join(known)}")
+    if not outputs:
+        raise ValueError("outputs must name one at least: image, hits")
+
+
+def check_program(model: Model) -> None:
     """Trace a model once: its output's shape, its mode of training, and float16 that its policy does not say."""
 
-    def once(key: Array) -> Output:
+    def once(key: Array) -> Any:
         variables = model.init(key)
         if jax.tree.leaves(variables["batch_stats"]) and not _mode(model.module, train=True):
             raise ValueError(
                 f"model {model.name}: has batch statistics, but takes no keyword that says whether it trains: "
                 f"{', '.join(TRAINS)}"
             )
-        return model.apply(variables, empty_input(model.inputs, model.shape_xyt))
+        given = empty_input(model.inputs, model.shape_xyt)
+        return model.apply(variables, given), model.apply_train(variables, given, key)
 
     program = str(jax.make_jaxpr(once)(jax.random.key(0)))
     if not model.policy.scales_loss and re.search(r"\bf16\[", program):

@@ -7,13 +7,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from tofae_jax.core.precision import Policy, policy_by_name
+from tofae_jax.core.precision import Policy, check_available, policy_by_name
 from tofae_jax.lhcb_torch.module import ModuleSettings
 from tofae_jax.models.autoencoder import Autoencoder
 from tofae_jax.models.hit_transformer import HitTransformer
 from tofae_jax.models.lhcb_torch_blind import LhcbTorch
 from tofae_jax.models.lhcb_torch_tracks import LhcbTorchTracks
-from tofae_jax.models.model import Model, ModelKind
+from tofae_jax.models.model import Model, ModelKind, check_detector_shape, check_program
 from tofae_jax.models.unet import UNet
 
 MODELS: dict[str, ModelKind] = {
@@ -64,6 +64,7 @@ def build_model(
     if kind.of_module and (bin_ns is None or module is None):
         raise ValueError(f"model {name!r} needs bin_ns and the module's settings, got {bin_ns}, {module}")
     policy = policy or policy_by_name("float32")
+    check_available(policy)
     known: dict[str, Any] = {
         "shape_xyt": shape_xyt,
         "bin_ns": bin_ns,
@@ -73,4 +74,7 @@ def build_model(
         "output_dtype": jnp.dtype(policy.output),
     }
     used = {field.name: known[field.name] for field in dataclasses.fields(kind.module) if field.name in known}
-    return Model(name, kind, kind.module(**used, **sizes), shape_xyt, policy, matmul)
+    model = Model(name, kind, kind.module(**used, **sizes), check_detector_shape(shape_xyt), policy, matmul)
+    if not kind.module.__module__.startswith("tofae_jax."):  # of a plugin: nobody has tried it yet
+        check_program(model)
+    return model

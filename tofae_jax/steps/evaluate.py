@@ -10,7 +10,7 @@ from tofae_jax import metrics
 from tofae_jax.core import hits
 from tofae_jax.core.batch import Batch
 from tofae_jax.models import Model, Variables
-from tofae_jax.steps.inputs import bind_loss, degrade_batch, model_input, reconstruction_target
+from tofae_jax.steps.inputs import bind_loss, check_background, degrade_batch, model_input, reconstruction_target
 from tofae_jax.steps.options import check_fit
 from tofae_jax.steps.outputs import DecodedOutput, decode_output
 from tofae_jax.steps.state import TrainState, variables_of
@@ -47,6 +47,7 @@ def eval_step(
         ValueError: losses, model and options do not fit each other; when the step is traced.
     """
     check_fit(model, options)
+    check_background(batch.background.shape[1], settings)
     settings = typed(settings)
     variables = variables_of(variables)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch.event)

@@ -11,6 +11,9 @@ from jaxtyping import Array
 
 from tofae_jax.core import degradation, hits
 from tofae_jax.core.batch import Batch
+from tofae_jax.core.noise import NOISE_PROFILES
+from tofae_jax.core.precision import at_least_float32
+from tofae_jax.core.static_checks import static_number
 from tofae_jax.models import TRACK_COLUMNS, HitInput, Model, Output
 from tofae_jax.steps.types import DegradedBatch, StepLoss, StepOptions, StepSettings
 
@@ -29,6 +32,19 @@ def degrade_batch(keys: Array, batch: Batch, settings: StepSettings, options: St
     events = jax.vmap(degrade, in_axes=(0, 0, None, 0))(keys, batch.hits, settings.degradation, batch.background)
     embed = partial(hits.embed, n_x=n_x, n_y=n_y)
     return DegradedBatch(events, embed(batch.hits), embed(events.smeared), embed(events.hits))
+
+
+def check_background(n_slots: int, settings: StepSettings) -> None:
+    """Check that there are slots of background hits if the noise profile `data` takes some.
+
+    Raises:
+        ValueError: there are none; its share of the noise would be missing without a word.
+    """
+    weights = settings.degradation.noise.weights
+    place = [*NOISE_PROFILES].index("data")
+    share = static_number(weights[place]) if isinstance(weights, tuple | list) and len(weights) > place else None
+    if share and n_slots == 0:
+        raise ValueError("noise profile data draws from background hits, but there are no slots for them: 0 background")
 
 
 def reconstruction_target(degraded: DegradedBatch, options: StepOptions) -> Array:
@@ -68,9 +84,10 @@ def bind_loss(
     def of_output(output: Output, degraded: DegradedBatch, reduce: str) -> Array:
         if loss.takes == "hits":
             logits, is_scored = hit_logits(output, degraded.events.hits, degraded.input)
-            return function(logits, degraded.events.is_signal, is_scored, reduce=reduce)
+            return function(at_least_float32(logits), degraded.events.is_signal, is_scored, reduce=reduce)
         target = normalised(reconstruction_target(degraded, options), settings, options)
-        return function(output.image, target, reduce=reduce)
+        assert output.image is not None  # `check_fit` says that there is one
+        return function(at_least_float32(output.image), target, reduce=reduce)
 
     return of_output
 

@@ -77,13 +77,15 @@ class LossScale(struct.PyTreeNode):
     """steps skipped in all"""
     stuck: Any
     """steps skipped in a row at the smallest scale"""
+    in_use: bool = struct.field(pytree_node=False, default=True)
+    """whether the loss is scaled at all; static, so that a step that scales can refuse a state of one that does not"""
 
 
-def initial_scale(value: float) -> LossScale:
-    """A fresh state; 1 where nothing is to be scaled."""
+def initial_scale(value: float, *, in_use: bool = True) -> LossScale:
+    """A fresh state; 1 and not `in_use` where nothing is to be scaled."""
     # each an array of its own, as a training step takes over their memory
     good, skipped, stuck = (jnp.zeros((), jnp.int32) for _ in range(3))
-    return LossScale(value=jnp.asarray(value, jnp.float32), good=good, skipped=skipped, stuck=stuck)
+    return LossScale(jnp.asarray(value, jnp.float32), good, skipped, stuck, in_use)
 
 
 def next_scale(scale: LossScale, finite: Bool[Array, ""], *, growth_steps: Number) -> LossScale:
@@ -96,7 +98,7 @@ def next_scale(scale: LossScale, finite: Bool[Array, ""], *, growth_steps: Numbe
         jnp.where(grown, jnp.minimum(scale.value * 2, LARGEST_SCALE), scale.value),
         jnp.maximum(scale.value / 2, LEAST_SCALE),
     )
-    return LossScale(
+    return scale.replace(
         value=value,
         good=jnp.where(grown, 0, good),
         skipped=scale.skipped + jnp.where(finite, 0, 1),

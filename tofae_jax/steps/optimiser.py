@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from tofae_jax.core.static_checks import check_at_least
+from tofae_jax.core.text import one_line
 
 Optimiser = optax.GradientTransformation | optax.MultiSteps
 
@@ -139,6 +140,32 @@ def check_descends(optimiser: Optimiser) -> None:
             "this optimiser climbs the loss: it has no learning rate; chain optax.scale_by_learning_rate after it, or "
             "wrap it in with_learning_rate"
         )
+
+
+def check_updates(optimiser: Optimiser, params: Any) -> None:
+    """Check that an optimiser needs no more than a step gives it: gradients, parameters and the value of the loss.
+
+    Raises:
+        ValueError: it fails with these, e.g. `optax.lbfgs()`, which calls the loss itself.
+    """
+    wide = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32)), params
+    )
+    rate = jnp.ones(()) if isinstance(optimiser, ScheduledOptimiser) else None
+
+    def once(params: Any) -> Any:
+        return update_of(optimiser, params, optimiser.init(params), params, learning_rate=rate, loss=jnp.ones(()))
+
+    try:
+        jax.eval_shape(once, wide)
+    except Exception as error:  # whatever it says
+        hint = ""
+        if "learning_rate" in str(error):
+            hint = "; build_optimiser and with_learning_rate come last: wrap the chain in with_learning_rate instead"
+        raise ValueError(
+            "this optimiser needs more than gradients, parameters and the value of the loss "
+            f"({type(error).__name__}: {one_line(error, limit=200)}){hint}"
+        ) from error
 
 
 def _with_extra_arguments(optimiser: Optimiser) -> optax.GradientTransformationExtraArgs:

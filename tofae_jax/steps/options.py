@@ -38,11 +38,13 @@ def step_options(
         model: the model of the steps.
         loss: name of a loss (`LOSSES`), or any function: of images `(prediction, target)`, both normalised
             float[batch, y, x]; of hits `(logits, is_signal, is_hit)`, each [batch, k]. It returns one number, or one
-            per event; a keyword `reduce` is given `"batch"` or `"event"` if the function has it.
+            per event; a keyword `reduce` is given `"batch"` or `"event"` if the function has it. Static settings of a
+            loss are bound by `functools.partial`, e.g. `partial(split, zero_loss="mae")`.
         max_signal: slots for signal hits per event; the largest `n_signal` that the settings will have.
         max_noise: slots for noise hits, likewise.
         evaluation_loss: loss of `eval_step`, like `loss`; None: the training loss.
-        takes: what a function compares, `image` or `hits`; None: hits where the model has no other output.
+        takes: what a function compares, `image` or `hits`; None: what a named loss says itself, of other functions hits
+            where the model has no other output.
         normalisation: of images, see `NORMALISATIONS`.
         overflow: what happens to hits smeared out of the detector, `drop` or `clamp`.
         selection: which signal hits are kept, `random` or `even`.
@@ -56,15 +58,10 @@ def step_options(
         ValueError: an unknown name; a number of slots below 0; a loss that the model's outputs or the normalisation do
             not fit.
     """
-    for name, number in (("max_signal", max_signal), ("max_noise", max_noise)):
-        if number < 0:
-            raise ValueError(f"{name} must be at least 0, got {number}")
-    choices = (("overflow", overflow, OVERFLOWS), ("selection", selection, SELECTIONS))
-    for name, value, known in (*choices, ("target", target or "pattern", get_args(Target))):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     of_hits = takes or ("image" if "image" in model.outputs else "hits")
     training = as_step_loss(loss, takes=of_hits)
+    if takes is not None and training.takes != takes:
+        raise ValueError(f"takes is {takes}, but this loss says itself that it takes {training.takes}")
     options = StepOptions(
         shape_xyt=model.shape_xyt,
         max_signal=max_signal,
@@ -76,8 +73,18 @@ def step_options(
         selection=selection,
         target=target or ("signal" if training.takes == "hits" else "pattern"),
     )
+    _check_choices(options)
     check_fit(model, options)
     return options
+
+
+def _check_choices(options: StepOptions) -> None:
+    for name in ("max_signal", "max_noise"):
+        if getattr(options, name) < 0:
+            raise ValueError(f"{name} must be at least 0, got {getattr(options, name)}")
+    for name, known in (("overflow", OVERFLOWS), ("selection", SELECTIONS), ("target", get_args(Target))):
+        if getattr(options, name) not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(options, name)!r}")
 
 
 def as_step_loss(
@@ -95,7 +102,9 @@ def as_step_loss(
         loss = loss_by_name(loss)
     loss = next((known for known in LOSSES.values() if known.function is loss), loss)
     if isinstance(loss, Loss):
-        return StepLoss(reducible(loss.function), loss.takes, loss.reads_time)
+        return StepLoss(
+            reducible(loss.function), loss.takes, loss.reads_time, needs_unit_targets=loss.needs_unit_targets
+        )
     if not callable(loss):
         raise ValueError(f"loss must be a name or a function, got {loss!r}")
     return StepLoss(reducible(loss), takes)
@@ -141,6 +150,9 @@ def check_fit(model: Model, options: StepOptions) -> None:
             )
         if loss.reads_time and options.normalisation is not normalisation_by_name("gapped"):
             raise ValueError("a loss that reads times needs normalisation 'gapped'")
+        if loss.needs_unit_targets and options.normalisation is normalisation_by_name("none"):
+            name = getattr(loss.function, "__name__", loss.function)
+            raise ValueError(f"loss {name} needs targets in [0, 1], which normalisation 'none' does not give")
     if model.kind.needs_normalised_images and options.normalisation is normalisation_by_name("none"):
         raise ValueError(f"model {model.name} needs normalised images, which normalisation 'none' does not give")
     if model.shape_xyt != options.shape_xyt:

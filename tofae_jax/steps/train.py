@@ -13,7 +13,7 @@ from tofae_jax.core import precision
 from tofae_jax.core.batch import Batch
 from tofae_jax.models import Model
 from tofae_jax.steps import loss_scaling
-from tofae_jax.steps.inputs import bind_loss, degrade_batch, model_input
+from tofae_jax.steps.inputs import bind_loss, check_background, degrade_batch, model_input
 from tofae_jax.steps.optimiser import Optimiser, update_of
 from tofae_jax.steps.options import check_fit
 from tofae_jax.steps.state import TrainState
@@ -44,17 +44,21 @@ def train_step(
         batch: patterns, e.g. of a `TrainSource` or `Batch.from_hits`.
         settings: numbers of the step.
         model: of `build_model` or `model_from_module`.
-        optimiser: any of optax. One of `build_optimiser` or `with_learning_rate` takes `settings.learning_rate`.
+        optimiser: as for `create_train_state`. One of `build_optimiser` or `with_learning_rate` takes
+            `settings.learning_rate`.
         options: of `step_options`.
 
     Returns:
         The next state and the step's `TrainMetrics`, both on the device.
 
     Raises:
-        ValueError: loss, model and options do not fit each other, or the learning rate does not fit the optimiser; when
-            the step is traced.
+        ValueError: loss, model and options do not fit each other, the learning rate does not fit the optimiser, the
+            state has no loss scale and the policy needs one, or the noise profile `data` has no background; when the
+            step is traced.
     """
     check_fit(model, options)
+    _check_scale(state, model)
+    check_background(batch.background.shape[1], settings)
     settings = typed(settings)
     step = state.step if batch.step is None else batch.step
     key = jax.random.fold_in(jax.random.fold_in(state.key, batch.epoch), step)
@@ -73,6 +77,14 @@ def train_step(
 
     (_, (loss, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
     return _updated(state, loss, gradients, batch_stats, settings, optimiser, scales=model.policy.scales_loss)
+
+
+def _check_scale(state: TrainState, model: Model) -> None:
+    if model.policy.scales_loss and not state.scale.in_use:
+        raise ValueError(
+            f"policy {model.policy.name} scales the loss, but the state is of one that does not: its loss scale is 1; "
+            "take the scale of create_train_state with this model: state.replace(scale=fresh.scale)"
+        )
 
 
 def _updated(

@@ -91,6 +91,8 @@ class StepLoss(NamedTuple):
     """whether it is given the threshold of the normalisation"""
     choices: tuple[tuple[str, Any], ...] = ()
     """static settings, by name"""
+    needs_unit_targets: bool = False
+    """whether its targets must lie in [0, 1]"""
 
 
 class StepOptions(NamedTuple):

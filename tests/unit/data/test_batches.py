@@ -50,7 +50,8 @@ def test_pad_events_surplus_hits_are_thinned_and_counted(tmp_path):
 def source(tmp_path, n=13, batch=4, kind=TrainSource, **options):
     path = tmp_path / "set"
     dataset = dataset_format.Dataset(path) if path.exists() else write_small(path, list(range(n)), shard_events=5)[1]
-    return kind(dataset, np.arange(n), batch=batch, max_hits=12, seed=3, **options)
+    seed = {"seed": 3} if issubclass(kind, TrainSource) else {}
+    return kind(dataset, np.arange(n), batch=batch, **{"max_hits": 12} | seed | options)
 
 
 def assert_same_batches(first, second):
@@ -214,3 +215,15 @@ def test_embed_event_takes_the_bytes_in_readme():
     detector = Detector()
     image = jax.eval_shape(partial(embed, n_x=detector.n_x, n_y=detector.n_y), np.zeros((3, 512, 3), np.int16))
     assert image.size * image.dtype.itemsize == 3 * kib * 1024
+
+
+@pytest.mark.parametrize(("size", "value"), [("batch", 0), ("max_hits", 0), ("max_background", -1)])
+@pytest.mark.parametrize("kind", [TrainSource, EvaluationSource])
+def test_sources_sizes_below_one_are_refused(tmp_path, kind, size, value):
+    with pytest.raises(ValueError, match=f"{size} must be at least"):
+        source(tmp_path, kind=kind, **{size: value})
+
+
+def test_train_source_has_no_batch_before_the_first(tmp_path):
+    with pytest.raises(IndexError, match="batch -1: batches are counted from 0"):
+        source(tmp_path)[-1]

@@ -1,9 +1,13 @@
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
 import optax
 import pytest
+from flax import struct
 from own_parts import SHAPE, Images
 
 from tofae_jax.config import Config, from_tree, to_tree
@@ -17,7 +21,7 @@ from tofae_jax.engine.checkpoints import (
     checksums,
 )
 from tofae_jax.models import model_from_module
-from tofae_jax.steps import create_train_state
+from tofae_jax.steps import TrainState, create_train_state
 
 SMALL = from_tree(
     {"detector": {"n_x": 5, "n_y": 4, "n_t": 9}, "model": {"autoencoder": {"latent": 2, "fc": 4}}}, Config, "test"
@@ -217,3 +221,46 @@ def test_save_what_would_not_be_kept_is_refused(tmp_path, adam):
         assert checkpoints.restore(state)[1].notes == {"note": [1, "a", None]}
         with pytest.raises(SaveError, match="opened to read only"):
             checkpoints.save(state.replace(step=jnp.int32(300)))
+
+
+def test_restore_into_float16_takes_the_scale_of_the_template(tmp_path, adam):
+    model = model_from_module(Images(), shape_xyt=SHAPE, policy="mixed_float16")
+    template = create_train_state(jax.random.key(1), model, optax.adam(1e-2))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(adam[0])
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        state, _ = checkpoints.restore(template)
+    assert state.scale.value == template.scale.value == 2**15
+    assert state.scale.in_use
+    np.testing.assert_array_equal(jax.tree.leaves(state.params)[0], jax.tree.leaves(adam[0].params)[0])
+
+
+class Named(TrainState):
+    """A state with a static field and one that is an array."""
+
+    label: str = struct.field(pytree_node=False, default="")
+    ema: Any = None
+
+
+def test_save_subclass_static_fields_are_the_templates(tmp_path, adam):
+    fields = {field.name: getattr(adam[0], field.name) for field in dataclasses.fields(adam[0])}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(Named(**fields, label="saved", ema=jnp.full(3, 2.5)))
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        state, _ = checkpoints.restore(Named(**fields, label="own", ema=jnp.zeros(3)))
+    assert state.label == "own"
+    np.testing.assert_array_equal(state.ema, jnp.full(3, 2.5))
+
+
+@pytest.mark.usefixtures("untyped")
+def test_restore_what_is_no_state_is_refused(tmp_path, adam):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(adam[0])
+        with pytest.raises(ValueError, match="template must be a TrainState"):
+            checkpoints.restore({"params": adam[0].params})
+
+
+@pytest.mark.parametrize("counts", [{"keep": -1}, {"keep": 0}, {"keep_best": -1}])
+def test_checkpoints_counts_that_keep_nothing_are_refused(tmp_path, counts):
+    with pytest.raises(ValueError, match="keep must be at least 1 and keep_best at least 0"):
+        Checkpoints(tmp_path, **counts)

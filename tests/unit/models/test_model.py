@@ -88,8 +88,23 @@ def test_model_from_module_policy_holds_with_and_without_dtype(module, policy, p
     program = str(jax.make_jaxpr(model.apply)(variables, IMAGE))
     convolved = [line for line in program.splitlines() if "conv_general_dilated" in line or "bf16" in line]
     assert any("bf16" in line for line in convolved) == ("bfloat16" in policy)
-    if isinstance(module, Images):  # `Typed` gives what it likes
-        assert model.apply(variables, IMAGE).image.dtype.name == output
+    assert model.apply(variables, IMAGE).image.dtype.name == output
+
+
+class Pair(nn.Module):
+    """Gives what no step can read."""
+
+    def __call__(self, image):
+        return image, image
+
+
+class HalfInTraining(nn.Module):
+    """Float16 hidden from inference."""
+
+    @nn.compact
+    def __call__(self, image, train=False):
+        x = image[..., None]
+        return nn.Dense(1, dtype=jnp.float16 if train else None)(x)[..., 0].astype(jnp.float32)
 
 
 def test_model_from_module_float16_that_no_policy_says_is_refused():
@@ -108,11 +123,23 @@ def test_model_from_module_float16_that_no_policy_says_is_refused():
         (Images(), {"inputs": "pixels"}, "'pixels' is no kind of input or output; known: image, hits"),
         (Images(), {"outputs": "pixels"}, "'pixels' is no kind of input or output; known: image, hits"),
         (Images(), {"policy": "float8"}, "precision 'float8' is not known"),
+        (Images(), {"policy": "float64"}, "precision float64 needs 64-bit numbers: jax.config.update"),
+        (Images(), {"outputs": ()}, "outputs must name one at least"),
+        (Images, {}, r"module must be a Flax \(Linen\) module, made: Net\(\), not Net"),
+        (Pair(), {}, "model Pair: returns a tuple, expected an array or an Output"),
+        (HalfInTraining(), {}, "HalfInTraining: computes in float16"),
+        (Images(), {"shape_xyt": (12, 16)}, r"shape_xyt must be three whole numbers above 0"),
+        (Images(), {"shape_xyt": (12, 0, 40)}, r"shape_xyt must be three whole numbers above 0"),
     ],
 )
 def test_model_from_module_what_cannot_be_is_said(module, options, expected):
     with pytest.raises(ValueError, match=expected):
-        model_from_module(module, shape_xyt=SHAPE, **options)
+        model_from_module(module, **{"shape_xyt": SHAPE} | options)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_model_from_module_list_of_a_shape_is_a_shape():
+    assert model_from_module(Images(), shape_xyt=list(SHAPE)) == model_from_module(Images(), shape_xyt=SHAPE)
 
 
 class Unsaid(nn.Module):

@@ -63,6 +63,9 @@ def test_build_model_fills_in_the_fields_that_a_module_uses(monkeypatch):
         shape_xyt: tuple[int, int, int]
         dtype: typing.Any
 
+        def __call__(self, image):
+            return image
+
     monkeypatch.setitem(MODELS, "toy", ModelKind(Toy, inputs="image", outputs=("image",)))
     built = build_model("toy", shape_xyt=(3, 4, 5), policy=policy_by_name("mixed_bfloat16"), size=2)
     assert (built.module.size, built.module.shape_xyt, built.module.dtype) == (2, (3, 4, 5), "bfloat16")

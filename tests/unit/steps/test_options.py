@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 from own_parts import SHAPE, Hits, Images, own_hinge, own_mse
 
 from tofae_jax.core.degradation import DegradationSettings
-from tofae_jax.losses import LOSSES, mse
+from tofae_jax.losses import LOSSES, bce, mse, split
 from tofae_jax.models import MODELS, model_from_module
 from tofae_jax.steps import StepSettings
 from tofae_jax.steps.options import as_step_loss, check_fit, check_slots, reducible, step_options
@@ -106,3 +108,21 @@ def test_check_slots_more_hits_than_slots_are_refused():
 def test_as_step_loss_function_of_the_registry_is_its_declaration():
     assert as_step_loss(LOSSES["hit_bce"].function).takes == "hits"
     assert as_step_loss(LOSSES["acb_mse_3d"].function).reads_time
+
+
+def test_step_options_takes_against_what_the_loss_says_is_refused():
+    with pytest.raises(ValueError, match="takes is hits, but this loss says itself that it takes image"):
+        step_options(images(), "mse", takes="hits", max_signal=1, max_noise=1)
+
+
+def test_step_options_static_settings_by_partial():
+    options = step_options(images(), partial(split, zero_loss="mae"), max_signal=1, max_noise=1)
+    output, target = jnp.zeros((2, 3, 4)), jnp.full((2, 3, 4), 0.5).at[:, 0].set(0)
+    given = options.loss.function(output, target, reduce="event")
+    np.testing.assert_array_equal(given, split(output, target, zero_loss="mae", reduce="event"))
+
+
+@pytest.mark.parametrize("loss", ["bce", bce])
+def test_step_options_unit_targets_need_a_normalisation(loss):
+    with pytest.raises(ValueError, match=r"loss bce needs targets in \[0, 1\], which normalisation 'none'"):
+        step_options(images(), loss, normalisation="none", max_signal=1, max_noise=1)

@@ -264,7 +264,7 @@ class Loop:
         )
         say(self.fallback)
         params, residual = recast(state.params, state.residual, policy)
-        scale = initial_scale(1.0).replace(skipped=state.scale.skipped)
+        scale = initial_scale(1.0, in_use=False).replace(skipped=state.scale.skipped)
         self.set_precision(policy.name)
         return state.replace(params=params, residual=residual, scale=scale)
 
