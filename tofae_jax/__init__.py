@@ -87,6 +87,7 @@ _HOMES = {
     "tofae_jax.engine.denoiser": ("Denoiser",),
     "tofae_jax.engine.denoise": ("DenoiseCounts", "DenoiseReport", "denoise", "denoise_run"),
     "tofae_jax.engine.evaluate": ("evaluate", "evaluate_run"),
+    "tofae_jax.engine.evaluator": ("evaluation_key",),
     "tofae_jax.engine.load": ("LoadedRun", "load_run"),
     "tofae_jax.engine.process": ("keep_freed_memory",),
 }

@@ -60,11 +60,12 @@ def check_range_of(name: str, bounds: Any, least: float = 0) -> None:
     Raises:
         ValueError: it is no pair, or not `least <= low <= high`; the message has name and value.
     """
-    ends = list(bounds) if isinstance(bounds, tuple | list) else None
+    is_known = isinstance(bounds, tuple | list) or (isinstance(bounds, np.ndarray) and bounds.ndim == 1)
+    ends = list(bounds) if is_known else None
     if ends is None:
         if np.ndim(bounds) == 0:
             raise ValueError(f"{name} must be a range (low, high), got {bounds}")
-        return  # an array of two numbers
+        return  # an array of two numbers on a device
     known = [static_number(end) for end in ends]
     if len(ends) != 2 or any(end is not None and not least <= end < math.inf for end in known):
         raise ValueError(f"{name} must be a range (low, high) from {least:g}, got {bounds}")

@@ -24,7 +24,14 @@ EVALUATION_STREAM = 2**32 - 1  # in the place of an epoch, and none has this num
 
 
 def evaluation_key(seed: int) -> jax.Array:
-    """Root key of an evaluation's draws."""
+    """Return the root key of an evaluation's draws, for `eval_step`; `evaluate` and the command use it too.
+
+    Args:
+        seed: of the draws; a training with the same seed draws others.
+
+    Returns:
+        The key. `eval_step` draws from it and the event's number.
+    """
     return jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM)
 
 

@@ -35,7 +35,9 @@ def test_check_at_least_bad_number_is_named(value):
         check_at_least("hit_weight", value)
 
 
-@pytest.mark.parametrize("bounds", [(9, 2), (-1, 2), (1,), (1, 2, 3), 5, [0, float("nan")], (np.int32(3), np.int32(2))])
+@pytest.mark.parametrize(
+    "bounds", [(9, 2), np.array([9, 2]), (-1, 2), (1,), (1, 2, 3), 5, [0, float("nan")], (np.int32(3), np.int32(2))]
+)
 def test_check_range_of_bad_range_is_named(bounds):
     with pytest.raises(ValueError, match="n_signal must be a range"):
         check_range_of("n_signal", bounds)
