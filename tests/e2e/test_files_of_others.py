@@ -351,7 +351,8 @@ def test_inspect_file_lists_columns_and_the_options_that_read_it(tmp_path, capsy
     assert "posX: double" in out
     assert "rows       6, hits 6: posX -3.9 to 2.1" in out
     words = out.splitlines()[-1].partition("options")[2].partition(" (if")[0].split()
-    code, _, err = run_command(capsys, "convert", path, tmp_path / "d", *words, "--origin", "centre", *D)
+    assert words[-2:] == ["--origin", "centre"]
+    code, _, err = run_command(capsys, "convert", path, tmp_path / "d", *words, *D)
     assert code == 0, err
     with uproot.update(path) as file:
         file["other"] = {"a": np.arange(3)}

@@ -112,7 +112,10 @@ def _table(table: Table, *, several: bool) -> list[str]:
     if missing:
         return [*lines, f"  no column looks like {', '.join(missing)}: name it with --columns.{missing[0]} NAME"]
     names = {name: column for name, column in found.items() if column is not None}
-    return [*lines, *_contents(table, names), f"  options    {_options(table, names, several=several)}"]
+    contents, ranges = _contents(table, names)
+    is_centred = any(bounds and min(bounds) < 0 for bounds in (ranges["x"], ranges["y"]))
+    options = _options(table, names, several=several, is_centred=is_centred)
+    return [*lines, *contents, f"  options    {options}"]
 
 
 def guess(name: str, columns: Mapping[str, object]) -> str | None:
@@ -123,7 +126,7 @@ def guess(name: str, columns: Mapping[str, object]) -> str | None:
     return next((plain[word] for word in _GUESSES[name] if word in plain), None)
 
 
-def _options(table: Table, names: Mapping[str, str], *, several: bool) -> str:
+def _options(table: Table, names: Mapping[str, str], *, several: bool, is_centred: bool) -> str:
     words = [f"--tree {table.own_name}"] if several else []
     words += [f"--columns.{name} {column}" for name, column in names.items() if name != column]
     is_list = table.columns[names["x"]].is_list
@@ -131,17 +134,17 @@ def _options(table: Table, names: Mapping[str, str], *, several: bool) -> str:
         words.append("--columns.event ''" if is_list else "--columns.event NAME (no column looks like event numbers)")
     kinds = {table.columns[names[name]].dtype for name in "xyt"}
     if any(kind is not None and kind.kind == "f" for kind in kinds):
-        words.append("--units physical (if these are mm and ns)")
+        words.append(f"--units physical{' --origin centre' * is_centred} (if these are mm and ns)")
     return " ".join(words) or "none needed"
 
 
-def _contents(table: Table, names: Mapping[str, str]) -> list[str]:
+def _contents(table: Table, names: Mapping[str, str]) -> tuple[list[str], dict[str, list[float]]]:
     """Count rows and hits, and find the ranges of the coordinates."""
     n_rows = n_hits = 0
     ranges: dict[str, list[float]] = {name: [] for name in "xyt"}
     wanted: Sequence[str] = list(dict.fromkeys(names[name] for name in "xyt"))
     if any(table.columns[column].dtype is None for column in wanted):
-        return []
+        return [], ranges
     with closing(table.read(wanted)) as rows:
         for block in guarded(rows):
             for name, bounds in ranges.items():
@@ -154,4 +157,4 @@ def _contents(table: Table, names: Mapping[str, str]) -> list[str]:
                 if len(finite):
                     bounds += [float(finite.min()), float(finite.max())]
     shown = ", ".join(f"{names[name]} {min(b):g} to {max(b):g}" for name, b in ranges.items() if b)
-    return [f"  rows       {n_rows}, hits {n_hits}{': ' * bool(shown)}{shown}"]
+    return [f"  rows       {n_rows}, hits {n_hits}{': ' * bool(shown)}{shown}"], ranges
