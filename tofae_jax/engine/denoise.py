@@ -20,9 +20,8 @@ from tofae_jax.data.files.track_files import TrackFile, read_tracks
 from tofae_jax.data.files.write import HitFileWriter, open_hit_file
 from tofae_jax.engine.denoiser import BATCH, Denoiser, check_has_pattern
 from tofae_jax.engine.events import check_detector, check_module
-from tofae_jax.engine.load import load_run
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
-from tofae_jax.engine.pretrained.packaged_model import PackagedModel, load_packaged
+from tofae_jax.engine.pretrained.packaged_model import load_model
 from tofae_jax.models import Model, Variables
 from tofae_jax.runs.messages import warn
 from tofae_jax.steps import StepOptions, StepSettings, TrainState
@@ -197,7 +196,7 @@ def denoise_run(
         ValueError: not one of `folder` and `model`; `thresholds` do not fit; and as for `load_run` and `denoise`.
     """
     _check_thresholds(write, thresholds)
-    ready = _ready(folder, model, precision)
+    ready = load_model(folder, model, precision=precision)
     setup = ready.setup._replace(config=with_thresholds(ready.setup, ready.scores, thresholds, warn=warn))
     counts = denoise(
         ready.variables,
@@ -278,16 +277,6 @@ def _write_pattern(denoiser: Denoiser, events: Iterator[Events], file: HitFileWr
         n_events, n_hits, n_written = n_events + part.n_events, n_hits + part.n_hits, n_written + pattern.n_hits
         n_emptied += int(np.count_nonzero((part.counts > 0) & (pattern.counts == 0)))
     return DenoiseCounts(n_events, n_hits, None, n_written, None, n_emptied, hits_outside=0)
-
-
-def _ready(folder: str | Path | None, model: str | None, precision: str | None) -> PackagedModel:
-    """A run, or a packaged model; both are used alike."""
-    if model is not None and folder is None:
-        return load_packaged(model, precision=precision)
-    if model is not None or folder is None:
-        raise ValueError(f"either a run or a packaged model is needed, got {folder} and {model}")
-    run = load_run(folder, precision=precision)
-    return PackagedModel(run.record.run_id, run.epoch, run.setup, run.variables, run.paths.scores)
 
 
 def _read_tracks(tracks: str | Path | None, model: Model) -> TrackFile | None:
