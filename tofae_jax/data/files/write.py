@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tofae_jax.data.events import DataError, Events, concatenate
+from tofae_jax.data.events import DataError, Events, concatenate, slice_events
 from tofae_jax.data.files.column_types import ColumnTypes, check_columns, empty_events, listed, types_of_rows
 from tofae_jax.data.files.file_errors import naming_file
 from tofae_jax.data.files.format import Format, FormatWriter
@@ -35,7 +35,7 @@ class HitFileWriter:
     ) -> None:
         """Prepare; the file is opened when its columns are known."""
         self._open_writer, self._kind, self._layout_of = open_writer, kind, layout
-        self._batch = _BATCH if kind.is_table else 1
+        self._batch = _BATCH if "lists" in kind.arrangements else 1
         self._waiting: list[Events] = []
         self._n_waiting = 0
         self._next_event = 0
@@ -58,7 +58,7 @@ class HitFileWriter:
         numbers = self._numbers(events)
         events = events._replace(event_columns={**events.event_columns, "event": numbers})
         writer = self._writer or self._begin(events)
-        found = types_of_rows(self._rows(events), writer.types.layout)
+        found = types_of_rows(self._rows(slice_events(events, 0, 0)), writer.types.layout)
         if found != writer.types:
             raise ValueError(
                 next(
@@ -81,7 +81,7 @@ class HitFileWriter:
 
     def _begin(self, events: Events) -> FormatWriter:
         self._layout = (self._layout_of() if self._layout_of is not None else None) or Layout()
-        types = types_of_rows(self._rows(events), self._layout)
+        types = types_of_rows(self._rows(slice_events(events, 0, 0)), self._layout)
         self._writer = self._open_writer(types)
         return self._writer
 
@@ -97,7 +97,9 @@ class HitFileWriter:
 
     def _flush(self) -> None:
         if self._waiting and self._writer is not None:
-            self._writer.write(self._rows(concatenate(self._waiting)))
+            events = self._waiting[0] if len(self._waiting) == 1 else concatenate(self._waiting)
+            self._waiting = []
+            self._writer.write(self._rows(events))
         self._waiting, self._n_waiting = [], 0
 
     def _numbers(self, events: Events) -> np.ndarray:
