@@ -159,7 +159,7 @@ def evaluate_run(
 
     Returns:
         What `metrics.compute` returns, 95 % confidence intervals over the events under `intervals`, and what was
-        evaluated. Errors: as for `load_run` and `evaluate`; ConfigError where `thresholds` do not fit the model.
+        evaluated. Errors: as for `load_model` and `evaluate`; ConfigError where `thresholds` do not fit the model.
     """
     run = load_model(folder, model, precision=precision)
     config = with_thresholds(run.setup, run.scores, thresholds, warn=warn)
@@ -174,19 +174,10 @@ def evaluate_run(
         columns = {"is_signal": np.dtype(bool), "score": np.dtype(np.float32), "kept": np.dtype(bool)}
         with open_hit_file(Path(save_hits), overwrite=overwrite, columns=columns) as file:
             details = evaluator.details(*inputs, each=lambda batch, known: file.append(_evaluated_hits(batch, known)))
-    about = {
-        "run": run.name,
-        "epoch": run.epoch,
-        "data": source.dataset.name,
-        "split": split,
-        "seed": seed,
-        "precision": config.precision.policy,
-        "n_signal": config.degradation.n_signal,
-        "n_noise": config.degradation.n_noise,
-        "smear_t_ns": config.degradation.smear_t_ns,
-        "score_threshold": setup.score_threshold,
-        "tof_tolerance_ns": config.mask.tof_tolerance_ns,
-    }
+    about = {"run": run.name, "epoch": run.epoch, "data": source.dataset.name, "split": split, "seed": seed}
+    about |= {"precision": config.precision.policy}
+    about |= {name: getattr(config.degradation, name) for name in ("n_signal", "n_noise", "smear_t_ns")}
+    about |= {"score_threshold": setup.score_threshold, "tof_tolerance_ns": config.mask.tof_tolerance_ns}
     return about | details.result
 
 
