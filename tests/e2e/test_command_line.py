@@ -234,7 +234,7 @@ def test_main_simulate_inspect_and_their_mistakes(capsys):
     assert "origin" in fails(capsys, "simulate", "e", "--origin-x", "99")
     assert "no such dataset" in fails(capsys, "inspect", "nothing")
     Path("empty").mkdir()
-    assert "not a dataset" in fails(capsys, "inspect", "empty")
+    assert "without dataset.json and without files to read" in fails(capsys, "inspect", "empty")
     assert "not a dataset" in fails(capsys, "train", "--data.path", "empty")
     assert not Path("e").exists()
     (Path("d") / "00000.hits.npy").write_bytes(b"short")

@@ -272,6 +272,7 @@ def test_open_hit_file_table_memory_is_bounded(tmp_path, kind):
     n_parts, n_hits = 12, 100_000
     part = Events(np.ones((n_hits, 3), np.int16), np.arange(0, n_hits + 1, 250), {"score": np.zeros(n_hits)})
     path = tmp_path / f"hits{kind}"
+    read(write(tmp_path / f"first{kind}", some_events()), detector=LARGE)  # imports the libraries
     tracemalloc.start()
     try:
         with open_hit_file(path) as writer:
