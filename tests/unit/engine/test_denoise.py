@@ -39,8 +39,8 @@ def fake_run(monkeypatch):
 
     setup = build_run(Config(detector=SMALL))
     run = mock.MagicMock(epoch=1, setup=setup, variables={})
-    run.record.run_id = "run"
-    monkeypatch.setattr(denoise, "load_run", lambda *_, **__: run)
+    run.name = "run"
+    monkeypatch.setattr(denoise, "load_model", lambda *_, **__: run)
     monkeypatch.setattr(denoise, "Denoiser", FakeDenoiser)
     monkeypatch.setattr(denoise, "with_thresholds", lambda *_, **__: setup.config)
 
