@@ -15,6 +15,7 @@ from small_datasets import DETECTOR, events_of
 
 from tofae_jax import plots
 from tofae_jax.config import SimulateConfig
+from tofae_jax.data.array_file import save_array
 from tofae_jax.data.atomic import write_text
 from tofae_jax.data.convert import convert_events
 from tofae_jax.data.dataset import write_dataset
@@ -101,6 +102,7 @@ TINY = SimulateConfig(pattern="v", events=5)
 VIEW = small_views(1)
 LATENTS = Latents(np.ones((3, 2), np.float32), np.array(["v"] * 3), np.zeros((1, 7, 9), np.float32), True)
 CASES = {
+    "data.array_file.save_array": lambda out, run: save_array(out / "a.npy", np.ones(2)),
     "data.atomic.write_text": lambda out, run: write_text(out / "a.txt", "text"),
     "data.convert.convert_events": lambda out, run: convert_events(run / "hits.csv", out / "a.npz", detector=DETECTOR),
     "data.dataset.write_dataset": lambda out, run: write_dataset(

@@ -15,15 +15,16 @@ from pathlib import Path
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to, which takes its place at the end; after an error, nothing is left of it.
 
-    Missing parents are made.
+    Missing parents are made. An OSError from within names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with naming_path(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.column_types import TRACK_PREFIX, ColumnTypes, hit_values
 from tofae_jax.data.files.file_errors import listing
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
+from tofae_jax.data.files.hdf5_output import Hdf5Output
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.tables import Column, Lists, Rows, SeveralTables, Table, event_cuts
@@ -204,7 +205,8 @@ class _Writer(FormatWriter):
         for name in (_OFFSETS, _TRACK_OFFSETS):
             if name in taken:
                 raise ValueError(f"column {name!r} cannot be written under this name")
-        file = self.enter_context(h5py.File(path, "w"))
+        self._output = self.enter_context(Hdf5Output(path))
+        file = self.enter_context(h5py.File(path, "w", driver="fileobj", fileobj=self._output))
         self._group = file.create_group(_GROUP, track_order=True)
         for per, names, columns in (
             ("hit", hit_names, types.hit),
@@ -239,6 +241,7 @@ class _Writer(FormatWriter):
             self._n_tracks += int(events.track_offsets[-1])
         for name, values in columns.items():
             self._append(self._group[name], values)
+            self._output.check()
 
 
 FORMAT = Format(

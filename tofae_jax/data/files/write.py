@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from tofae_jax.data.atomic import naming_path
 from tofae_jax.data.events import DataError, Events, concatenate
 from tofae_jax.data.files.column_types import ColumnTypes, column_types, listed, types_of
 from tofae_jax.data.files.file_errors import naming_file
@@ -26,11 +28,13 @@ class HitFileWriter:
 
     def __init__(
         self,
+        path: Path,
         open_writer: Callable[[ColumnTypes], FormatWriter],
         columns: Mapping[str, DTypeLike] | None,
         *,
         batch: int,
     ):
+        self._path = path
         self._open_writer = open_writer
         self._batch = batch
         self._waiting: list[Events] = []
@@ -70,16 +74,19 @@ class HitFileWriter:
         """Complete the file, without rows if no event was written, and return its path."""
         self._flush()
         writer = self._writer or self._begin(column_types({}, {}, None))
-        writer.finish()
+        with naming_path(self._path):
+            writer.finish()
         return writer.path
 
     def _begin(self, types: ColumnTypes) -> FormatWriter:
         self._types = types
-        return self._open_writer(types)
+        with naming_path(self._path):
+            return self._open_writer(types)
 
     def _flush(self) -> None:
         if self._waiting and self._writer is not None:
-            self._writer.write(concatenate(self._waiting))
+            with naming_path(self._path):
+                self._writer.write(concatenate(self._waiting))
         self._waiting, self._n_waiting = [], 0
 
     def _numbers(self, events: Events) -> np.ndarray:
@@ -146,14 +153,27 @@ def open_hit_file(
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror})") from error
         writer = HitFileWriter(
-            lambda types: stack.enter_context(open_writer(folder / f"hits{kind.endings[0]}", types)),
+            path,
+            lambda types: _closed_by(stack, open_writer(folder / f"hits{kind.endings[0]}", types)),
             columns,
             batch=_BATCH if kind.is_table else 1,
         )
         yield writer
         finished = writer.finish()
         _check_free(path, overwrite)
-        os.replace(finished, path)
+        with naming_path(path):
+            os.replace(finished, path)
+
+
+def _closed_by(stack: ExitStack, writer: FormatWriter) -> FormatWriter:
+    """Have the stack close the writer; where there is an error already, closing adds none, as on a full disk."""
+
+    def close(kind: type[BaseException] | None, *error: Any) -> None:
+        with suppress(OSError) if kind is not None else nullcontext():
+            writer.__exit__(kind, *error)
+
+    stack.push(close)
+    return writer
 
 
 def _check_free(path: Path, overwrite: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tofae_jax.config import PlotMode, leaves, only_chosen
-from tofae_jax.data.atomic import naming_path, writable_folder
+from tofae_jax.data.atomic import writable_folder
 from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.runs.figures import Drawing, comparison_drawings, deliver_all, run_drawings
 from tofae_jax.runs.folder import RunError
@@ -150,8 +150,7 @@ def _write_tables(wanted: ReportPaths, rows: Sequence[RunNumbers]) -> list[Path]
     written = []
     for name, write in writers.items():
         if (path := getattr(wanted, name)) is not None:
-            with naming_path(path):
-                written.append(write(path, rows))
+            written.append(write(path, rows))
     return written
 
 
@@ -192,12 +191,9 @@ def write_report(
     if mode in ("show", "both"):
         deliver_all(_drawings(runs), Path(), "show", say=say)
     if wanted.out is not None:
-        with naming_path(wanted.out):
-            written.append(write_page(wanted.out, runs, with_figures=mode != "none", say=say))
+        written.append(write_page(wanted.out, runs, with_figures=mode != "none", say=say))
     if wanted.pdf is not None:
-        with naming_path(wanted.pdf):
-            written.append(write_pdf(wanted.pdf, _text(runs), _drawings(runs), say=say))
+        written.append(write_pdf(wanted.pdf, _text(runs), _drawings(runs), say=say))
     for folder, drawings in figures:
-        with naming_path(folder):
-            written += deliver_all(drawings, folder, "save", say=say)
+        written += deliver_all(drawings, folder, "save", say=say)
     return written
