@@ -16,7 +16,7 @@ from tofae_jax.config.types import Section
 from tofae_jax.data.files import registry
 
 PROGRAM = "tofae_jax"
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 """of runs that a signal stopped, as in shells"""
 S = TypeVar("S", bound=msgspec.Struct)
 HIT_FILES = ", ".join(registry.readable_endings("hits"))

@@ -22,8 +22,8 @@ import numpy as np
 from tofae_jax.config import Config, MaskConfig, to_tree
 from tofae_jax.data.atomic import writable_folder, write_text
 from tofae_jax.engine.build import build_run
-from tofae_jax.engine.checkpoints import misfit
 from tofae_jax.engine.checks import check_run
+from tofae_jax.engine.checksums import misfit
 from tofae_jax.engine.evaluator import evaluation_key, run_evaluator
 from tofae_jax.engine.events import evaluation_source, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun

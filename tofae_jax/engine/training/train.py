@@ -175,8 +175,8 @@ def _run_job(job: TrainingJob, parent: InitialWeights | None) -> tuple[RunPaths,
         reason = str(error) or "interrupted" if stopped else f"{type(error).__name__}: {error}"
         try:
             _end(job, "stopped" if stopped else "failed", reason, {})
-        except OSError as second:  # the disk may be what failed
-            say(f"{job.paths.record}: could not be written: {second}")
+        except OSError:  # the disk may be what failed
+            error.add_note(f"{job.paths.record} could not be updated, and says that the run goes on")
         raise
     return job.paths, _end(job, "stopped" if stopped_by else "finished", stopped_by, results)
 
