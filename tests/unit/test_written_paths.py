@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from full_disk import largest_file
 from made_runs import made_up_result, make_run, small_views
 from places import ROOT
 from plotted import SMALL, nothing_left_behind  # noqa: F401 (fixture)
@@ -182,6 +183,20 @@ def test_writers_return_the_paths_that_they_wrote(name, tmp_path):
         assert any(file == path or path in file.parents for file in made), path
     for file in made:  # and nothing else was written
         assert any(file == path or path in file.parents for path in returned), file
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_writers_on_a_full_disk_name_what_they_write_and_leave_nothing(name, tmp_path):
+    out, given = tmp_path / "out", tmp_path / "given"
+    out.mkdir()
+    make_run(given / "run", with_plots=False)
+    (given / "hits.csv").write_text("event,x,y,t\n0,1,2,3\n1,4,3,2\n")
+    before = files_in(tmp_path)
+    with largest_file(0), pytest.raises(OSError, match="File too large") as caught:
+        CASES[name](out, given)
+    assert tmp_path in Path(caught.value.filename).parents
+    assert "partial" not in caught.value.filename
+    assert files_in(tmp_path) == before
 
 
 @pytest.mark.backlog("B02", "B22")
