@@ -75,6 +75,22 @@ def writable_folder(folder: Path) -> Path:
         raise ValueError(f"{folder}: not a folder that can be written: {error.strerror or error}") from None
 
 
+def check_can_be_written(folder: Path) -> None:
+    """Check that a folder can be written, or made if it is missing, without making it.
+
+    Raises:
+        ValueError: it cannot; the message names it.
+    """
+    try:
+        place = folder.absolute()
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ValueError(f"{folder}: not a folder that can be written: {error.strerror or error}") from None
+
+
 @contextmanager
 def naming_path(path: Path) -> Iterator[None]:
     """Name `path` in an OSError from within, in place of a file beside it or of none."""

@@ -30,7 +30,7 @@ from tofae_jax.core.precision import POLICIES
 from tofae_jax.core.text import one_line
 from tofae_jax.engine.checksums import checksums, misfit_of
 from tofae_jax.engine.interrupts import deferred_interrupts
-from tofae_jax.engine.orbax_failures import quiet_failures
+from tofae_jax.engine.orbax_failures import forget_unfinished, quiet_failures
 from tofae_jax.runs.messages import warn
 from tofae_jax.runs.migrations import migrated_meta
 from tofae_jax.steps.state import TrainState, scale_of
@@ -185,8 +185,9 @@ class Checkpoints:
             with deferred_interrupts():
                 self._manager.close()
         except Exception as error:
+            failure = self._not_written(error)
             if kind is None:  # else there is a first failure to tell of
-                raise self._not_written(error) from None
+                raise failure from None
         finally:
             if not self._read_only:
                 self._remove_unfinished()
@@ -248,6 +249,7 @@ class Checkpoints:
             raise self._not_written(error) from None
 
     def _not_written(self, error: Exception) -> SaveError:
+        forget_unfinished(error)
         return SaveError(self.folder, f"a checkpoint could not be written: {_reason(error)}")
 
     def numbers(self) -> list[int]:

@@ -6,6 +6,7 @@ then prints a traceback of its own, up to the end of the process, none of which 
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -17,7 +18,6 @@ from typing import Any
 
 _OF_NO_USE = ("read_only", "read only", "did not provide metrics")
 """Opening to read only makes Orbax warn, at length, that it will only read; saves within an epoch have no score."""
-_NEVER_STARTED = r"coroutine '[^']*(serialize|write)[^']*' was never awaited"
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
@@ -53,8 +53,15 @@ def quiet_failures() -> Iterator[None]:
     try:
         yield
         sys.unraisablehook = on_unraisable
-    except BaseException:
-        warnings.filterwarnings("ignore", _NEVER_STARTED, RuntimeWarning)
-        raise
     finally:
         threading.excepthook = on_thread
+
+
+def forget_unfinished(error: BaseException | None) -> None:
+    """Delete what an error of Orbax left unfinished now, without the warnings that it would give later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a coroutine was never awaited
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
+        gc.collect()

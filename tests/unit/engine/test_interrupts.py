@@ -147,29 +147,37 @@ def test_signals_interrupt_other_forgotten_exceptions_are_told(monkeypatch):
 CLOSED = """
 import os, signal, sys, time
 from tofae_jax.engine.interrupts import signals_interrupt
+os.open(os.ttyname(0), os.O_RDWR)  # of a new session, it becomes the terminal
+told = int(sys.argv[1])
 with signals_interrupt():
     try:
-        os.write(3, b"ready")
+        os.write(told, b"ready")
         time.sleep(60)
     except KeyboardInterrupt as error:
         print("goes nowhere", file=sys.stderr, flush=True)
-        os.write(3, str(error).encode())
+        os.write(told, str(error).encode())
 """
 
 
 def test_leave_closed_terminal_lets_the_program_end_in_good_order():
     """Closing the terminal sends SIGHUP, and makes writing to it an error."""
     reader, writer = os.pipe()
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(ROOT)
-        os.dup2(writer, 3)
-        os.execv(sys.executable, [sys.executable, "-c", CLOSED])
+    terminal, inner = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLOSED, str(writer)],
+        cwd=ROOT,
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        start_new_session=True,
+        pass_fds=[writer],
+    )
     os.close(writer)
+    os.close(inner)
     assert os.read(reader, 100) == b"ready"
     os.close(terminal)
     assert os.read(reader, 100) == b"SIGHUP"
-    assert os.waitpid(child, 0)[1] == 0
+    assert process.wait(timeout=30) == 0
     os.close(reader)
 
 

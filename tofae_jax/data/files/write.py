@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tofae_jax.data.atomic import naming_path
+from tofae_jax.data.atomic import check_can_be_written, naming_path
 from tofae_jax.data.events import DataError, Events, concatenate
 from tofae_jax.data.files.column_types import ColumnTypes, column_types, listed, types_of
 from tofae_jax.data.files.file_errors import naming_file
-from tofae_jax.data.files.format import FormatWriter
+from tofae_jax.data.files.format import Format, FormatWriter
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.registry import format_of, writable_endings
 
+OpenWriter = Callable[[Path, ColumnTypes], FormatWriter]
 _BATCH = 200_000  # hits and events: least size of a basket, row group or batch, since few of them read faster
 
 
@@ -139,12 +140,7 @@ def open_hit_file(
     Raises:
         DataError: for an unknown ending, a path that cannot be written to, and a file that exists unless `overwrite`.
     """
-    kind, ending = format_of(path), path.suffix.lower()
-    if kind is None or (open_writer := kind.writer) is None:
-        raise DataError(f"{path}: unknown ending {ending!r}; known are {', '.join(writable_endings())}")
-    _check_free(path, overwrite)
-    with naming_file(path, damage=()):
-        import_libraries(kind, ending)
+    kind, open_writer = check_hit_file(path, overwrite=overwrite)
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,6 +170,26 @@ def _closed_by(stack: ExitStack, writer: FormatWriter) -> FormatWriter:
 
     stack.push(close)
     return writer
+
+
+def check_hit_file(path: Path, *, overwrite: bool = False) -> tuple[Format, OpenWriter]:
+    """Check that a hit file can be written, before what goes into it is computed; returns its format and writer.
+
+    Raises:
+        DataError: its ending is unknown, its library is missing, its folder cannot be written, or it exists and is not
+            to be replaced.
+    """
+    kind, ending = format_of(path), path.suffix.lower()
+    if kind is None or kind.writer is None:
+        raise DataError(f"{path}: unknown ending {ending!r}; known are {', '.join(writable_endings())}")
+    _check_free(path, overwrite)
+    with naming_file(path, damage=()):
+        import_libraries(kind, ending)
+    try:
+        check_can_be_written(path.parent)
+    except ValueError as error:
+        raise DataError(f"{path}: cannot be written: {error}") from None
+    return kind, kind.writer
 
 
 def _check_free(path: Path, overwrite: bool) -> None:

@@ -16,7 +16,7 @@ from tofae_jax.runs.lineage import run_folders
 from tofae_jax.runs.messages import Say
 from tofae_jax.runs.report.html import OUTPUTS, write_page
 from tofae_jax.runs.report.pdf import write_pdf
-from tofae_jax.runs.report.tables import RunNumbers, write_csv, write_history_csv, write_xlsx
+from tofae_jax.runs.report.tables import RunNumbers, check_can_write_xlsx, write_csv, write_history_csv, write_xlsx
 from tofae_jax.runs.saved_run import SavedRun, read_saved
 from tofae_jax.runs.summary import outputs_table
 
@@ -53,8 +53,15 @@ def read_runs(places: Sequence[str | Path]) -> list[SavedRun]:
 
 
 def check_wanted(wanted: ReportPaths, *, mode: PlotMode, overwrite: bool) -> None:
-    """ValueError for a file of another ending, named twice, that is there and must not be replaced, or for no mode."""
+    """Check what is to be written, before anything is read or drawn.
+
+    Raises:
+        ValueError: a file of another ending, named twice, or there and not to be replaced; an unknown mode.
+        ModuleNotFoundError: a library that a form needs is missing.
+    """
     check_choice("plot mode", mode, PlotMode)
+    if wanted.xlsx is not None:
+        check_can_write_xlsx()
     figures = {"show": ("out", "pdf", "png"), "none": ("pdf", "png")}.get(mode, ())
     seen: dict[Path, str] = {}
     for name, path in wanted._asdict().items():
