@@ -75,7 +75,7 @@ def toy_diagonal(draws, sites, shape_xyt, settings):
 FORMAT = '''
 """A line of text per hit: event x y t."""
 import numpy as np
-from tofae_jax.data.events import Events, event_of_hit, offsets_from_counts
+from tofae_jax.data.events import Events, offsets_from_counts
 from tofae_jax.data.files.format import Format, FormatWriter
 
 
@@ -86,12 +86,14 @@ def _read(request):
 
 
 class _Writer(FormatWriter):
-    def write(self, events):
+    def write(self, rows):
         with self.path.open("a") as file:
-            np.savetxt(file, np.column_stack([events.event_columns["event"][event_of_hit(events)], events.hits]), "%d")
+            np.savetxt(file, np.column_stack([rows.hit[name] for name in ("event", *"xyt")]), "%d")
 
 
-FORMAT = Format(endings=(".toy",), description="toy", read=_read, writer=_Writer, is_lossless=False)
+FORMAT = Format(
+    (".toy",), "toy", read=_read, writer=_Writer, arrangements=("rows",), is_lossless=False
+)
 '''
 COMMAND = '''
 """The command `count`."""

@@ -204,3 +204,24 @@ def test_process_without_home_keeps_programs_in_the_temporary_folder(tmp_path):
     answer = run("-c", code, XDG_CACHE_HOME=None, JAX_COMPILATION_CACHE_DIR=None, TMPDIR=str(tmp_path))
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.startswith(str(tmp_path))
+
+
+def test_csv_big_integers_are_read_exactly():
+    ids = read(CASES / "u64.csv", detector=WHOLE).hit_columns["geometry_id"]
+    assert ids.tolist() == [9295429630892703745, 9295429630892703746, 9295429630892703999]
+    orbits = read(CASES / "u64_event_column.csv", detector=WHOLE).event_columns["orbit"]
+    assert orbits.tolist() == [2**64 - 1, 2**64 - 2]
+    assert ids.dtype == orbits.dtype == np.uint64
+
+
+@pytest.mark.parametrize("name", ["i64_nan.csv", "i64_mixed.csv"])
+def test_csv_big_integers_among_floats_are_refused_with_the_line(name):
+    assert_refused(CASES / name, r"line \d+: \w+ = \d+ cannot be held exactly in a column of floats", detector=WHOLE)
+
+
+def test_csv_big_integers_survive_the_way_through_text(tmp_path):
+    events = read(CASES / "u64.csv", detector=WHOLE)
+    back = read(write(tmp_path / "a.csv", events), detector=WHOLE)
+    for name, values in events.hit_columns.items():
+        np.testing.assert_array_equal(back.hit_columns[name], values)
+        assert back.hit_columns[name].dtype == values.dtype

@@ -17,6 +17,7 @@ from tofae_jax.data.files.write import open_hit_file
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.denoise import denoise_run
+from tofae_jax.engine.evaluate import with_degradation
 from tofae_jax.engine.evaluator import evaluation_key, run_evaluator
 from tofae_jax.engine.events import evaluation_source, open_events
 from tofae_jax.engine.load import load_run
@@ -104,6 +105,30 @@ def test_denoise_packaged_model_mistakes_are_named(tmp_path, measured, capsys):
         packaged_model.load_packaged("nothing")
     with pytest.raises(ValueError, match="either a run or a packaged model"):
         denoise_run(None, measured.path, out)
+
+
+def test_evaluate_packaged_model_gives_the_numbers_of_its_parts(tmp_path, measured, capsys):
+    words = ["evaluate", "--model", "lhcb_torch_tracks", "--signal", "20", "--noise", "50", "--seed", "3"]
+    assert app.main([*words, "--data", str(measured.path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["run"], found["split"], found["events"]) == ("lhcb_torch_tracks", "all", 12)
+    ready = packaged_model.load_packaged("lhcb_torch_tracks")
+    config = with_degradation(ready.setup.config, n_signal=20, n_noise=50)
+    setup = build_run(config)
+    source = evaluation_source(config, measured, np.arange(12))
+    details = run_evaluator(setup).details(ready.variables, source, evaluation_key(3), setup.step_settings())
+    assert found["masked"]["f1"] == pytest.approx(details.result["masked"]["f1"], rel=1e-12)
+
+
+def test_evaluate_packaged_model_mistakes_are_named(tmp_path, measured, capsys):
+    for words, expected in (
+        (["evaluate"], "either RUN or --model is needed"),
+        (["evaluate", "run", "--model", "lhcb_torch"], "either RUN or --model is needed, got run and lhcb_torch"),
+        (["evaluate", "--model", "lhcb_torch"], "model lhcb_torch has no dataset of its own: name one with --data"),
+        (["evaluate", "--model", "none", "--data", str(measured.path)], "model 'none' does not come with the package"),
+    ):
+        assert app.main(words) == 2
+        assert expected in capsys.readouterr().err
 
 
 def test_denoise_run_dataset_of_another_module_raises(tmp_path):

@@ -425,15 +425,16 @@ def test_denoise_agrees_with_evaluation(trained, capsys):
     seen = columns("seen.csv")
     report = denoise(capsys, run, "seen.csv", "out.npz", "--all-hits", "--overwrite")
     out = np.load("out.npz")
-    for name in ("event", "x", "y", "t", "kept"):
-        np.testing.assert_array_equal(out[name], seen[name])
-    np.testing.assert_allclose(out["score"], seen["score"], atol=1e-5)
+    for name in ("event", "x", "y", "t", "kept", "score"):  # what the input knew goes along
+        np.testing.assert_array_equal(out[name].astype(seen[name].dtype), seen[name])
+    np.testing.assert_array_equal(out["kept_found"], seen["kept"])
+    np.testing.assert_allclose(out["score_found"], seen["score"], atol=1e-5)
     assert report["hits"] == len(out["x"])
-    assert report["hits_kept"] == int(out["kept"].sum())
+    assert report["hits_kept"] == int(out["kept_found"].sum())
     kept = denoise(capsys, run, "seen.csv", "kept.csv", "--overwrite")
     assert kept["hits_kept"] == report["hits_kept"]
     assert len(columns("kept.csv")["x"]) == report["hits_kept"]
-    assert list(columns("kept.csv")) == ["event", "x", "y", "t", "is_signal", "score"]  # what the input knew goes along
+    assert list(columns("kept.csv")) == ["event", "x", "y", "t", "is_signal", "score", "kept", "score_found"]
 
 
 def columns(path):

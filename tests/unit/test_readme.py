@@ -99,7 +99,8 @@ def test_readme_environment_is_that_of_the_project():
     assert named == set(EXTRAS)
     for kind in FORMATS:
         for library in kind.libraries:
-            assert any(library.startswith(re.match(r"\w+", needed)[0]) for needed in EXTRAS[kind.extra])
+            needs = EXTRAS[kind.extra] if kind.extra is not None else PROJECT["dependencies"]
+            assert any(library.startswith(re.match(r"\w+", needed)[0]) for needed in needs)
 
 
 @pytest.mark.backlog("B35")

@@ -12,9 +12,10 @@ from tofae_jax.cli.options import (
     IMAGE_FILES,
     PROGRAM,
     WRITABLE_FILES,
-    SourceOptions,
+    OutputOptions,
     parse,
     reading_options,
+    say_of_reading,
 )
 from tofae_jax.config import ConfigError
 from tofae_jax.core.detector import Detector
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
 
 
-class Options(SourceOptions, frozen=True, kw_only=True):
+class Options(OutputOptions, frozen=True, kw_only=True):
     """make a dataset from files of other programs, or such a file from a dataset; a run from a .pth checkpoint"""
 
     src: Annotated[
         Positional[str],
-        arg(metavar="SRC", help=f"images ({IMAGE_FILES}); hits ({HIT_FILES}); a dataset folder; a .pth checkpoint"),
+        arg(
+            metavar="SRC",
+            help=f"images ({IMAGE_FILES}); hits ({HIT_FILES}); several as one, a pattern in quotes ('run*.root') or a "
+            "folder of files; a dataset folder; a .pth checkpoint",
+        ),
     ]
     out: Annotated[
         Positional[str],
@@ -47,17 +52,20 @@ def run(argv: list[str]) -> None:
     options = parse(Options, argv, command="convert")
     from tofae_jax.data.convert import convert_events
     from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
-    from tofae_jax.runs.messages import say
 
     source, out = Path(options.src), Path(options.out)
     if (checkpoint := read_predecessor_checkpoint(source)) is not None:
         _convert_checkpoint(options, checkpoint, [PROGRAM, "convert", *argv])
         return
     done = convert_events(
-        source, out, detector=options.detector, overwrite=options.overwrite, **reading_options(options)
+        source,
+        out,
+        detector=options.detector,
+        overwrite=options.overwrite,
+        output_units=options.output_units,
+        **reading_options(options),
     )
-    if done.tally.n_outside:
-        say(f"{source}: {done.tally}")
+    say_of_reading(source, done.reading)
     print(f"{done.n_events} events, {done.n_hits} hits: {out}")
 
 

@@ -7,19 +7,27 @@ from typing import Annotated, Literal
 import msgspec
 from tyro.conf import Positional, arg
 
-from tofae_jax.cli.options import TRACK_FILES, WRITABLE_FILES, SourceOptions, parse, reading_options
+from tofae_jax.cli.options import (
+    TRACK_FILES,
+    WRITABLE_FILES,
+    OutputOptions,
+    parse,
+    reading_options,
+    say_of_reading,
+)
 from tofae_jax.config.run import PrecisionName
 from tofae_jax.config.types import Fraction, NonNegative
 
 
-class Options(SourceOptions, frozen=True, kw_only=True):
-    """denoise measured events into a file of hits with columns event, x, y, t, those of the input, and score"""
+class Options(OutputOptions, frozen=True, kw_only=True):
+    """denoise measured events into a file of hits with the columns of the input, and score"""
 
     places: Annotated[
         Positional[tuple[str, ...]],
         arg(
             metavar="RUN INPUT OUTPUT",
-            help="run folder, not with --model; dataset folder, or any file that convert reads; "
+            help="run folder, not with --model; dataset folder, or what convert reads: a file, a pattern in quotes "
+            "('run*.root'), a folder of files; "
             f"file to write ({WRITABLE_FILES})",
         ),
     ]
@@ -57,7 +65,8 @@ class Options(SourceOptions, frozen=True, kw_only=True):
         needed = ("RUN", "INPUT", "OUTPUT") if self.model is None else ("INPUT", "OUTPUT")
         if len(self.places) != len(needed):
             with_model = "" if self.model is None else f" with --model {self.model}"
-            raise ValueError(f"expected {' '.join(needed)}{with_model}, got {len(self.places)} of these")
+            hint = "; put a pattern of several files in quotes" if len(self.places) > len(needed) else ""
+            raise ValueError(f"expected {' '.join(needed)}{with_model}, got {len(self.places)} of these{hint}")
         chosen = {"all_hits": self.all_hits or None, "keep": self.keep, "wanted": self.wanted}
         chosen |= {"score_threshold": self.score_threshold, "tof_tolerance_ns": self.tof_tolerance_ns}
         if self.output == "pattern" and (given := [name for name, value in chosen.items() if value is not None]):
@@ -70,12 +79,13 @@ def run(argv: list[str]) -> None:
     from tofae_jax.engine import process
 
     process.prepare_process()
-    from tofae_jax.data.files.units import Tally
+    from tofae_jax.data.files.tables import Reading
     from tofae_jax.engine.denoise import denoise_run
     from tofae_jax.engine.operating_point import ThresholdChoice
-    from tofae_jax.runs.messages import say, warn
+    from tofae_jax.runs.messages import warn
 
     *folder, source, target = options.places
+    about = Reading()
     report = denoise_run(
         folder[0] if folder else None,
         source,
@@ -86,12 +96,12 @@ def run(argv: list[str]) -> None:
         thresholds=ThresholdChoice(options.keep, options.wanted, options.score_threshold, options.tof_tolerance_ns),
         precision=options.precision,
         overwrite=options.overwrite,
+        output_units=options.output_units,
+        about=about,
         **reading_options(options),
     )
     counts = report.counts
-    if counts.hits_outside:
-        n_read = counts.hits + counts.hits_outside
-        say(f"{source}: {Tally(n_read, counts.hits_outside)}")
+    say_of_reading(source, about)
     for n, what in ((counts.tracks_unused, "tracks have no event"), (counts.events_without_tracks, "events no track")):
         if n:
             warn(f"{options.tracks}: {n} {what}")

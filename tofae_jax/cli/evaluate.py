@@ -23,8 +23,9 @@ from tofae_jax.config.types import (
 class Options(Section, frozen=True):
     """evaluate a run on events that it has not seen, and print the result as JSON"""
 
-    run: Annotated[Positional[str], arg(metavar="RUN")]
-    """run folder"""
+    run: Annotated[Positional[str | None], arg(metavar="RUN", help="run folder, not with --model")] = None
+    model: str | None = None
+    """in place of a run, a packaged model: lhcb_torch, lhcb_torch_tracks, or one that pack has stored; needs --data"""
     data: str | None = None
     """dataset of patterns; None: the one the run was trained on"""
     split: Literal["auto", "train", "validation", "test", "all"] = "auto"
@@ -53,6 +54,10 @@ class Options(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
+        if (self.run is None) == (self.model is None):
+            raise ValueError(
+                f"either RUN or --model is needed, got {self.run or 'no run'} and {self.model or 'no model'}"
+            )
         for name in ("signal", "noise"):
             if (value := getattr(self, name)) is not None:
                 check_range(name, value)
@@ -71,6 +76,7 @@ def run(argv: list[str]) -> None:
 
     result = evaluate_run(
         options.run,
+        model=options.model,
         data=options.data,
         split=options.split,
         n_signal=options.signal,

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from tofae_jax.cli.options import parse
+from tofae_jax.cli.options import TEXT_FILES, parse
 from tofae_jax.config.types import PlotMode, Section
+from tofae_jax.core.detector import Detector
+from tofae_jax.data.files.registry import format_of
 
 
 class Options(Section, frozen=True):
-    """check a dataset's integrity and show what is in it"""
+    """check a dataset and show what is in it; or show the tables and columns of a file, and the options that read it"""
 
-    dataset: Annotated[Positional[str], arg(metavar="DATASET")]
-    """dataset folder"""
+    source: Annotated[Positional[str], arg(metavar="SOURCE")]
+    """dataset folder, or what convert reads: a file, a pattern in quotes ('run*.root'), a folder of files"""
     plots: PlotMode = "save"
-    """figure of the distributions"""
+    """figure of the distributions of a dataset"""
     plot_file: str = ""
     """where to save it; empty: runs/inspect-NAME.png"""
+    decimal: Annotated[Literal[".", ","], arg(help=f"decimal point of text ({TEXT_FILES})")] = "."
+    detector: Detector = Detector()
+    """of a file of images"""
 
 
 def run(argv: list[str]) -> int:
-    """Inspect a dataset and print what it holds; returns 2 if it has a problem."""
+    """Inspect a dataset or file and print what it holds; returns 2 if it has a problem."""
     options = parse(Options, argv, command="inspect")
+    from tofae_jax.data.convert import is_dataset
+    from tofae_jax.data.files.inspect_file import describe_file
+
+    source = Path(options.source)
+    if not is_dataset(source) and (source.is_file() or format_of(source) is not None or source.is_dir()):
+        print("\n".join(describe_file(source, detector=options.detector, decimal=options.decimal)))
+        return 0
     from tofae_jax import plots
     from tofae_jax.data.dataset import Dataset
     from tofae_jax.data.inspection import describe, inspect_dataset
@@ -32,7 +44,7 @@ def run(argv: list[str]) -> int:
     from tofae_jax.runs.figure_output import check_delivery, deliver
     from tofae_jax.runs.messages import say
 
-    dataset = Dataset(options.dataset)
+    dataset = Dataset(source)
     name = options.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
     if options.plot_file:
         check_delivery(name, options.plots)

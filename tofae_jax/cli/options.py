@@ -6,14 +6,18 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 from tyro.conf import arg
 
 from tofae_jax.config import ConfigError, checked
 from tofae_jax.config.types import Section
+from tofae_jax.core.text import one_line
 from tofae_jax.data.files import registry
+
+if TYPE_CHECKING:
+    from tofae_jax.data.files.tables import Reading
 
 PROGRAM = "tofae_jax"
 EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
@@ -25,6 +29,7 @@ WRITABLE_FILES = ", ".join(registry.writable_endings())
 TRACK_FILES = ", ".join(registry.track_endings())
 TABLES = ", ".join(registry.table_endings())
 FILES_WITH_TREES = ", ".join(registry.endings_with_trees())
+TEXT_FILES = ", ".join(registry.endings_of_text())
 FILES_WITH_ARRAYS = ", ".join(registry.endings_with_arrays())
 
 
@@ -32,7 +37,8 @@ class ColumnsConfig(Section, frozen=True):
     """names of the columns of a table, the kinds of file that --units is for"""
 
     event: str = "event"
-    """number of the event, never falling; empty: the rows are the events and are counted"""
+    """number of the event, never falling; empty: the rows are the events and are counted; several, separated by
+    commas, number the events together: run,event"""
     x: str = "x"
     """pixel column, or mm"""
     y: str = "y"
@@ -41,6 +47,8 @@ class ColumnsConfig(Section, frozen=True):
     """time bin, or ns"""
     further: str = "all"
     """further columns to read: all that hold numbers, none, or names separated by commas"""
+    per: Literal["", "hit", "event"] = ""
+    """what the columns of an HDF5 group have a value for, where there are as many hits as events"""
 
 
 class SourceOptions(Section, frozen=True, kw_only=True):
@@ -64,12 +72,32 @@ class SourceOptions(Section, frozen=True, kw_only=True):
     ] = "pixels"
     origin: Literal["edge", "centre"] = "edge"
     """what physical x and y are measured from, the detector's edge or its centre"""
+    decimal: Annotated[Literal[".", ","], arg(help=f"decimal point of text ({TEXT_FILES})")] = "."
+
+
+class OutputOptions(SourceOptions, frozen=True, kw_only=True):
+    """what the columns of a file are that is made from another file"""
+
+    output_units: Literal["own", "pixels"] = "own"
+    """own: names, units and values of the columns as they are in the source, and its rows, one per event or per hit;
+    pixels: event, x, y, t in pixels and time bins"""
+
+
+def say_of_reading(source: object, reading: Reading) -> None:
+    """Say what was not taken over from a file: columns that hold no numbers, hits outside the detector."""
+    from tofae_jax.runs.messages import say
+
+    if reading.left_out:
+        shown = ", ".join(f"{one_line(name)} ({one_line(kind)})" for name, kind in [*reading.left_out.items()][:12])
+        say(f"{source}: columns left out: {shown}{', ...' if len(reading.left_out) > 12 else ''}")
+    if reading.tally.n_outside:
+        say(f"{source}: {reading.tally}")
 
 
 def reading_options(options: SourceOptions) -> dict[str, Any]:
     """Return the keyword arguments of `read_events` for these options."""
     columns = msgspec.structs.asdict(options.columns)
-    further = columns.pop("further")
+    further, per = columns.pop("further"), columns.pop("per")
     return {
         "array": options.array,
         "tree": options.tree,
@@ -77,6 +105,8 @@ def reading_options(options: SourceOptions) -> dict[str, Any]:
         "further": None if further == "all" else [name for name in further.split(",") if name not in ("", "none")],
         "units": options.units,
         "origin": options.origin,
+        "decimal": options.decimal,
+        "per": per,
     }
 
 

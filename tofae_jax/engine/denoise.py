@@ -10,27 +10,27 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.convert import check_no_reading_options, no_events, numbered_events
+from tofae_jax.data.convert import OutputUnits, check_no_reading_options, is_dataset, no_events, numbered_events
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.events import DataError, Events, offsets_from_counts, select_hits
 from tofae_jax.data.files.column_types import only_writable
 from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.tables import Reading
 from tofae_jax.data.files.track_files import TrackFile, read_tracks
-from tofae_jax.data.files.units import Tally
 from tofae_jax.data.files.write import HitFileWriter, check_hit_file, open_hit_file
 from tofae_jax.engine.denoiser import BATCH, Denoiser, check_has_pattern
 from tofae_jax.engine.events import check_detector, check_module
-from tofae_jax.engine.load import load_run
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
-from tofae_jax.engine.pretrained.packaged_model import PackagedModel, load_packaged
+from tofae_jax.engine.pretrained.packaged_model import load_model
 from tofae_jax.models import Model, Variables
 from tofae_jax.runs.messages import warn
 from tofae_jax.steps import StepOptions, StepSettings, TrainState
 
 Written = Literal["kept", "all", "pattern"]
 """hits that are written: those that are kept; all, with a column `kept`; or those of the direct output"""
-TAKEN = ("score", "kept", "visible")
-"""columns of a source that another denoiser has given it"""
+FOUND = ("score", "kept", "visible", "track")
+"""hit columns that the denoiser adds"""
+_ASIDE = "input."
 
 
 class DenoiseCounts(NamedTuple):
@@ -82,27 +82,31 @@ def denoise(
     batch: int = BATCH,
     check: Callable[[Dataset], None] | None = None,
     overwrite: bool = False,
+    output_units: OutputUnits = "own",
+    about: Reading | None = None,
     **reading: Any,
 ) -> DenoiseCounts:
     """Denoise a dataset or a file of events into a file of hits.
 
-    Its columns are event, x, y, t, then all columns of numbers of the source except score, kept and visible, then
-    `score` and, for a model that is given tracks, `track`. A pattern has event, x, y, t and columns of events alone.
+    A file made from a table has its columns and layout (docs/files.md); others have event, x, y, t and all further
+    columns of numbers. Then come `score` and, for a model that is given tracks, `track`; `score_found`, `track_found`
+    where the source has such a column. A pattern has event, x, y, t in pixels and time bins, and columns of events.
 
     Args:
         state: variables of the model, or the train state that holds them.
         model: the model.
-        source: dataset folder, or any file that `read_events` reads.
+        source: dataset folder, or what `read_events` reads: a file, a pattern, or a folder of files.
         output: file of an ending that can be written.
         options: of `step_options`, as in training.
         detector: shape and scale of the detector; its shape is that of the model.
-        settings: numbers of the steps, e.g. the thresholds; None: the defaults of `StepSettings`.
-        write: `kept` hits; `all` hits, with a column `kept`; or the hits of the reconstructed `pattern`, which are the
-            pixels that the direct output lights.
+        settings: numbers of the steps, e.g. the thresholds; None: those of `StepSettings`.
+        write: `kept` hits; `all` hits, with a column `kept`; or those of the `pattern` that the direct output lights.
         tracks: file of the events' tracks (`read_tracks`), for models that are given them; None: the source has them.
         batch: events per batch.
         check: is given a source that is a dataset, and raises where the model is for other events; None: no check.
         overwrite: replace the output if it is there.
+        output_units: `own`: as in the source; `pixels`: event, x, y, t in pixels and time bins.
+        about: is given what is found out about a file that is read.
         reading: options of `read_events`, e.g. `array`, `tree`, `columns`, `units`.
 
     Returns:
@@ -113,21 +117,25 @@ def denoise(
         ValueError: `write` is `pattern` and the model gives none.
     """
     _check(model, options, detector, (source, tracks), output, write)
-    tally = Tally()
-    events = events_of(source, detector, check=check, tally=tally, **reading)
-    table = _read_tracks(tracks, model) if tracks is not None else None
-    if table is not None:
-        events = map(table.given_to, events)
+    about, is_own = about or Reading(), output_units == "own" and write != "pattern"
+    table = _read_tracks(tracks, model)
+    events = map(_aside, events_of(source, detector, check=check, about=about, keeps_own=is_own, **reading))
+    events = events if table is None else map(table.given_to, events)
     denoiser = Denoiser(model, state, options=options, settings=settings, batch=batch)
-    with open_hit_file(Path(output), overwrite=overwrite) as file:
-        write_events = _write_pattern if write == "pattern" else partial(_write_hits, write)
-        counts = write_events(denoiser, events, file)
-        if not counts.events:
-            raise no_events(source, tally)
-        if table is not None and not table.n_used:
-            raise DataError(f"{tracks}: none of its tracks is of an event of {source}, by their numbers")
+    write_events = _write_pattern if write == "pattern" else partial(_write_hits, write)
+    layout = (lambda: about.layout) if is_own else None
+    with open_hit_file(Path(output), overwrite=overwrite, layout=layout) as file:
+        return _with_tallies(write_events(denoiser, events, file), source, about, table)
+
+
+def _with_tallies(counts: DenoiseCounts, source: str | Path, about: Reading, table: TrackFile | None) -> DenoiseCounts:
+    """Add what was counted while reading; DataError where there were no events, or no tracks of theirs."""
+    if not counts.events:
+        raise no_events(source, about.tally)
+    if table is not None and not table.n_used:
+        raise DataError(f"{table.path}: none of its tracks is of an event of {source}, by their numbers")
     found = {} if table is None else {"tracks_unused": table.n_unused, "events_without_tracks": table.n_events_without}
-    return counts._replace(hits_outside=tally.n_outside, **found)
+    return counts._replace(hits_outside=about.tally.n_outside, **found)
 
 
 def _check_is_no_input(output: str | Path, inputs: tuple[str | Path | None, ...]) -> None:
@@ -165,6 +173,8 @@ def denoise_run(
     tracks: str | Path | None = None,
     overwrite: bool = False,
     precision: str | None = None,
+    output_units: OutputUnits = "own",
+    about: Reading | None = None,
     **reading: Any,
 ) -> DenoiseReport:
     """Denoise a dataset or a file of events with the model of a run; see `denoise`.
@@ -179,6 +189,8 @@ def denoise_run(
         tracks: file of the events' tracks (`read_tracks`), for models that are given them; None: the source has them.
         overwrite: replace the output if it is there.
         precision: policy; None: as in training.
+        output_units: `own`: as in the source; `pixels`: event, x, y, t in pixels and time bins.
+        about: is given what is found out about a file that is read.
         reading: options of `read_events`, e.g. `array`, `tree`, `columns`, `units`.
 
     Returns:
@@ -188,7 +200,7 @@ def denoise_run(
         ValueError: not one of `folder` and `model`; `thresholds` do not fit; and as for `load_run` and `denoise`.
     """
     _check_request(write, thresholds, Path(output), (source, tracks), overwrite=overwrite)
-    ready = _ready(folder, model, precision)
+    ready = load_model(folder, model, precision=precision)
     setup = ready.setup._replace(config=with_thresholds(ready.setup, ready.scores, thresholds, warn=warn))
     counts = denoise(
         ready.variables,
@@ -203,17 +215,12 @@ def denoise_run(
         batch=setup.config.train.batch,
         check=lambda dataset: check_module(dataset, setup.config),
         overwrite=overwrite,
+        output_units=output_units,
+        about=about,
         **reading,
     )
-    return DenoiseReport(
-        run=ready.name,
-        epoch=ready.epoch,
-        output=str(output),
-        precision=setup.policy.name,
-        score_threshold=setup.score_threshold if write != "pattern" else None,
-        tof_tolerance_ns=setup.config.mask.tof_tolerance_ns if write != "pattern" else None,
-        counts=counts,
-    )
+    shown = (setup.score_threshold, setup.config.mask.tof_tolerance_ns) if write != "pattern" else (None, None)
+    return DenoiseReport(ready.name, ready.epoch, str(output), setup.policy.name, *shown, counts)
 
 
 def _check_request(
@@ -227,7 +234,12 @@ def _check_request(
 
 
 def events_of(
-    source: str | Path, detector: Detector, *, check: Callable[[Dataset], None] | None = None, **reading: Any
+    source: str | Path,
+    detector: Detector,
+    *,
+    check: Callable[[Dataset], None] | None = None,
+    about: Reading | None = None,
+    **reading: Any,
 ) -> Iterator[Events]:
     """Read events of a dataset folder or of any known file, part by part, numbered by a column `event`.
 
@@ -235,11 +247,12 @@ def events_of(
         source: what to read; DataError where its detector has another shape.
         detector: detector of the model.
         check: is given a dataset, and raises where it does not fit the model.
+        about: is given what is found out about a file.
         reading: options of `read_events`.
     """
     path = Path(source)
-    if not path.is_dir():
-        yield from read_events(path, detector=detector, **reading)
+    if not is_dataset(path):
+        yield from read_events(path, detector=detector, reading=about, **reading)
         return
     check_no_reading_options(path, reading)
     dataset = Dataset(path)
@@ -274,23 +287,26 @@ def _write_pattern(denoiser: Denoiser, events: Iterator[Events], file: HitFileWr
     return DenoiseCounts(n_events, n_hits, None, n_written, None, n_emptied, hits_outside=0)
 
 
-def _ready(folder: str | Path | None, model: str | None, precision: str | None) -> PackagedModel:
-    """A run, or a packaged model; both are used alike."""
-    if model is not None and folder is None:
-        return load_packaged(model, precision=precision)
-    if model is not None or folder is None:
-        raise ValueError(f"either a run or a packaged model is needed, got {folder} and {model}")
-    run = load_run(folder, precision=precision)
-    return PackagedModel(run.record.run_id, run.epoch, run.setup, run.variables, run.paths.scores)
-
-
-def _read_tracks(tracks: str | Path, model: Model) -> TrackFile:
+def _read_tracks(tracks: str | Path | None, model: Model) -> TrackFile | None:
+    if tracks is None:
+        return None
     if not model.takes_tracks:
         raise DataError(f"{tracks}: model {model.name} is not given tracks")
     return read_tracks(tracks)
 
 
 def _written(events: Events, found: tuple[str, ...]) -> Events:
-    """The events with their own columns and those that were found."""
-    own = {name: values for name, values in events.hit_columns.items() if name not in (*TAKEN, *found)}
-    return only_writable(events._replace(hit_columns={**own, **{name: events.hit_columns[name] for name in found}}))
+    """Return the events with their own columns and those that were found, by other names where they have such ones."""
+    columns = {name.removeprefix(_ASIDE): values for name, values in events.hit_columns.items() if name not in FOUND}
+    for name in found:
+        free = name
+        while free in columns:
+            free += "_found"
+        columns[free] = events.hit_columns[name]
+    return only_writable(events._replace(hit_columns=columns))
+
+
+def _aside(events: Events) -> Events:
+    """Return the events with other names for the columns that the denoiser would replace."""
+    columns = {f"{_ASIDE}{name}" if name in FOUND else name: v for name, v in events.hit_columns.items()}
+    return events._replace(hit_columns=columns)

@@ -21,8 +21,8 @@ from tofae_jax.engine.data_checks import empty_split
 from tofae_jax.engine.denoiser import BATCH
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key, run_evaluator
 from tofae_jax.engine.events import check_detector, evaluation_source, is_gone, open_events, splits_of
-from tofae_jax.engine.load import LoadedRun, load_run
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
+from tofae_jax.engine.pretrained.packaged_model import PackagedModel, load_model
 from tofae_jax.models import Model, Variables
 from tofae_jax.runs.messages import warn
 from tofae_jax.steps import Batch, EvalOutput, StepOptions, StepSettings, TrainState
@@ -98,23 +98,27 @@ def with_degradation(config: Config, *, n_signal: Any = None, n_noise: Any = Non
     return msgspec.structs.replace(config, degradation=degradation)
 
 
-def _events_of(run: LoadedRun, config: Config, data: str | None) -> EventStore:
+def _events_of(run: PackagedModel, config: Config, data: str | None) -> EventStore:
     """The dataset that is named, or the run's own events; its dataset is where it was given, or where it was then."""
     if data is not None:
         Dataset(data)  # says what is wrong with it; what is missing is not simulated here
         section = msgspec.structs.replace(config.data, source="dataset", path=data)
         return open_events(msgspec.structs.replace(config, data=section), warn)
-    then = str(run.record.data.get("path", ""))
+    if not run.data:
+        raise DataError(f"model {run.name} has no dataset of its own: name one with --data")
+    then = str(run.data.get("path", ""))
     if is_gone(config.data, then):
         raise DataError(f"{then or config.data.path}: the run's dataset is not there any more; name one with --data")
     return open_events(config, warn, places=[then])
 
 
-def _evaluation_source(run: LoadedRun, config: Config, data: str | None, split: str) -> tuple[EvaluationSource, str]:
+def _evaluation_source(
+    run: PackagedModel, config: Config, data: str | None, split: str
+) -> tuple[EvaluationSource, str]:
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     store = _events_of(run, config, data)
-    own = store.fingerprint == run.record.data.get("fingerprint")
+    own = store.fingerprint == run.data.get("fingerprint")
     if split == "auto":
         split = "test" if own else "all"
     events = np.arange(len(store)) if split == "all" else getattr(splits_of(store, config.data), split)
@@ -126,8 +130,9 @@ def _evaluation_source(run: LoadedRun, config: Config, data: str | None, split: 
 
 
 def evaluate_run(
-    folder: str | Path,
+    folder: str | Path | None,
     *,
+    model: str | None = None,
     data: str | None = None,
     split: str = "auto",
     n_signal: Any = None,
@@ -142,7 +147,8 @@ def evaluate_run(
     """Evaluate a run on a dataset of patterns, degraded as in training unless other numbers are given.
 
     Args:
-        folder: the run.
+        folder: the run; None: `model`.
+        model: in place of a run, a model that comes with the package, see `load_packaged`; it needs `data`.
         data: dataset of patterns; None: the one it was trained on.
         split: `train`, `validation`, `test`, `all`, or `auto`: the test events of the run's own dataset, all of others.
         n_signal: signal hits per event, a number or a range; None: as in training.
@@ -156,11 +162,11 @@ def evaluate_run(
 
     Returns:
         What `metrics.compute` returns, 95 % confidence intervals over the events under `intervals`, and what was
-        evaluated. Errors: as for `load_run` and `evaluate`; ConfigError where `thresholds` do not fit the model.
+        evaluated. Errors: as for `load_model` and `evaluate`; ConfigError where `thresholds` do not fit the model.
     """
     _check_output(save_hits, overwrite=overwrite)
-    run = load_run(folder, precision=precision)
-    config = with_thresholds(run.setup, run.paths.scores, thresholds, warn=warn)
+    run = load_model(folder, model, precision=precision)
+    config = with_thresholds(run.setup, run.scores, thresholds, warn=warn)
     config = with_degradation(config, n_signal=n_signal, n_noise=n_noise, smear_t_ns=smear_t_ns)
     setup = build_run(config)
     source, split = _evaluation_source(run, config, data, split)
@@ -171,19 +177,10 @@ def evaluate_run(
     else:
         with open_hit_file(Path(save_hits), overwrite=overwrite, columns=HIT_COLUMNS) as file:
             details = evaluator.details(*inputs, each=lambda batch, known: file.append(_evaluated_hits(batch, known)))
-    about = {
-        "run": run.record.run_id,
-        "epoch": run.epoch,
-        "data": source.dataset.name,
-        "split": split,
-        "seed": seed,
-        "precision": config.precision.policy,
-        "n_signal": config.degradation.n_signal,
-        "n_noise": config.degradation.n_noise,
-        "smear_t_ns": config.degradation.smear_t_ns,
-        "score_threshold": setup.score_threshold,
-        "tof_tolerance_ns": config.mask.tof_tolerance_ns,
-    }
+    about = {"run": run.name, "epoch": run.epoch, "data": source.dataset.name, "split": split, "seed": seed}
+    about |= {"precision": config.precision.policy}
+    about |= {name: getattr(config.degradation, name) for name in ("n_signal", "n_noise", "smear_t_ns")}
+    about |= {"score_threshold": setup.score_threshold, "tof_tolerance_ns": config.mask.tof_tolerance_ns}
     return about | details.result
 
 

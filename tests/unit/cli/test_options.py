@@ -17,6 +17,7 @@ from tofae_jax.data.files.registry import (
 )
 
 DEFAULTS = {"array": None, "tree": None, "columns": {}, "further": None, "units": "pixels", "origin": "edge"}
+DEFAULTS |= {"decimal": ".", "per": ""}
 
 
 @pytest.mark.parametrize(

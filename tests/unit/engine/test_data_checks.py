@@ -165,8 +165,8 @@ def test_empty_split_names_the_shares():
 )
 def test_outputs_that_cannot_be_written_are_refused_before_a_run_is_loaded(tmp_path, monkeypatch, name, words):
     (tmp_path / "there.npz").touch()
-    monkeypatch.setattr(evaluate, "load_run", lambda *_, **__: pytest.fail("the run was loaded"))
-    monkeypatch.setattr("tofae_jax.engine.denoise.load_run", lambda *_, **__: pytest.fail("the run was loaded"))
+    monkeypatch.setattr(evaluate, "load_model", lambda *_, **__: pytest.fail("the run was loaded"))
+    monkeypatch.setattr("tofae_jax.engine.denoise.load_model", lambda *_, **__: pytest.fail("the run was loaded"))
     with pytest.raises(ValueError, match=words):
         evaluate.evaluate_run("run", save_hits=str(tmp_path / name))
     with pytest.raises(ValueError, match=words):

@@ -51,8 +51,8 @@ def test_denoise_run_keeps_the_columns_of_its_input(tmp_path, capsys, fake_run, 
     old = lists_of(np.full(6, 9.0))
     path = lists_file(tmp_path / "in.root", is_signal=truth, score=old, weight=np.array([1.5, 2, 3]))
     for words, rows, names in (
-        ((), [0, 2, 4], ["is_signal", "score"]),
-        (("--all-hits",), [0, 1, 2, 3, 4, 5], ["is_signal", "score", "kept"]),
+        ((), [0, 2, 4], ["is_signal", "score", "score_found"]),
+        (("--all-hits",), [0, 1, 2, 3, 4, 5], ["is_signal", "score", "score_found", "kept"]),
     ):
         out = tmp_path / f"out{kind}"
         assert run_command(capsys, "denoise", "run", path, out, "--overwrite", *words)[0] == 0
@@ -60,9 +60,10 @@ def test_denoise_run_keeps_the_columns_of_its_input(tmp_path, capsys, fake_run, 
         assert np.array_equal(rows_of(events), ROWS[rows])
         assert list(events.hit_columns) == names
         assert events.hit_columns["is_signal"].tolist() == rows
-        assert events.hit_columns["score"].tolist() == [row / 8 for row in rows]
+        assert events.hit_columns["score"].tolist() == [9.0] * len(rows)
+        assert events.hit_columns["score_found"].tolist() == [row / 8 for row in rows]
         assert events.event_columns["weight"].tolist() == [1.5, 2, 3]
-        assert kind == ".csv" or events.hit_columns["score"].dtype == np.float32
+        assert kind == ".csv" or events.hit_columns["score_found"].dtype == np.float32
 
 
 def test_denoise_run_physical_units_and_mistakes(tmp_path, capsys, fake_run):
@@ -74,10 +75,10 @@ def test_denoise_run_physical_units_and_mistakes(tmp_path, capsys, fake_run):
     assert json.loads(out)["hits_outside"] == 1
     assert json.loads(out)["hits_written"] == 3
     assert err == f"{path}: 1 of 6 hits outside the detector, dropped\n"
-    assert read(tmp_path / "out.h5").n_hits == 3
+    assert read(tmp_path / "out.h5", units="physical").n_hits == 3
     for words, expected in (
         ((path, tmp_path / "a.root"), "x = 6.0; whole"),
-        ((path, tmp_path / "a.txt"), "unknown ending '.txt'; known are .csv, .npz, .root"),
+        ((path, tmp_path / "a.dat"), "unknown ending '.dat'; known are .csv, .csv.gz"),
         ((path, path, "--overwrite"), "is the input too"),
         ((path, tmp_path / "a.root", "--tree", "t"), "only .root, .h5, .hdf5 files have trees"),
     ):

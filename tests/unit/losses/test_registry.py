@@ -11,8 +11,8 @@ import pytest
 from loss_inputs import hits_of_events, images
 
 from tofae_jax import losses
-from tofae_jax.config import EvaluationLossConfig, LossConfig
-from tofae_jax.config.losses import AUTO, LOSS_NAMES, LossSections, PixelLossName
+from tofae_jax.config import AUTO, EvaluationLossConfig, LossConfig
+from tofae_jax.config.losses import LOSS_NAMES, LossSections, PixelLossName
 
 
 @pytest.mark.slow

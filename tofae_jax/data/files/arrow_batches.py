@@ -11,25 +11,51 @@ from typing import Any
 import numpy as np
 
 from tofae_jax.core.text import one_line
-from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.column_types import ColumnTypes, hit_values
+from tofae_jax.data.events import DataError
+from tofae_jax.data.files.column_types import ColumnTypes
+from tofae_jax.data.files.layout import OutputRows
 from tofae_jax.data.files.tables import Column, Lists, Rows
 
 LIBRARIES = ("pyarrow", "pyarrow.compute")
-EXTRA = "columns"
 
 
 def schema_columns(pyarrow: Any, schema: Any) -> dict[str, Column]:
-    """Return what the columns of a schema hold, by name."""
+    """Return what the columns of a schema hold, by name.
+
+    A column of lists of records has a column for each field, called by the field, or `COLUMN.FIELD` where another
+    column has that name; so it is read as awkward and uproot write hits.
+    """
     if len(set(schema.names)) < len(schema.names):
         raise DataError("two columns of the same name; every column needs its own")
-    return {field.name: _column(pyarrow, field.type) for field in schema}
+    return {name: _column(pyarrow, kind) for name, (_, _, kind) in record_places(pyarrow, schema).items()}
+
+
+def record_places(pyarrow: Any, schema: Any) -> dict[str, tuple[str, str | None, Any]]:
+    """Return column, field of its records and type by the name of the column in a table."""
+    found: dict[str, tuple[str, str | None, Any]] = {}
+    records = [field for field in schema if _is_list_of_records(pyarrow, field.type)]
+    for field in schema:
+        if field not in records:
+            found[field.name] = (field.name, None, field.type)
+    for field in records:
+        for inner in field.type.value_type:
+            is_taken = inner.name in found or any(
+                other is not field and inner.name in {part.name for part in other.type.value_type} for other in records
+            )
+            name = f"{field.name}.{inner.name}" if is_taken else inner.name
+            found[name] = (field.name, inner.name, pyarrow.list_(inner.type))
+    return found
+
+
+def _is_list_of_records(pyarrow: Any, kind: Any) -> bool:
+    return is_list_type(pyarrow, kind) and pyarrow.types.is_struct(kind.value_type)
 
 
 def _column(pyarrow: Any, kind: Any) -> Column:
     types = pyarrow.types
     is_list = is_list_type(pyarrow, kind)
     value = kind.value_type if is_list else kind
+    value = value.value_type if types.is_dictionary(value) else value
     is_number = types.is_integer(value) or types.is_floating(value) or types.is_boolean(value)
     return Column(np.dtype(value.to_pandas_dtype()) if is_number else None, is_list, str(kind))
 
@@ -42,20 +68,25 @@ def is_list_type(pyarrow: Any, kind: Any) -> bool:
 
 def batch_rows(pyarrow: Any, batch: Any, names: Sequence[str]) -> Rows:
     """Return the named columns of a record batch."""
-    return {name: _values(pyarrow, batch.column(name), name) for name in names}
+    places = record_places(pyarrow, batch.schema)
+    return {name: _values(pyarrow, batch.column(places[name][0]), name, places[name][1]) for name in names}
 
 
-def _values(pyarrow: Any, column: Any, name: str) -> np.ndarray | Lists:
+def _values(pyarrow: Any, column: Any, name: str, field: str | None) -> np.ndarray | Lists:
     if not is_list_type(pyarrow, column.type):
-        return _numbers(column, name)
+        return _numbers(pyarrow, column, name)
     compute = pyarrow.compute
     # A missing list counts as an empty one.
     counts = compute.fill_null(compute.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    return Lists(counts.astype(np.int64), _numbers(column.flatten(), name))
+    flat = column.flatten()
+    values = flat if field is None else compute.struct_field(flat, field)
+    return Lists(counts.astype(np.int64), _numbers(pyarrow, values, name))
 
 
-def _numbers(values: Any, name: str) -> np.ndarray:
+def _numbers(pyarrow: Any, values: Any, name: str) -> np.ndarray:
     """Return the numbers; missing ones turn a column of integers into floats with NaN, which `tables` refuses."""
+    if pyarrow.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
     found = values.to_numpy(zero_copy_only=False)
     if found.dtype.kind == "O":
         raise DataError(f"column {one_line(name)} lacks {values.null_count} of its {values.type} values; fill them")
@@ -63,28 +94,29 @@ def _numbers(values: Any, name: str) -> np.ndarray:
 
 
 class BatchMaker:
-    """Make record batches of events: a row per event, with lists in hit and track columns."""
+    """Make record batches of events: a row per event, with lists in hit and track columns; or a row per hit."""
 
     def __init__(self, pyarrow: Any, types: ColumnTypes) -> None:
         self._pyarrow = pyarrow
-        self._types = types
-        self._names = hit_names, event_names, track_names = types.table_names()
-        kinds = {event_names[name]: pyarrow.from_numpy_dtype(dtype) for name, dtype in types.event.items()}
-        for names, columns in ((hit_names, types.hit), (track_names, types.track or {})):
-            kinds |= {names[name]: pyarrow.list_(pyarrow.from_numpy_dtype(dtype)) for name, dtype in columns.items()}
-        self.schema = pyarrow.schema(list(kinds.items()))
+        self._has_lists = bool(types.event)
+        kinds = {name: pyarrow.from_numpy_dtype(dtype) for name, dtype in types.event.items()}
+        for name, dtype in (*types.hit.items(), *(types.track or {}).items()):
+            kind = pyarrow.from_numpy_dtype(dtype)
+            kinds[name] = pyarrow.list_(kind) if self._has_lists else kind
+        order = {name: place for place, name in enumerate(types.layout.order)}
+        names = sorted(kinds, key=lambda name: order.get(name, len(order))) if order else list(kinds)
+        self.schema = pyarrow.schema([(name, kinds[name]) for name in names])
 
-    def batch(self, events: Events) -> Any:
+    def batch(self, rows: OutputRows) -> Any:
         """Return the events as one record batch."""
-        hit_names, event_names, track_names = self._names
-        columns = {event_names[name]: self._pyarrow.array(events.event_columns[name]) for name in self._types.event}
-        hits = hit_values(events)
-        columns |= {hit_names[name]: self._lists(events.offsets, hits[name]) for name in self._types.hit}
-        if events.track_offsets is not None:
-            tracks = events.track_columns
-            columns |= {track_names[name]: self._lists(events.track_offsets, tracks[name]) for name in tracks}
+        columns = {name: self._pyarrow.array(values) for name, values in rows.event.items()}
+        columns |= {name: self._lists(rows.offsets, values) for name, values in rows.hit.items()}
+        if rows.track_offsets is not None and self._has_lists:
+            columns |= {name: self._lists(rows.track_offsets, values) for name, values in rows.track.items()}
         return self._pyarrow.record_batch([columns[name] for name in self.schema.names], schema=self.schema)
 
     def _lists(self, offsets: np.ndarray, values: np.ndarray) -> Any:
         numbers = self._pyarrow.array(np.ascontiguousarray(values))
+        if not self._has_lists:
+            return numbers
         return self._pyarrow.ListArray.from_arrays(self._pyarrow.array(offsets.astype(np.int32)), numbers)

@@ -18,16 +18,19 @@ import numpy as np
 
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
-from tofae_jax.data.files.column_types import EVENT_NUMBERS, EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK, native
+from tofae_jax.data.files.layout import EVENT_NUMBERS, EVENT_PREFIX, KEY_PREFIX, TRACK_EVENTS, TRACK_PREFIX
 from tofae_jax.data.files.npy_header import npy_header
 
 
 def once_per_event(chunks: Iterable[Events]) -> Iterator[Events]:
-    """Turn hit columns `event.NAME`, which repeat a value for each hit of an event, into event columns NAME."""
+    """Turn hit columns `event.NAME`, which repeat a value for each hit of an event, into event columns NAME.
+
+    Columns `key.NAME` become event columns, too, and keep their names.
+    """
     for events in chunks:
         hit_columns, event_columns = dict(events.hit_columns), dict(events.event_columns)
-        for name in [name for name in hit_columns if name.startswith(EVENT_PREFIX) and name != EVENT_PREFIX]:
+        for name in [name for name in hit_columns if name.startswith((EVENT_PREFIX, KEY_PREFIX))]:
             values = hit_columns.pop(name)
             once = values[events.offsets[:-1]]
             is_same = values == np.repeat(once, events.counts)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from tofae_jax.data.events import Events
 from tofae_jax.data.files.column_types import ColumnTypes
+from tofae_jax.data.files.layout import Arrangement, OutputRows
 from tofae_jax.data.files.tables import HitRules, Table
 
 Content = Literal["hits", "images"]
@@ -43,8 +42,8 @@ class FormatWriter(ExitStack):
         self.types = types
 
     @abstractmethod
-    def write(self, events: Events) -> None:
-        """Write further events, whose columns are those of `types`."""
+    def write(self, rows: OutputRows) -> None:
+        """Write further events, whose columns are those of `types`, in native byte order."""
 
     def finish(self) -> None:
         """Complete the file."""
@@ -61,25 +60,28 @@ class Format(NamedTuple):
     """endings of its files, in lower case and with the dot; the usual one first"""
     description: str
     read: Callable[[ReadRequest], Iterator[Events]] | None = None
-    """read chunks of complete events, each with the event column `event`; None: `open_table` is given"""
+    """read chunks of complete events, each with the event column `event`; None: `table_events` does"""
     open_table: Callable[[ReadRequest], Table] | None = None
-    """open a table with named columns, for `tables.table_events`; None: `read` is given"""
-    read_columns: Callable[[Path, Mapping[str, np.dtype]], tuple[dict[str, np.ndarray], Sequence[str]]] | None = None
-    """read named columns of a file that is not a table of hits, and the names of all its columns; text is parsed as
-    the types given; None: for formats with `open_table`, which can do it too, and for those that cannot"""
+    """open a table with named columns; None: files of this format hold images alone"""
     writer: Callable[[Path, ColumnTypes], FormatWriter] | None = None
     """open a file to be written; None: files of this format cannot be written"""
+    written: tuple[str, ...] = ()
+    """endings of the files that can be written; empty: all, where there is a writer"""
+    arrangements: tuple[Arrangement, ...] = ("lists", "rows")
+    """how a file can arrange its rows, the usual way first"""
     holds: tuple[Content, ...] = ("hits",)
     libraries: tuple[str, ...] = ()
-    """modules to import, which only the extra brings"""
+    """modules to import when a file is read or written"""
     extra: str | None = None
-    """extra of pyproject.toml"""
+    """extra of pyproject.toml that brings them; None: they come with the package"""
     is_lossless: bool = True
     """whether a written file keeps tracks, events without hits, and the types of all columns (float16 aside)"""
     has_trees: bool = False
     """whether a file can hold several tables, chosen by `tree`"""
     has_named_arrays: bool = False
     """whether a file can hold several arrays, chosen by `array`"""
+    has_dialects: bool = False
+    """whether it is text, with one or another delimiter and decimal point"""
 
     @property
     def is_table(self) -> bool:

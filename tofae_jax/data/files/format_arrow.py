@@ -7,11 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tofae_jax.data.events import Events
-from tofae_jax.data.files.arrow_batches import EXTRA, LIBRARIES, BatchMaker, batch_rows, is_list_type, schema_columns
+from tofae_jax.data.files.arrow_batches import (
+    LIBRARIES,
+    BatchMaker,
+    batch_rows,
+    is_list_type,
+    record_places,
+    schema_columns,
+)
 from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
+from tofae_jax.data.files.layout import OutputRows
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.tables import Rows, Table
 
@@ -45,7 +52,8 @@ def _open_batches(pyarrow: Any, path: Path, names: Sequence[str] | None = None) 
         else:
             opener = pyarrow.ipc.open_file
             schema = pyarrow.ipc.open_file(source).schema
-            places = None if names is None else [schema.get_field_index(name) for name in names]
+            stored = record_places(pyarrow, schema)
+            places = None if names is None else sorted({schema.get_field_index(stored[name][0]) for name in names})
             options = {"options": pyarrow.ipc.IpcReadOptions(included_fields=places)}
         with opener(source, **options) as batches:
             yield batches
@@ -73,9 +81,9 @@ class _Writer(FormatWriter):
         self._batches = BatchMaker(pyarrow, types)
         self._file = self.enter_context(pyarrow.ipc.new_file(str(path), self._batches.schema))
 
-    def write(self, events: Events) -> None:
+    def write(self, rows: OutputRows) -> None:
         """Write a record batch."""
-        self._file.write_batch(self._batches.batch(events))
+        self._file.write_batch(self._batches.batch(rows))
 
 
 FORMAT = Format(
@@ -84,5 +92,4 @@ FORMAT = Format(
     open_table=_open_table,
     writer=_Writer,
     libraries=LIBRARIES,
-    extra=EXTRA,
 )

@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 
 from tofae_jax.core.text import one_line
-from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.column_types import TRACK_PREFIX, ColumnTypes, hit_values
-from tofae_jax.data.files.file_errors import listing
+from tofae_jax.data.events import DataError
+from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hdf5_output import Hdf5Output
+from tofae_jax.data.files.hdf5_tables import Source, choose_table, column_of, datasets_of, flat_columns, flat_rows
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
+from tofae_jax.data.files.layout import TRACK_PREFIX, OutputRows
 from tofae_jax.data.files.optional_libraries import import_libraries
-from tofae_jax.data.files.tables import Column, Lists, Rows, SeveralTables, Table, event_cuts
+from tofae_jax.data.files.table_events import event_cuts
+from tofae_jax.data.files.tables import Column, HitRules, Lists, Rows, Table
 
 _OFFSETS, _TRACK_OFFSETS = "offsets", "track_offsets"
 _PER = "per"  # attribute of a dataset: `hit`, `event` or `track`; without it the length decides
@@ -34,81 +36,53 @@ _FILTERS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "flet
 def _open_table(request: ReadRequest) -> Table:
     """Open the group or dataset called `request.tree`, by default the only one in the file.
 
-    - A dataset of records: one row per hit; its fields are the columns.
+    - A dataset of records, a 2-D dataset, or a frame of pandas: one row per hit.
     - A group of 1-D datasets of equal length: one row per hit; each dataset is a column.
     - A group with a dataset `offsets`: one row per event. Datasets with a value per hit act as columns of lists, those
       with a value per event as columns of numbers.
+    - A group of datasets of lists: one row per event.
     """
-    path, x, chunk_hits = request.path, request.rules.names["x"], request.chunk_hits  # the length of x is n_hits
+    path, rules, chunk_hits = request.path, request.rules, request.chunk_hits
     (h5py,) = import_libraries(FORMAT)
+    sources: dict[str, Source] = {}
+    n_events: int | None = None
     with h5py.File(path, "r") as file:
-        name = _chosen(h5py, file, request.tree)
-        found = file[name]
-        if isinstance(found, h5py.Dataset):
-            columns = {field: _column(found.dtype[field], False) for field in found.dtype.names}
-            n_events = None
+        name = choose_table(h5py, file, request.tree)
+        found = flat_columns(h5py, file[name])
+        if found is not None:
+            columns, sources = found
         else:
-            columns, n_events = _group_columns(h5py, found, x)
+            columns, n_events = _group_columns(h5py, file[name], rules)
+            sources = {column: Source(f"{name}/{column}") for column in columns}
+            is_ragged = any(h5py.check_vlen_dtype(file[name][column].dtype) for column in columns)
 
     def read(names: Sequence[str]) -> Generator[Rows, None, None]:
         with h5py.File(path, "r") as file:
             if n_events is None:
-                yield from _flat_rows(h5py, file[name], names, x, chunk_hits)
+                yield from flat_rows(file, sources, names, chunk_hits)
+            elif is_ragged:
+                yield from _ragged_rows(file[name], names, columns, n_events, chunk_hits)
             else:
                 yield from _list_rows(file[name], names, columns, n_events, chunk_hits)
 
-    return Table(f"group {one_line(name)}" if name.strip("/") else "", columns, read)
-
-
-def _column(dtype: np.dtype, is_list: bool) -> Column:
-    is_number = dtype.kind in "biuf" and not dtype.shape
-    return Column(dtype if is_number else None, is_list, str(dtype))
+    return Table(f"group {one_line(name)}" if name.strip("/") else "", columns, read, own_name=name)
 
 
 def _other(values: Any, n_hits: int) -> Column:
     return Column(None, False, f"{values.dtype} and has {len(values)} values, not {n_hits} as there are hits")
 
 
-def _chosen(h5py: Any, file: Any, tree: str | None) -> str:
-    tables = ["/"] * _is_table(h5py, file)
-    file.visititems(lambda name, found: tables.append(name) if _is_table(h5py, found) else None)
-    if tree is not None:
-        name = tree.strip("/") or "/"
-        if name not in tables:
-            raise DataError(f"no group {tree!r} with 1-D datasets; it has {listing(tables) or 'none'}")
-        return name
-    if not tables:
-        raise DataError("no group with 1-D datasets, and no dataset of records")
-    if len(tables) > 1:
-        raise SeveralTables(f"{len(tables)} groups of datasets", listing(tables))
-    return tables[0]
-
-
-def _is_table(h5py: Any, found: Any) -> bool:
-    if isinstance(found, h5py.Dataset):
-        return found.dtype.names is not None and found.ndim == 1
-    return isinstance(found, h5py.Group) and bool(_datasets(h5py, found))
-
-
-def _datasets(h5py: Any, group: Any) -> dict[str, Any]:
-    """Return the 1-D datasets in the group itself, without those that links point to."""
-    found = {name: group[name] for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink)}
-    return {
-        name: values
-        for name, values in found.items()
-        if isinstance(values, h5py.Dataset) and values.ndim == 1 and values.dtype.names is None
-    }
-
-
-def _group_columns(h5py: Any, group: Any, x: str) -> tuple[dict[str, Column], int | None]:
-    """Return the columns of a group, and the number of events if it has offsets."""
-    datasets = _datasets(h5py, group)
-    n_hits = len(datasets[x]) if x in datasets else -1
+def _group_columns(h5py: Any, group: Any, rules: HitRules) -> tuple[dict[str, Column], int | None]:
+    """Return the columns of a group, and the number of events if it has offsets or lists."""
+    datasets, x = datasets_of(h5py, group), rules.names["x"]
+    n_hits = len(datasets[x]) if x in datasets else -1  # the length of x is the number of hits
+    if x in datasets and h5py.check_vlen_dtype(datasets[x].dtype) is not None:
+        return {name: _ragged(h5py, values, n_hits) for name, values in datasets.items()}, n_hits
     offsets = datasets.get(_OFFSETS)
     # Offsets beside an event number for each hit are no more than an index.
     if offsets is None or x == _OFFSETS or _is_per_hit(datasets.get("event"), n_hits, len(offsets) - 1):
         return {
-            name: _column(values.dtype, False) if n_hits in (-1, len(values)) else _other(values, n_hits)
+            name: column_of(values.dtype) if n_hits in (-1, len(values)) else _other(values, n_hits)
             for name, values in datasets.items()
         }, None
     lengths = {"hit": n_hits, "event": len(offsets) - 1}
@@ -120,42 +94,61 @@ def _group_columns(h5py: Any, group: Any, x: str) -> tuple[dict[str, Column], in
             lengths["track"] = int(found[-1])
     columns = {}
     for name, values in datasets.items():
-        per = _per(name, values, lengths)
-        columns[name] = _column(values.dtype, per != "event") if per else _other(values, n_hits)
+        per = _per(name, values, lengths, rules)
+        columns[name] = column_of(values.dtype, is_list=per != "event") if per else _other(values, n_hits)
     return columns, lengths["event"]
 
 
-def _per(name: str, values: Any, lengths: Mapping[str, int]) -> str | None:
-    """Return what a dataset has one value for: a hit, an event or a track; None if its length fits none of these."""
+def _ragged(h5py: Any, values: Any, n_events: int) -> Column:
+    kind = h5py.check_vlen_dtype(values.dtype)
+    if len(values) != n_events:
+        return Column(None, False, f"{values.dtype} and has {len(values)} values, not {n_events} as there are events")
+    is_list = isinstance(kind, np.dtype)  # of text it is `str`
+    return column_of(kind, is_list=True) if is_list else column_of(values.dtype)
+
+
+def _ragged_rows(
+    group: Any, names: Sequence[str], columns: Mapping[str, Column], n_events: int, chunk_hits: int
+) -> Iterator[Rows]:
+    """Yield blocks of events whose hits are lists of variable length."""
+    at_once = max(1, min(ROWS_PER_BLOCK, chunk_hits // 64))
+    for start in range(0, n_events, at_once):
+        rows: dict[str, np.ndarray | Lists] = {}
+        for name in names:
+            values, column = group[name][start : start + at_once], columns[name]
+            if column.is_list:
+                counts = np.array([len(row) for row in values], np.int64)
+                flat = np.concatenate([*values, np.zeros(0, column.dtype)])
+                rows[name] = Lists(counts, _native(flat.astype(column.dtype, copy=False)))
+            else:
+                rows[name] = _native(values)
+        yield rows
+
+
+def _per(name: str, values: Any, lengths: Mapping[str, int], rules: HitRules) -> str | None:
+    """Return what a dataset has one value for: a hit, an event or a track; None if its length fits none of these.
+
+    Raises:
+        DataError: it may be hits or events, as there are as many, and nothing says which.
+    """
     if "track" in lengths and name.startswith(TRACK_PREFIX):
         return "track" if len(values) == lengths["track"] else None
     fitting = [per for per in ("hit", "event") if len(values) == lengths[per]]
-    if name == "event" and "event" in fitting:
+    if name in rules.names.values() and "hit" in fitting:
+        return "hit"
+    if name in rules.keys and "event" in fitting:
         return "event"
-    marked = values.attrs.get(_PER)
+    marked = values.attrs.get(_PER, rules.per)
+    if len(fitting) > 1 and marked not in fitting and (rules.further is None or name in rules.further):
+        raise DataError(
+            f"dataset {one_line(name)} has {len(values)} values, and there are as many hits as events: say what they "
+            "are for with --columns.per hit or --columns.per event"
+        )
     return marked if marked in fitting else next(iter(fitting), None)
 
 
 def _is_per_hit(event: Any, n_hits: int, n_events: int) -> bool:
     return event is not None and len(event) == n_hits and n_hits != n_events
-
-
-def _flat_rows(h5py: Any, table: Any, names: Sequence[str], x: str, chunk_hits: int) -> Iterator[Rows]:
-    sources = [table] if isinstance(table, h5py.Dataset) else [table[name] for name in names]
-    n_rows = len(sources[0])
-    at_once = _rows_at_once(sources, chunk_hits)
-    for start in range(0, n_rows, at_once):
-        if isinstance(table, h5py.Dataset):
-            block = table[start : start + at_once]
-            yield {name: _native(block[name]) for name in names}
-        else:
-            yield {name: _native(table[name][start : start + at_once]) for name in names}
-
-
-def _rows_at_once(sources: list[Any], chunk_hits: int) -> int:
-    """Return how many rows to read at once: about a chunk of a compressed dataset, which is unpacked as a whole."""
-    longest = max((source.chunks[0] for source in sources if source.chunks), default=0)
-    return max(1, min(max(ROWS_PER_BLOCK, longest), max(ROWS_PER_BLOCK, chunk_hits)))
 
 
 def _native(values: np.ndarray) -> np.ndarray:
@@ -200,23 +193,19 @@ class _Writer(FormatWriter):
     def __init__(self, path: Path, types: ColumnTypes) -> None:
         super().__init__(path, types)
         (h5py,) = import_libraries(FORMAT)
-        self._names = hit_names, event_names, track_names = types.table_names()
-        taken = {*hit_names.values(), *event_names.values()}
         for name in (_OFFSETS, _TRACK_OFFSETS):
-            if name in taken:
+            if name in types.hit or name in types.event:
                 raise ValueError(f"column {name!r} cannot be written under this name")
         self._output = self.enter_context(Hdf5Output(path))
         file = self.enter_context(h5py.File(path, "w", driver="fileobj", fileobj=self._output))
-        self._group = file.create_group(_GROUP, track_order=True)
-        for per, names, columns in (
-            ("hit", hit_names, types.hit),
-            ("event", event_names, types.event),
-            ("track", track_names, types.track or {}),
-        ):
+        table = types.layout.table or _GROUP
+        self._group = file.create_group(table, track_order=True) if table != "/" else file
+        for per, columns in (("hit", types.hit), ("event", types.event), ("track", types.track or {})):
             for name, dtype in columns.items():
-                self._make(names[name], dtype).attrs[_PER] = per
-        for name in (_OFFSETS, *[_TRACK_OFFSETS] * (types.track is not None)):
-            self._append(self._make(name, np.dtype(np.int64)), np.zeros(1, np.int64))
+                self._make(name, dtype).attrs[_PER] = per
+        if types.event:
+            for name in (_OFFSETS, *[_TRACK_OFFSETS] * (types.track is not None)):
+                self._append(self._make(name, np.dtype(np.int64)), np.zeros(1, np.int64))
         self._n_hits = self._n_tracks = 0
 
     def _make(self, name: str, dtype: np.dtype) -> Any:
@@ -227,18 +216,15 @@ class _Writer(FormatWriter):
         dataset.resize((n_before + len(values),))
         dataset[n_before:] = values
 
-    def write(self, events: Events) -> None:
+    def write(self, rows: OutputRows) -> None:
         """Append the events to the datasets."""
-        hit_names, event_names, track_names = self._names
-        hits = hit_values(events)
-        columns = {hit_names[name]: hits[name] for name in self.types.hit}
-        columns |= {event_names[name]: events.event_columns[name] for name in self.types.event}
-        columns[_OFFSETS] = events.offsets[1:] + self._n_hits
-        self._n_hits += events.n_hits
-        if events.track_offsets is not None:
-            columns |= {track_names[name]: values for name, values in events.track_columns.items()}
-            columns[_TRACK_OFFSETS] = events.track_offsets[1:] + self._n_tracks
-            self._n_tracks += int(events.track_offsets[-1])
+        columns = {**rows.hit, **rows.event, **rows.track}
+        if rows.event:
+            columns[_OFFSETS] = rows.offsets[1:] + self._n_hits
+            if rows.track_offsets is not None:
+                columns[_TRACK_OFFSETS] = rows.track_offsets[1:] + self._n_tracks
+                self._n_tracks += int(rows.track_offsets[-1])
+        self._n_hits += rows.n_hits
         for name, values in columns.items():
             self._append(self._group[name], values)
             self._output.check()

@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,16 +18,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tofae_jax.core.detector import Detector
 from tofae_jax.core.text import one_line
-from tofae_jax.data.events import DataError, Events, event_of_hit
-from tofae_jax.data.files.column_types import EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX, ColumnTypes, hit_values
+from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.event_columns import with_event_arrays
-from tofae_jax.data.files.file_errors import library_errors, listing
+from tofae_jax.data.files.file_errors import listing
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
-from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, ROWS_PER_BLOCK, HitBlock, checked_block, complete_events
+from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, ROWS_PER_BLOCK, event_numbers, native
 from tofae_jax.data.files.images import check_images, image_events, images_per_block
+from tofae_jax.data.files.layout import EVENT_PREFIX, TRACK_PREFIX, OutputRows
 from tofae_jax.data.files.npy_header import npy_header
+from tofae_jax.data.files.table_events import table_events
+from tofae_jax.data.files.tables import Column, Rows, Table
 
 _MAX_NAMES_BYTES = 65_536  # of the array `columns`, which is read as a whole
 _COPY_BYTES = 2**20
@@ -74,27 +76,89 @@ def _read(request: ReadRequest) -> Iterator[Events]:
 
     - 1-D arrays `event, x, y, t` of the same length; further 1-D arrays of numbers of that length are columns too.
     - A 2-D array with the columns `event, x, y, t`, or with those that a text array `columns` names.
-    - Images, [n, y, x] or [n, 1, y, x].
+    - Images, [n, y, x] or [n, 1, y, x]; 1-D arrays of n numbers are event columns.
 
     `request.array` chooses among 2-D arrays and images; it may be None where there is no choice.
     """
-    yield from with_event_arrays(request.path, _array_events(request))
+    if (images := _images(request)) is not None:
+        yield from images
+        return
+    found = table_events(_open_table(request), request.rules, chunk_hits=request.chunk_hits)
+    yield from with_event_arrays(request.path, found)
 
 
-def _array_events(request: ReadRequest) -> Iterator[Events]:
-    array, chunk_hits, detector = request.array, request.chunk_hits, request.rules.detector
+def _images(request: ReadRequest) -> Iterator[Events] | None:
+    """Return the events of images; None where the file holds a hit list."""
     with zipfile.ZipFile(request.path) as archive:
         arrays = _arrays(archive)
-        is_image = array in arrays and len(arrays[array].shape) > 2
-        names = HIT_LIST_COLUMNS if is_image else _column_names(archive, arrays)
-        chosen = None if array is None and _has_columns(arrays) else _chosen(arrays, array, len(names))
-        if chosen is not None and len(chosen.shape) != 2:
-            check_images(chosen.shape, chosen.dtype, detector=detector)
-            n_per_block = images_per_block(detector=detector, chunk_hits=chunk_hits)
-            yield from image_events(_image_blocks(archive, chosen, n_per_block), detector=detector)
+        if request.array is None and _is_one_dimensional(arrays, request):
+            return None
+        names = HIT_LIST_COLUMNS if _is_image(arrays.get(request.array or "")) else _column_names(archive, arrays)
+        chosen = _chosen(arrays, request.array, len(names))
+    return _image_events(request, chosen) if _is_image(chosen) else None
+
+
+def _image_events(request: ReadRequest, images: _Array) -> Iterator[Events]:
+    detector = request.rules.detector
+    if request.rules.units != "pixels" or request.rules.further is not None or request.rules.is_renamed:
+        raise DataError(f"array {images} holds images: columns and units can be chosen for hit lists only")
+    check_images(images.shape, images.dtype, detector=detector)
+    n_per_block = images_per_block(detector=detector, chunk_hits=request.chunk_hits)
+    with zipfile.ZipFile(request.path) as archive, ExitStack() as stack:
+        arrays = _arrays(archive)
+        columns = {
+            name: array
+            for name, array in arrays.items()
+            if array.shape == images.shape[:1] and array.dtype.kind in "biuf" and name != "columns"
+        }
+        for name, array in arrays.items():
+            if name not in columns and array.member.filename != images.member.filename:
+                request.rules.reading.left_out[name] = f"{array.dtype}{list(array.shape)}"
+        streams = {name: _Stream(archive, array, width=1) for name, array in columns.items()}
+        for stream in streams.values():
+            stack.enter_context(stream.file)
+        last = -1
+        for events in image_events(_image_blocks(archive, images, n_per_block), detector=detector):
+            found = {name: native(stream.read(events.n_events)[:, 0]) for name, stream in streams.items()}
+            if "event" in found:
+                place = partial(_place, int(events.event_columns["event"][0]))
+                found["event"] = event_numbers(found["event"], place)
+                if (np.diff(found["event"], prepend=last) < 1).any():
+                    raise DataError("array event numbers the images and has to rise")
+                last = int(found["event"][-1])
+            yield events._replace(event_columns={**events.event_columns, **found})
+
+
+def _is_image(array: _Array | None) -> bool:
+    return array is not None and len(array.shape) > 2
+
+
+def _is_one_dimensional(arrays: Mapping[str, _Array], request: ReadRequest) -> bool:
+    return all(name in arrays and len(arrays[name].shape) == 1 for name in request.rules.names.values())
+
+
+def _open_table(request: ReadRequest) -> Table:
+    """Open the 1-D arrays, or the 2-D array, as a table of one row per hit."""
+    with zipfile.ZipFile(request.path) as archive:
+        arrays = _arrays(archive)
+        if request.array is None and _is_one_dimensional(arrays, request):
+            sources = _one_dimensional(arrays, request)
         else:
-            blocks = _hit_blocks(archive, _table(arrays, chosen, names), detector)
-            yield from complete_events(blocks, chunk_hits=chunk_hits)
+            names = _column_names(archive, arrays)
+            sources = _two_dimensional(_chosen(arrays, request.array, len(names)), names)
+    columns = {name: _column(source.array) for source in sources for name in source.names}
+
+    def read(names: Sequence[str]) -> Generator[Rows, None, None]:
+        wanted = [source for source in sources if set(names) & set(source.names)]
+        with zipfile.ZipFile(request.path) as archive:
+            for rows in _row_blocks(archive, wanted):
+                yield {name: native(rows[name]) for name in names}
+
+    return Table("", columns, read)
+
+
+def _column(array: _Array) -> Column:
+    return Column(array.dtype if array.dtype.kind in "biuf" else None, False, str(array))
 
 
 def _arrays(archive: zipfile.ZipFile) -> dict[str, _Array]:
@@ -123,7 +187,7 @@ def _column_names(archive: zipfile.ZipFile, arrays: Mapping[str, _Array]) -> tup
     spaces.
     """
     columns = arrays.get("columns")
-    if columns is None or _has_columns(arrays):  # with 1-D arrays, `columns` may be one of them
+    if columns is None:
         return HIT_LIST_COLUMNS
     if columns.dtype.kind not in "US":
         hint = "objects are not read, as they could run code" if columns.dtype.hasobject else "text expected"
@@ -139,10 +203,6 @@ def _column_names(archive: zipfile.ZipFile, arrays: Mapping[str, _Array]) -> tup
     if len(names) == 1:
         names = re.split(r"[,;\s]+", names[0].strip(" ,;[]()"))
     return tuple(name.strip().strip("'\"") for name in names)
-
-
-def _has_columns(arrays: Mapping[str, _Array]) -> bool:
-    return all(name in arrays and len(arrays[name].shape) == 1 for name in HIT_LIST_COLUMNS)
 
 
 def _chosen(arrays: Mapping[str, _Array], array: str | None, n_columns: int) -> _Array:
@@ -175,47 +235,53 @@ class _Source(NamedTuple):
     skip: int = 0
 
 
-def _table(arrays: Mapping[str, _Array], chosen: _Array | None, names: tuple[str, ...]) -> list[_Source]:
-    """Locate the columns of the hit list: in the 2-D array `chosen`, or in one array each."""
-    if chosen is None:
-        lengths = [arrays[name].shape[0] for name in HIT_LIST_COLUMNS]
-        bad = [str(arrays[name]) for name in HIT_LIST_COLUMNS if arrays[name].dtype.kind not in "iuf"]
-        if len(set(lengths)) > 1:
-            raise DataError(f"arrays {', '.join(HIT_LIST_COLUMNS)} have lengths {lengths}; the same length expected")
-        if bad:
-            raise DataError(f"array {bad[0]} is not of integers or floats")
-        columns = {name: found for name, found in arrays.items() if found.shape == (lengths[0],)}
-        return [_Source(found, (name,)) for name, found in columns.items() if found.dtype.kind in "biuf"]
+def _one_dimensional(arrays: Mapping[str, _Array], request: ReadRequest) -> list[_Source]:
+    """Locate the columns of a hit list that has an array for each."""
+    needed = [*(key for key in request.rules.keys if key in arrays), *request.rules.names.values()]
+    lengths = [arrays[name].shape[0] if len(arrays[name].shape) == 1 else -1 for name in needed]
+    if len(set(lengths)) > 1:
+        raise DataError(f"arrays {', '.join(needed)} have lengths {lengths}; the same length expected")
+    of_events = [prefix for prefix in (EVENT_PREFIX, TRACK_PREFIX) if f"{prefix}event" in arrays]
+    sources = []
+    for name, array in arrays.items():
+        if name.startswith(tuple(of_events)):
+            continue  # `with_event_arrays` reads it
+        if array.shape == (lengths[0],):
+            sources.append(_Source(array, (name,)))
+        elif name.startswith((EVENT_PREFIX, TRACK_PREFIX)):
+            prefix = EVENT_PREFIX if name.startswith(EVENT_PREFIX) else TRACK_PREFIX
+            raise DataError(f"array {array} has no array {prefix}event beside it, which says what its values belong to")
+        else:
+            request.rules.reading.left_out[name] = f"{array.dtype}{list(array.shape)}"
+    return sources
+
+
+def _two_dimensional(chosen: _Array, names: tuple[str, ...]) -> list[_Source]:
+    """Locate the columns of a 2-D array."""
     if chosen.dtype.kind not in "iuf" or chosen.shape[1] != len(names):
         raise DataError(
             f"array {chosen}; integers or floats with {len(names)} columns ({one_line(', '.join(names))}) expected"
         )
-    if not set(HIT_LIST_COLUMNS) <= set(names) or len(set(names)) < len(names):
-        raise DataError(
-            f"array columns says {one_line(names)}; {', '.join(HIT_LIST_COLUMNS)} expected, and each name once"
-        )
+    if len(set(names)) < len(names):
+        raise DataError(f"array columns says {one_line(names)}; each name once expected")
     if not chosen.is_fortran:
         return [_Source(chosen, names)]
     n_column_bytes = chosen.shape[0] * chosen.dtype.itemsize  # in Fortran order the columns lie one after the other
     return [_Source(chosen, (name,), number * n_column_bytes) for number, name in enumerate(names)]
 
 
-def _hit_blocks(archive: zipfile.ZipFile, sources: list[_Source], detector: Detector) -> Iterator[HitBlock]:
+def _row_blocks(archive: zipfile.ZipFile, sources: list[_Source]) -> Iterator[dict[str, np.ndarray]]:
     n_rows = sources[0].array.shape[0]
-    after = 0
     with ExitStack() as stack:
         streams = []
         for array, names, skip in sources:
             streams.append((names, _Stream(archive, array, width=len(names), skip=skip)))
             stack.enter_context(streams[-1][1].file)
         for start in range(0, n_rows, ROWS_PER_BLOCK):
-            n_now = min(ROWS_PER_BLOCK, n_rows - start)
-            columns = {}
+            columns: dict[str, np.ndarray] = {}
             for names, stream in streams:
-                columns |= dict(zip(names, stream.read(n_now).T, strict=True))
-            block = checked_block(columns, detector=detector, after=after, place=partial(_place, start))
-            after = int(block.event[-1])
-            yield block
+                columns |= dict(zip(names, stream.read(min(ROWS_PER_BLOCK, n_rows - start)).T, strict=True))
+            yield columns
         for _, stream in streams:
             stream.check_end()
 
@@ -234,13 +300,6 @@ def _image_blocks(archive: zipfile.ZipFile, array: _Array, n_per_block: int) -> 
         stream.check_end()
 
 
-def _read_columns(path: Path, types: Mapping[str, np.dtype]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the arrays named in `types` that the file has, and the names of all its arrays."""
-    with library_errors(), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        names = list(file.files)
-        return {name: file[name] for name in types if name in names}, names
-
-
 class _Writer(FormatWriter):
     """Write one array per column, uncompressed.
 
@@ -254,37 +313,24 @@ class _Writer(FormatWriter):
     def __init__(self, path: Path, types: ColumnTypes) -> None:
         super().__init__(path, types)
         self._needs_events = len(types.event) > 1 or types.track is not None
-        hits = {"event": types.event["event"], **types.hit}
-        events = {f"{EVENT_PREFIX}{name}": dtype for name, dtype in types.event.items()}
-        tracks = {f"{TRACK_PREFIX}{name}": dtype for name, dtype in (types.track or {}).items()}
-        if types.track is not None:
-            tracks[TRACK_EVENTS] = types.event["event"]
-        self._types = {**hits, **events, **tracks}
+        self._types = {**types.hit, **types.event, **(types.track or {})}
         parts = [path.parent / f"column_{number}" for number in range(len(self._types))]
         self._files = {
             name: self.enter_context(part.open("w+b")) for name, part in zip(self._types, parts, strict=True)
         }
 
-    def write(self, events: Events) -> None:
+    def write(self, rows: OutputRows) -> None:
         """Append the events to the temporary files."""
-        event = events.event_columns["event"]
-        columns = {
-            "event": event[event_of_hit(events)],
-            **hit_values(events),
-            **{f"{EVENT_PREFIX}{name}": values for name, values in events.event_columns.items()},
-        }
-        if events.track_offsets is not None:
-            columns |= {f"{TRACK_PREFIX}{name}": values for name, values in events.track_columns.items()}
-            columns[TRACK_EVENTS] = np.repeat(event, np.diff(events.track_offsets))
-        self._needs_events |= not events.counts.all()
-        for name, dtype in self._types.items():
-            self._files[name].write(np.ascontiguousarray(columns[name], dtype).data)
+        columns = {**rows.hit, **rows.event, **rows.track}
+        self._needs_events |= bool(rows.event) and not np.diff(rows.offsets).all()
+        for name in self._types:
+            self._files[name].write(np.ascontiguousarray(columns[name]).data)
 
     def finish(self) -> None:
         """Join the columns in one zip file."""
         with zipfile.ZipFile(self.path, "w") as archive:
             for name, dtype in self._types.items():
-                if name.startswith(EVENT_PREFIX) and not self._needs_events:
+                if name in self.types.event and not self._needs_events:
                     continue
                 with self._files[name] as column:
                     header = {
@@ -305,8 +351,9 @@ FORMAT = Format(
     (".npz",),
     "hits as one NumPy array per column or as a 2-D array, or images",
     read=_read,
-    read_columns=_read_columns,
+    open_table=_open_table,
     writer=_Writer,
+    arrangements=("arrays",),
     holds=("hits", "images"),
     has_named_arrays=True,
 )

@@ -6,11 +6,11 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tofae_jax.data.events import Events
-from tofae_jax.data.files.arrow_batches import EXTRA, LIBRARIES, BatchMaker, batch_rows, schema_columns
+from tofae_jax.data.files.arrow_batches import LIBRARIES, BatchMaker, batch_rows, record_places, schema_columns
 from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
+from tofae_jax.data.files.layout import OutputRows
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.tables import Rows, Table
 
@@ -30,7 +30,9 @@ def _open_table(request: ReadRequest) -> Table:
 
     def read(names: Sequence[str]) -> Generator[Rows, None, None]:
         with parquet.ParquetFile(path, **_READING) as file:
-            for batch in file.iter_batches(n_rows, columns=list(names), use_threads=False):
+            places = record_places(pyarrow, file.schema_arrow)
+            stored = list(dict.fromkeys(places[name][0] for name in names))
+            for batch in file.iter_batches(n_rows, columns=stored, use_threads=False):
                 yield batch_rows(pyarrow, batch, names)
 
     return Table("", columns, read)
@@ -52,9 +54,9 @@ class _Writer(FormatWriter):
         self._batches = BatchMaker(pyarrow, types)
         self._file = self.enter_context(parquet.ParquetWriter(path, self._batches.schema, **_WRITING))
 
-    def write(self, events: Events) -> None:
+    def write(self, rows: OutputRows) -> None:
         """Write a row group."""
-        self._file.write_batch(self._batches.batch(events))
+        self._file.write_batch(self._batches.batch(rows))
 
 
 FORMAT = Format(
@@ -63,5 +65,4 @@ FORMAT = Format(
     open_table=_open_table,
     writer=_Writer,
     libraries=(*LIBRARIES, "pyarrow.parquet"),
-    extra=EXTRA,
 )

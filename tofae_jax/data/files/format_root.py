@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from tofae_jax.core.text import one_line
-from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.column_types import ColumnTypes, hit_values
+from tofae_jax.data.events import DataError
+from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.file_errors import listing
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
+from tofae_jax.data.files.layout import OutputRows
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.tables import Column, Lists, Rows, SeveralTables, Table
 
@@ -35,17 +36,29 @@ def _open_table(request: ReadRequest) -> Table:
         classes = file.classnames(cycle=True)
         name = _chosen(classes, request.tree)
         is_ntuple = classes[name] in _NTUPLE_CLASSES
-        columns = _ntuple_columns(file[name]) if is_ntuple else _tree_columns(file[name])
+        columns = _tree_columns(file[name]) if not is_ntuple else {}
+        places: dict[str, tuple[str, str | None]] = {column: (column, None) for column in columns}
+        if is_ntuple:
+            columns, places = _ntuple_columns(file[name])
 
     def read(names: Sequence[str]) -> Generator[Rows, None, None]:
-        chosen = set(names)
-        choice = {"filter_field" if is_ntuple else "filter_branch": lambda column: column.name in chosen}
+        chosen = {places[name][0] for name in names}
+
+        def is_chosen(column: Any) -> bool:
+            return column.name in chosen or getattr(column, "path", "").partition(".")[0] in chosen
+
+        choice = {"filter_field" if is_ntuple else "filter_branch": is_chosen}
         step_size = f"{request.chunk_hits * _BYTES_PER_HIT} B"
         with uproot.open({path: None}) as file:
             for part in file[name].iterate(step_size=step_size, library="ak", **choice):
-                yield {name: _values(awkward, part[name]) for name in names}
+                found = {}
+                for column in names:
+                    outer, inner = places[column]
+                    found[column] = _values(awkward, part[outer] if inner is None else part[outer][inner])
+                yield found
 
-    return Table(f"tree {one_line(name.partition(';')[0] if request.tree != name else name)}", columns, read)
+    own_name = name.partition(";")[0]
+    return Table(f"tree {one_line(own_name if request.tree != name else name)}", columns, read, own_name=own_name)
 
 
 def _chosen(classes: Mapping[str, str], tree: str | None) -> str:
@@ -66,7 +79,7 @@ def _chosen(classes: Mapping[str, str], tree: str | None) -> str:
         others = {key.rpartition(";")[0]: None for key in classes}
         raise DataError(f"no tree; it has {one_line(', '.join(others)) or 'nothing'}")
     if len(cycles) > 1:
-        raise SeveralTables(f"{len(cycles)} trees", listing(list(cycles)))
+        raise SeveralTables(f"{len(cycles)} trees", list(cycles))
     ((name, known),) = cycles.items()
     return f"{name};{max(known)}"
 
@@ -86,16 +99,36 @@ def _tree_columns(tree: Any) -> dict[str, Column]:
     return {name: column for name, column in columns.items() if name not in counters}
 
 
-def _ntuple_columns(ntuple: Any) -> dict[str, Column]:
-    columns = {}
+def _ntuple_columns(ntuple: Any) -> tuple[dict[str, Column], dict[str, tuple[str, str | None]]]:
+    """Return the columns, and the field and the field of its records that each is.
+
+    A field of lists of records, as awkward writes hits, has a column for each field of the records.
+    """
     form = ntuple.to_akform()[0]
+    columns: dict[str, Column] = {}
+    places: dict[str, tuple[str, str | None]] = {}
+    records = []
     for name, content in zip(form.fields, form.contents, strict=True):
         is_list = type(content).__name__ == "ListOffsetForm" and content.parameter("__array__") is None
-        value = content.content if is_list else content
-        is_number = type(value).__name__ == "NumpyForm" and not value.inner_shape
-        dtype = np.dtype(value.primitive) if is_number and value.parameter("__array__") is None else None
-        columns[name] = Column(dtype, is_list, str(ntuple[name].typename or content.type))
-    return columns
+        if is_list and type(content.content).__name__ == "RecordForm":
+            records.append((name, content.content))
+            continue
+        shown = str(ntuple[name].typename or content.type)
+        columns[name] = Column(_dtype_of(content.content if is_list else content), is_list, shown)
+        places[name] = (name, None)
+    inner = [field for _, record in records for field in record.fields]
+    for name, record in records:
+        for field, content in zip(record.fields, record.contents, strict=True):
+            is_taken = field in form.fields or inner.count(field) > 1
+            column = f"{name}.{field}" if is_taken else field
+            columns[column] = Column(_dtype_of(content), True, f"list of {content.type}")
+            places[column] = (name, field)
+    return columns, places
+
+
+def _dtype_of(form: Any) -> np.dtype | None:
+    is_number = type(form).__name__ == "NumpyForm" and not form.inner_shape
+    return np.dtype(form.primitive) if is_number and form.parameter("__array__") is None else None
 
 
 def _values(awkward: Any, values: Any) -> np.ndarray | Lists:
@@ -107,7 +140,7 @@ def _values(awkward: Any, values: Any) -> np.ndarray | Lists:
 
 
 class _Writer(FormatWriter):
-    """Write a TTree with branches of lists, and of numbers per event.
+    """Write a TTree with branches of lists, and of numbers per event; or of numbers per hit.
 
     Branches `n_hits` and `n_tracks` count; they get another name where a column has it. ROOT has no float16:
     it becomes float32.
@@ -116,49 +149,46 @@ class _Writer(FormatWriter):
     def __init__(self, path: Path, types: ColumnTypes) -> None:
         super().__init__(path, types)
         uproot, self._awkward = import_libraries(FORMAT)
-        self._names = hit_names, event_names, track_names = types.table_names()
-        branches: dict[str, Any] = {event_names[name]: _stored(dtype) for name, dtype in types.event.items()}
-        columns = {*hit_names.values(), *event_names.values(), *track_names.values()}
-        branches[_free(_HITS, columns)] = self._lists_type(hit_names, types.hit)
-        self._hits = list(branches)[-1]
-        if types.track:
-            branches[_free(_TRACKS, columns)] = self._lists_type(track_names, types.track)
-        self._tracks = list(branches)[-1]
+        branches: dict[str, Any] = {name: _stored(dtype) for name, dtype in types.event.items()}
+        columns = {*types.hit, *types.event, *(types.track or {})}
+        self._hits, self._tracks = _free(_HITS, columns), _free(_TRACKS, columns)
+        if types.event:
+            branches[self._hits] = self._lists_type(types.hit)
+            if types.track:
+                branches[self._tracks] = self._lists_type(types.track)
+        else:
+            branches |= {name: _stored(dtype) for name, dtype in types.hit.items()}
         self._file = self.enter_context(uproot.recreate(path, compression=uproot.ZSTD(1)))
         self._tree = self._file.mktree(
-            _TREE,
+            types.layout.table or _TREE,
             branches,
             counter_name=lambda counted: _free(f"n_{counted}", columns),
             field_name=lambda outer, inner: inner or outer,
         )
 
-    def write(self, events: Events) -> None:
+    def write(self, rows: OutputRows) -> None:
         """Write a basket of each branch."""
-        hit_names, event_names, track_names = self._names
-        columns: dict[str, Any] = {
-            event_names[name]: events.event_columns[name].astype(_stored(dtype), copy=False)
-            for name, dtype in self.types.event.items()
-        }
-        hits = hit_values(events)
-        columns[self._hits] = self._lists(
-            events.offsets, {hit_names[name]: hits[name].astype(_stored(d)) for name, d in self.types.hit.items()}
-        )
-        if self.types.track and events.track_offsets is not None:
-            tracks = events.track_columns
-            columns[self._tracks] = self._lists(
-                events.track_offsets,
-                {track_names[name]: tracks[name].astype(_stored(d)) for name, d in self.types.track.items()},
-            )
+        if not self.types.event:
+            self._tree.extend(_all_stored(rows.hit))
+            return
+        columns: dict[str, Any] = _all_stored(rows.event)
+        columns[self._hits] = self._lists(rows.offsets, _all_stored(rows.hit))
+        if self.types.track and rows.track_offsets is not None:
+            columns[self._tracks] = self._lists(rows.track_offsets, _all_stored(rows.track))
         self._tree.extend(columns)
 
-    def _lists_type(self, names: dict[str, str], types: Any) -> Any:
-        nothing = {names[name]: np.zeros(0, _stored(dtype)) for name, dtype in types.items()}
+    def _lists_type(self, types: Mapping[str, np.dtype]) -> Any:
+        nothing = {name: np.zeros(0, _stored(dtype)) for name, dtype in types.items()}
         return self._lists(np.zeros(1, np.int64), nothing).layout.form.type
 
     def _lists(self, offsets: np.ndarray, columns: dict[str, np.ndarray]) -> Any:
         contents = self._awkward.contents
         records = contents.RecordArray([contents.NumpyArray(values) for values in columns.values()], list(columns))
         return self._awkward.Array(contents.ListOffsetArray(self._awkward.index.Index64(offsets), records))
+
+
+def _all_stored(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: values.astype(_stored(values.dtype), copy=False) for name, values in columns.items()}
 
 
 def _stored(dtype: np.dtype) -> np.dtype:

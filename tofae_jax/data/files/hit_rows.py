@@ -69,7 +69,7 @@ def not_whole(values: np.ndarray, low: int, high: int) -> np.ndarray:
 
 
 def checked_block(
-    columns: Mapping[str, np.ndarray], *, detector: Detector, after: int, place: Callable[[int], str]
+    columns: Mapping[str, np.ndarray], *, detector: Detector, after: int, place: Callable[[int], str], hint: str = ""
 ) -> HitBlock:
     """Check that rows are whole numbers within the detector and in order.
 
@@ -78,6 +78,7 @@ def checked_block(
         detector: bounds of the hits.
         after: event number of the row before, 0 at the start.
         place: returns the place of a row in the file, for errors.
+        hint: what may help where event numbers fall.
     """
     n_x, n_y, n_t = detector.shape
     event = event_numbers(columns["event"], place)
@@ -95,7 +96,7 @@ def checked_block(
     if falls.any():
         row = int(falls.argmax())
         before = event[row - 1] if row else after
-        raise DataError(f"{place(row)}: event {event[row]} comes after event {before}; sort the rows by event")
+        raise DataError(f"{place(row)}: event {event[row]} comes after event {before}; sort the rows by event{hint}")
     hits = np.empty((len(event), 3), np.int16)
     for axis, name in enumerate("xyt"):
         hits[:, axis] = columns[name]

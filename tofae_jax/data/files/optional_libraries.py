@@ -18,6 +18,5 @@ def import_libraries(kind: Format, ending: str | None = None) -> tuple[Any, ...]
         return tuple(map(importlib.import_module, kind.libraries))
     except ModuleNotFoundError as error:
         needed = (error.name or kind.libraries[0]).partition(".")[0]
-        raise DataError(
-            f"{ending or kind.endings[0]} files need {needed}: pip install 'tofae-jax[{kind.extra}]'"
-        ) from error
+        source = needed if kind.extra is None else f"'tofae-jax[{kind.extra}]'"
+        raise DataError(f"{ending or kind.endings[0]} files need {needed}: pip install {source}") from error

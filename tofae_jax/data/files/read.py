@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -13,17 +14,22 @@ from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.file_errors import library_errors, naming_file
 from tofae_jax.data.files.format import Format, ReadRequest
-from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.registry import (
+    ending_of,
+    endings_of_text,
     endings_with_arrays,
     endings_with_trees,
     format_of,
     readable_endings,
     table_endings,
 )
-from tofae_jax.data.files.tables import HitRules, SeveralTables, Table, guarded, table_events
-from tofae_jax.data.files.units import AxisOrigin, Tally, Units, check_units
+from tofae_jax.data.files.several import SourceFile, joined_images, joined_table, source_files
+from tofae_jax.data.files.table_events import table_events
+from tofae_jax.data.files.tables import HitRules, Reading, SeveralTables, Table, guarded
+from tofae_jax.data.files.units import AxisOrigin, Units, check_units
+
+_NAMES = ("x", "y", "t")
 
 
 def read_events(
@@ -37,65 +43,69 @@ def read_events(
     further: Sequence[str] | None = None,
     units: Units = "pixels",
     origin: AxisOrigin = "edge",
-    tally: Tally | None = None,
+    decimal: Literal[".", ","] = ".",
+    per: Literal["", "hit", "event"] = "",
+    reading: Reading | None = None,
+    keeps_own: bool = False,
 ) -> Iterator[Events]:
     """Yield the events of a file of another program, in its order, in chunks of complete events.
 
-    The file's ending decides on the format; `registry.FORMATS` lists the formats, each a module `format_NAME.py`:
-
-    - images [n, y, x] or [n, 1, y, x] (`.npy`, `.npz`, `.pt`); a pixel holds the time bin of a hit, or 0;
-    - a hit list (`.csv`, `.npz`): one row per hit with the event's number, x, y, t. Rows of an event follow each other,
-      and numbers never fall; gaps are fine. Further columns become hit columns of the same name, or event columns if
-      they are called `event.NAME`;
-    - a table (ROOT, Parquet, Arrow, HDF5) of one row per event, with lists of hits, or of one row per hit, see
-      `tables`; each needs a library that an extra brings.
-
-    A chunk has at most `chunk_hits` hits (images: pixels); an event with more is one chunk. Memory is bounded by that,
-    and by what the file itself keeps together: a compressed basket, page, batch or chunk is unpacked as a whole.
+    The ending decides on the format, see `registry.FORMATS`; docs/files.md describes what files may look like. Memory
+    is bounded by `chunk_hits`, and by what the file itself keeps together, such as a compressed batch.
 
     Args:
-        path: the file.
+        path: the file; a pattern such as `run*.root`, or a folder of files, which are read as one.
         detector: bounds of the hits.
         array: name of the array to read in an `.npz` file; None: the only one there is.
-        chunk_hits: most hits of a chunk that holds more than one event.
-        tree: tree of a ROOT file, or group or dataset of records of an HDF5 file; None: the only one there is.
-        columns: names in the table of `event, x, y, t`, where they differ; an empty name of `event` counts the rows.
+        chunk_hits: most hits (images: pixels) of a chunk that holds more than one event.
+        tree: tree of a ROOT file, or group or dataset of an HDF5 file; None: the only one there is.
+        columns: names in the table of `event, x, y, t`, where they differ; an empty name of `event` counts the rows,
+            several separated by commas, such as `run,event`, number the events together.
         further: further columns of the table to read; None: all that hold numbers.
         units: of a table's `x, y, t`: pixels and time bins, or `physical`: mm and ns, see `in_pixels`. Hits outside the
             detector (NaN and negative times too) are an error in pixels; in physical units they are dropped.
         origin: zero of physical `x` and `y`: edge or centre of the detector.
-        tally: counts the hits of a table, and those dropped.
+        decimal: decimal point of text.
+        per: what columns of an HDF5 group have a value for, where there are as many hits as events.
+        reading: is given what is found out about the file: its layout, the columns left out, the hits dropped.
+        keeps_own: whether the values of `x, y, t` are kept as the file has them, too, see `layout`.
 
     Returns:
         Events in chunks, each read when it is asked for; none for a file without events. Each has the event column
-        `event`: the event's number in the file (images: its position).
+        `event`: its number in the file (of images: its position; of several columns: a count, beside `key.NAME`).
 
     Raises:
         DataError: when called or when the chunk is read, for whatever is wrong with the file.
-        ValueError: when called: `chunk_hits` below 1, unknown `units`, `origin` or keys of `columns`, or an `origin` in
-            pixels.
+        ValueError: when called, for an option that is not allowed.
     """
-    path = Path(path)
-    names = {name: name for name in HIT_LIST_COLUMNS} | dict(columns or {})
-    rules = HitRules(detector, names, further, units, origin, Tally() if tally is None else tally)
-    request = ReadRequest(path, array, tree, chunk_hits, rules)
-    kind = _checked_format(request)
-    with naming_file(path):
-        import_libraries(kind, path.suffix.lower())
-    return _events(kind, request)
+    files = source_files(Path(path))
+    given = dict(columns or {})
+    event = given.pop("event", "event")
+    keys = tuple(name.strip() for name in event.split(",") if name.strip())
+    names = {name: name for name in _NAMES} | given
+    reading = Reading() if reading is None else reading
+    rules = HitRules(detector, names, keys, further, units, origin, reading, decimal, per, keeps_own)
+    request = ReadRequest(files[0].path, array, tree, chunk_hits, rules)
+    kind = _checked_format(request, files)
+    with naming_file(files[0].path):
+        import_libraries(kind, ending_of(files[0].path))
+    return _events(kind, request, files, Path(path))
 
 
-def _checked_format(request: ReadRequest) -> Format:
-    """Return the format of the file, once the options are found to be allowed for it."""
+def _checked_format(request: ReadRequest, files: Sequence[SourceFile]) -> Format:
+    """Return the format of the files, once the options are found to be allowed for it."""
     path, array, tree, chunk_hits, rules = request
     if chunk_hits < 1:
         raise ValueError(f"chunk_hits must be at least 1, got {chunk_hits}")
     check_units(rules.units, rules.origin)
-    if unknown := set(rules.names) - set(HIT_LIST_COLUMNS):
-        raise ValueError(f"columns has {', '.join(sorted(unknown))}; {', '.join(HIT_LIST_COLUMNS)} allowed")
+    for name, value, allowed in (("decimal", rules.decimal, (".", ",")), ("per", rules.per, ("", "hit", "event"))):
+        if value not in allowed:
+            raise ValueError(f"{name} = {value!r}: {' or '.join(map(repr, allowed))} allowed")
+    if unknown := set(rules.names) - set(_NAMES):
+        raise ValueError(f"columns has {', '.join(sorted(unknown))}; event, {', '.join(_NAMES)} allowed")
     kind = format_of(path)
     if kind is None:
-        raise DataError(f"{path}: unknown ending {path.suffix.lower()!r}; known are {', '.join(readable_endings())}")
+        raise DataError(f"{path}: unknown ending {ending_of(path)!r}; known are {', '.join(readable_endings())}")
     if array is not None and not kind.has_named_arrays:
         raise DataError(
             f"{path}: array {array!r} chosen, but only {', '.join(endings_with_arrays())} files have named arrays"
@@ -104,23 +114,33 @@ def _checked_format(request: ReadRequest) -> Format:
         raise DataError(
             f"{path}: tree {tree!r} chosen, but only {', '.join(endings_with_trees())} files have trees or groups"
         )
-    is_renamed = any(name != column for name, column in rules.names.items())
-    if not kind.is_table and (is_renamed or rules.further is not None or rules.units != "pixels"):
+    if not kind.is_table and (rules.is_renamed or rules.further is not None or rules.units != "pixels"):
         raise DataError(f"{path}: columns and units can be chosen for {', '.join(table_endings())} files only")
-    if not path.is_file():
-        raise DataError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
-    if not path.stat().st_size:
-        raise DataError(f"{path}: is empty")
+    if rules.decimal != "." and not kind.has_dialects:
+        raise DataError(f"{path}: a decimal comma can be said for {', '.join(endings_of_text())} files only")
+    for file in files:
+        if not file.path.is_file():
+            raise DataError(f"{file.path}: {'is no file' if file.path.exists() else 'does not exist'}")
+        if not file.path.stat().st_size:
+            raise DataError(f"{file.path}: is empty")
     return kind
 
 
-def _events(kind: Format, request: ReadRequest) -> Iterator[Events]:
+def _events(kind: Format, request: ReadRequest, files: Sequence[SourceFile], source: Path) -> Iterator[Events]:
+    if len(files) > 1 or files[0].values:
+        with naming_file(source, damage=()):
+            if kind.open_table is None:
+                yield from joined_images(kind, request, files)
+            else:
+                table = joined_table(kind, request, files)
+                yield from table_events(table, request.rules, chunk_hits=request.chunk_hits)
+        return
     with naming_file(request.path):
-        if kind.open_table is not None:
+        if kind.read is not None:
+            yield from kind.read(request)
+        elif kind.open_table is not None:
             table = _opened(kind.open_table, request)
             yield from table_events(table, request.rules, chunk_hits=request.chunk_hits)
-        elif kind.read is not None:
-            yield from kind.read(request)
 
 
 def read_table(
@@ -141,15 +161,18 @@ def read_table(
     if kind is None or kind.open_table is None:
         raise ValueError(f"{path}: ending {path.suffix!r}; {', '.join(table_endings())} allowed")
     with naming_file(path):
-        import_libraries(kind, path.suffix.lower())
+        import_libraries(kind, ending_of(path))
         # HDF5 files tell columns from other arrays by the length of x; any column of the table will do
-        rules = HitRules(Detector(), {"x": names[-1]}, None, "pixels", "edge", Tally())
+        own: dict[str, str] = dict.fromkeys(_NAMES, names[-1])
+        rules = HitRules(Detector(), own, ("event",), None, "pixels", "edge", Reading())
         table = _only_table(kind.open_table, ReadRequest(path, None, None, 1_000_000, rules), called)
         chosen = [*names, *(name for name in optional if name in table.columns)]
         for name in chosen:
             column = table.columns.get(name)
             if column is None:
-                raise DataError(f"no column {name!r}; it has {', '.join(map(one_line, table.columns)) or 'none'}")
+                raise DataError(f"lacks {name}; it has {one_line(', '.join(table.columns)) or 'no columns'}")
+            if column.problem is not None:
+                raise DataError(column.problem())
             if column.is_list or column.dtype is None:
                 raise DataError(f"column {name} is of type {one_line(column.shown)}; a number per row expected")
         parts: dict[str, list[np.ndarray]] = {name: [] for name in chosen}

@@ -25,8 +25,15 @@ FORMATS: tuple[Format, ...] = tuple(import_module(f"{__package__}.{name}").FORMA
 
 def format_of(path: Path) -> Format | None:
     """Return the format of a file by its ending, in lower or upper case; None for an unknown ending."""
-    ending = path.suffix.lower()
+    ending = ending_of(path)
     return next((kind for kind in FORMATS if ending in kind.endings), None)
+
+
+def ending_of(path: Path) -> str:
+    """Return the ending of a file in lower case, with that of a compression: `.csv.gz`."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    both = "".join(suffixes[-2:])
+    return both if any(both in kind.endings for kind in FORMATS) else "".join(suffixes[-1:])
 
 
 def readable_endings(content: Content | None = None) -> tuple[str, ...]:
@@ -36,7 +43,8 @@ def readable_endings(content: Content | None = None) -> tuple[str, ...]:
 
 def writable_endings() -> tuple[str, ...]:
     """Return the endings of the files that can be written."""
-    return _endings(lambda kind: kind.writer is not None)
+    found = ((kind.written or kind.endings) for kind in FORMATS if kind.writer is not None)
+    return tuple(ending for endings in found for ending in endings)
 
 
 def table_endings() -> tuple[str, ...]:
@@ -46,12 +54,17 @@ def table_endings() -> tuple[str, ...]:
 
 def track_endings() -> tuple[str, ...]:
     """Return the endings of files that can hold a table of tracks."""
-    return _endings(lambda kind: kind.is_table or kind.read_columns is not None)
+    return table_endings()
 
 
 def endings_with_trees() -> tuple[str, ...]:
     """Return the endings of files in which a tree or group can be chosen."""
     return _endings(lambda kind: kind.has_trees)
+
+
+def endings_of_text() -> tuple[str, ...]:
+    """Return the endings of text, whose decimal point can be chosen."""
+    return _endings(lambda kind: kind.has_dialects)
 
 
 def endings_with_arrays() -> tuple[str, ...]:

@@ -15,14 +15,12 @@ from tofae_jax.core.text import one_line
 from tofae_jax.data.convert import numbered_events
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
-from tofae_jax.data.files.file_errors import naming_file
 from tofae_jax.data.files.hit_rows import event_numbers
 from tofae_jax.data.files.read import read_table
 from tofae_jax.data.files.registry import format_of, track_endings
 from tofae_jax.data.tracks import GIVEN, WINDOW_START
 
 _EVENT = "event"
-_TYPES = {_EVENT: np.dtype(np.int64), **dict.fromkeys((*GIVEN, WINDOW_START), np.dtype(np.float64))}
 _NEEDED = (_EVENT, *GIVEN)
 _SAME_NS = 1e-3  # windows whose starts differ by less are the same, written with more or fewer digits
 
@@ -96,11 +94,7 @@ def read_tracks(path: str | Path) -> TrackFile:
         raise DataError(f"{path}: unknown ending {path.suffix!r}; tracks are read from {', '.join(track_endings())}")
     if not path.is_file():
         raise DataError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
-    if kind.read_columns is None:
-        return TrackFile(path, read_table(path, _NEEDED, optional=(WINDOW_START,), called="tracks"))
-    with naming_file(path, damage=()):
-        columns, names = kind.read_columns(path, _TYPES)
-    return TrackFile(path, _with_all(path, columns, names))
+    return TrackFile(path, read_table(path, _NEEDED, optional=(WINDOW_START,), called="tracks"))
 
 
 def _of_dataset(path: Path) -> dict[str, np.ndarray]:

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tofae_jax.data.atomic import check_can_be_written, naming_path
-from tofae_jax.data.events import DataError, Events, concatenate
-from tofae_jax.data.files.column_types import ColumnTypes, column_types, listed, types_of
+from tofae_jax.data.events import DataError, Events, concatenate, slice_events
+from tofae_jax.data.files.column_types import ColumnTypes, check_columns, empty_events, listed, types_of_rows
 from tofae_jax.data.files.file_errors import naming_file
 from tofae_jax.data.files.format import Format, FormatWriter
+from tofae_jax.data.files.hit_rows import native
+from tofae_jax.data.files.layout import Arrangement, Layout, OutputRows, output_rows
 from tofae_jax.data.files.optional_libraries import import_libraries
-from tofae_jax.data.files.registry import format_of, writable_endings
+from tofae_jax.data.files.registry import ending_of, format_of, writable_endings
 
 OpenWriter = Callable[[Path, ColumnTypes], FormatWriter]
 _BATCH = 200_000  # hits and events: least size of a basket, row group or batch, since few of them read faster
@@ -31,18 +33,22 @@ class HitFileWriter:
         self,
         path: Path,
         open_writer: Callable[[ColumnTypes], FormatWriter],
+        kind: Format,
         columns: Mapping[str, DTypeLike] | None,
-        *,
-        batch: int,
-    ):
+        layout: Callable[[], Layout | None] | None,
+    ) -> None:
+        """Prepare; the file is opened when its columns are known."""
         self._path = path
-        self._open_writer = open_writer
-        self._batch = batch
+        self._open_writer, self._kind, self._layout_of = open_writer, kind, layout
+        self._batch = _BATCH if "lists" in kind.arrangements else 1
         self._waiting: list[Events] = []
         self._n_waiting = 0
         self._next_event = 0
-        self._types: ColumnTypes | None = None
-        self._writer = None if columns is None else self._begin(column_types(columns, {}, None))
+        self._layout: Layout | None = None
+        self._writer: FormatWriter | None = None
+        if columns is not None:
+            check_columns(empty_events(columns))
+            self._begin(empty_events(columns))
 
     def append(self, events: Events) -> None:
         """Write all hits of `events`.
@@ -53,19 +59,19 @@ class HitFileWriter:
         Raises `ValueError` for other columns than before, or event numbers that do not increase.
         """
         _check_lengths(events)
-        found = types_of(events)
-        if self._types is None:
-            self._writer = self._begin(found)
-        elif found != self._types:
+        check_columns(events)
+        numbers = self._numbers(events)
+        events = events._replace(event_columns={**events.event_columns, "event": numbers})
+        writer = self._writer or self._begin(events)
+        found = types_of_rows(self._rows(slice_events(events, 0, 0)), writer.types.layout)
+        if found != writer.types:
             raise ValueError(
                 next(
                     f"{kind} columns are {listed(has)}, expected {listed(expected)}"
-                    for kind, has, expected in zip(("hit", "event", "track"), found, self._types, strict=True)
+                    for kind, has, expected in zip(("hit", "event", "track"), found[:3], writer.types[:3], strict=True)
                     if has != expected
                 )
             )
-        numbers = self._numbers(events)
-        events = events._replace(event_columns={**events.event_columns, "event": numbers})
         self._waiting.append(events)
         self._n_waiting += events.n_hits + events.n_events
         if self._n_waiting >= self._batch:
@@ -74,20 +80,34 @@ class HitFileWriter:
     def finish(self) -> Path:
         """Complete the file, without rows if no event was written, and return its path."""
         self._flush()
-        writer = self._writer or self._begin(column_types({}, {}, None))
+        writer = self._writer or self._begin(empty_events({}))
         with naming_path(self._path):
             writer.finish()
         return writer.path
 
-    def _begin(self, types: ColumnTypes) -> FormatWriter:
-        self._types = types
+    def _begin(self, events: Events) -> FormatWriter:
+        self._layout = (self._layout_of() if self._layout_of is not None else None) or Layout()
+        types = types_of_rows(self._rows(slice_events(events, 0, 0)), self._layout)
         with naming_path(self._path):
-            return self._open_writer(types)
+            self._writer = self._open_writer(types)
+        return self._writer
+
+    def _rows(self, events: Events) -> OutputRows:
+        layout = self._layout or Layout()
+        wanted: Arrangement = "lists" if layout.is_list else "rows"
+        is_chosen = layout.is_list is not None and wanted in self._kind.arrangements
+        rows = output_rows(events, layout, wanted if is_chosen else self._kind.arrangements[0])
+        columns = (
+            {name: native(values) for name, values in part.items()} for part in (rows.hit, rows.event, rows.track)
+        )
+        return rows._replace(**dict(zip(("hit", "event", "track"), columns, strict=True)))
 
     def _flush(self) -> None:
         if self._waiting and self._writer is not None:
+            events = self._waiting[0] if len(self._waiting) == 1 else concatenate(self._waiting)
+            self._waiting = []
             with naming_path(self._path):
-                self._writer.write(concatenate(self._waiting))
+                self._writer.write(self._rows(events))
         self._waiting, self._n_waiting = [], 0
 
     def _numbers(self, events: Events) -> np.ndarray:
@@ -120,13 +140,18 @@ def _check_lengths(events: Events) -> None:
 
 @contextmanager
 def open_hit_file(
-    path: Path, *, columns: Mapping[str, DTypeLike] | None = None, overwrite: bool = False
+    path: Path,
+    *,
+    columns: Mapping[str, DTypeLike] | None = None,
+    overwrite: bool = False,
+    layout: Callable[[], Layout | None] | None = None,
 ) -> Iterator[HitFileWriter]:
     """Open a hit file to be written in a `with` block; its ending decides on the format.
 
-    - `.csv` (text with a header) and `.npz` (one array per column) have one row per hit, see `event_columns`.
+    - `.csv` (text with a header, compressed as `.csv.gz` or `.csv.zst`) and `.npz` (one array per column) have one row
+      per hit, see `event_columns`.
     - `.root` (a tree `events`), `.parquet` (`.pq`), `.arrow` (`.feather`) and `.h5` (`.hdf5`, a group `events`) have
-      one row per event, with lists of hits; each needs a library that an extra brings.
+      one row per event, with lists of hits, unless `layout` says otherwise; some need a library that an extra brings.
 
     `path` appears, complete, when the block ends; if it ends with an error, nothing is left behind. Missing folders are
     created.
@@ -136,6 +161,8 @@ def open_hit_file(
         columns: types of all hit columns, where there are no event columns but `event` and no tracks; so that a file
             without events has the columns too. None: the first events decide.
         overwrite: replace an existing file.
+        layout: returns how the columns are called and arranged, when the first events are written; None: `event, x, y,
+            t`, as the format likes best.
 
     Raises:
         DataError: for an unknown ending, a path that cannot be written to, and a file that exists unless `overwrite`.
@@ -150,9 +177,10 @@ def open_hit_file(
             raise DataError(f"{path}: cannot be written ({error.strerror})") from error
         writer = HitFileWriter(
             path,
-            lambda types: _closed_by(stack, open_writer(folder / f"hits{kind.endings[0]}", types)),
+            lambda types: _closed_by(stack, open_writer(folder / f"hits{ending_of(path)}", types)),
+            kind,
             columns,
-            batch=_BATCH if kind.is_table else 1,
+            layout,
         )
         yield writer
         finished = writer.finish()
@@ -179,8 +207,8 @@ def check_hit_file(path: Path, *, overwrite: bool = False) -> tuple[Format, Open
         DataError: its ending is unknown, its library is missing, its folder cannot be written, or it exists and is not
             to be replaced.
     """
-    kind, ending = format_of(path), path.suffix.lower()
-    if kind is None or kind.writer is None:
+    kind, ending = format_of(path), ending_of(path)
+    if kind is None or kind.writer is None or ending not in (kind.written or kind.endings):
         raise DataError(f"{path}: unknown ending {ending!r}; known are {', '.join(writable_endings())}")
     _check_free(path, overwrite)
     with naming_file(path, damage=()):

@@ -16,6 +16,7 @@ from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
 from tofae_jax.engine.build import RunSetup, build_run, with_precision
 from tofae_jax.engine.device_precision import prepare
+from tofae_jax.engine.load import load_run
 from tofae_jax.engine.operating_point import with_point
 from tofae_jax.engine.parameters import named_parameters
 from tofae_jax.models import MODELS
@@ -48,6 +49,8 @@ class PackagedModel(NamedTuple):
     variables: Any
     scores: Path
     """file of its validation scores; may be missing"""
+    data: dict[str, Any] = {}
+    """what the record of a run says of its dataset"""
 
 
 def packaged_names() -> tuple[str, ...]:
@@ -78,6 +81,20 @@ def load_packaged(name: str, *, precision: str | None = None) -> PackagedModel:
         variables = init(key)
     variables = cast_variables(variables, setup.policy)
     return PackagedModel(name, described.epoch, setup, variables, folder / SCORES)
+
+
+def load_model(folder: str | Path | None, model: str | None, *, precision: str | None = None) -> PackagedModel:
+    """Load the model of a run, or a packaged one; both are used alike.
+
+    Raises:
+        ValueError: not one of the two is given; and as for `load_run` and `load_packaged`.
+    """
+    if model is not None and folder is None:
+        return load_packaged(model, precision=precision)
+    if model is not None or folder is None:
+        raise ValueError(f"either a run or a packaged model is needed, got {folder} and {model}")
+    run = load_run(folder, precision=precision)
+    return PackagedModel(run.record.run_id, run.epoch, run.setup, run.variables, run.paths.scores, run.record.data)
 
 
 def _described(folder: Path) -> ModelDescription:

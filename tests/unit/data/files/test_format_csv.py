@@ -1,10 +1,15 @@
 """Hit lists as text, read and written."""
 
+import bz2
+import gzip
+import lzma
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pyarrow
 import pytest
 from hit_files import (
     CSV_ROWS,
@@ -20,9 +25,17 @@ from hit_files import (
 )
 from hypothesis import given, settings
 
-from tofae_jax.data.files import format_csv
+from tofae_jax.data.files import text_lines
 from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.tables import Reading
 from tofae_jax.data.files.write import open_hit_file
+
+
+@contextmanager
+def blocks_of(n_bytes):
+    """Read text in blocks of this size."""
+    with mock.patch.object(text_lines, "BLOCK_BYTES", n_bytes):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -37,10 +50,10 @@ from tofae_jax.data.files.write import open_hit_file
         "event,x,y,t\n" + CSV_ROWS.replace("\n", ".0\n"),
     ],
 )
-@pytest.mark.parametrize("rows_per_block", [1, 3, 1000])
-def test_read_same_table_written_differently(tmp_path, text, rows_per_block):
+@pytest.mark.parametrize("block_bytes", [64, 2**20])
+def test_read_same_table_written_differently(tmp_path, text, block_bytes):
     (tmp_path / "hits.csv").write_bytes(text.encode())
-    with mock.patch.object(format_csv, "ROWS_PER_BLOCK", rows_per_block):
+    with blocks_of(block_bytes):
         assert np.array_equal(rows_of(read(tmp_path / "hits.csv")), ROWS)
 
 
@@ -56,14 +69,13 @@ def test_read_order_of_columns_does_not_matter(tmp_path):
     assert events.hit_columns["n"].tolist() == [2**60 + index for index in range(6)]
 
 
-def test_read_column_types_hold_for_whole_file(tmp_path):
+def test_read_column_types_are_those_of_the_whole_file(tmp_path):
     path = tmp_path / "hits.csv"
-    path.write_text("event,x,y,t,s\n1,1,1,1,0\n1,1,1,1,3.0\n1,1,1,1,0.5\n")
-    assert read(path).hit_columns["s"].tolist() == [0, 3, 0.5]
-    with mock.patch.object(format_csv, "ROWS_PER_BLOCK", 1):
-        assert_refused(path, r"line 4: s = 0\.5 in a column of whole numbers; .* write its first value with a decimal")
-        path.write_text("event,x,y,t,s\n1,1,1,1,0\n1,1,1,1,3.0\n")
-        assert read(path).hit_columns["s"].dtype == np.int64
+    path.write_text("event,x,y,t,s,n\n" + "1,1,1,1,0,0\n" * 40 + "1,1,1,1,3.0,-5\n1,1,1,1,0.5,7\n")
+    with blocks_of(64):
+        columns = read(path).hit_columns
+    assert columns["s"].tolist() == [0] * 40 + [3, 0.5]
+    assert columns["n"].dtype == np.int64 and columns["n"][-2:].tolist() == [-5, 7]
 
 
 @pytest.mark.parametrize("text", ["event,x,y,t\n", "# nothing\nevent,x,y,t,score", "event,x,y,t\n\n#end\n"])
@@ -76,26 +88,26 @@ def test_read_header_only_gives_no_events(tmp_path, text):
     ("text", "words"),
     [
         ("event,x,y,t\n1,1,1,1\n\n1,abc,1,1\n", "line 4: x = 'abc'; a number expected"),
-        ("event,x,y,t\n1,1,1,1\n1,1,,1\n", "line 3: y = ''; a number expected"),
+        ("event,x,y,t\n1,1,1,1\n1,1,,1\n", "line 3: y = nan; whole numbers from 0 to 2 allowed"),
         ("event,x,y,t\n1,1,1,1\n1,1,1\n", r"line 3: 3 values; 4 expected \(event, x, y, t\)"),
         ("event,x,y,t\n1,1,1,1,1\n", "line 2: 5 values; 4 expected"),
         ("event,x,y,t\n1,1,1,1\n1,1,1,1,\n", "line 3: 5 values; 4 expected"),
-        ("event,x,y,t,s\n1,1,1,1,True\n", "line 2: s = 'True'; a number expected"),
-        ("event,x,y,t\n1,99999999999999999999,1,1\n", r"line 2: x = 1e\+20; whole numbers from 0 to 3 allowed"),
-        ("event,x,y,t\n99999999999999999999,1,1,1\n", r"line 2: event = 1(0){20}; whole"),
-        ("\n1,2,3,4\n1,2,3,4\n", "line 2: no column event, x, y, t in the header '1,2,3,4'"),
-        ("event;x;y;t\n1;1;1;1\n", "line 1: no column event, x, y, t in the header 'event;x;y;t'; names separated by"),
-        ("event,x,y,time\n1,1,1,1\n", "line 1: no column t in the header"),
-        ("event,x,y,t,x\n1,1,1,1,1\n", "line 1: a column without a name, or two of the same name"),
-        (",event,x,y,t\n0,1,1,1,1\n", "line 1: a column without a name"),
-        ("# only a comment\n\n", "no header; a first line with the columns event, x, y, t expected"),
-        ("event,x,y,t\n" + "1" * 10_000, "a line from line 1 on has 8192 characters or more"),
+        ("event,x,y,t\n1,1,True,1\n", "column y is of type true and false; integers or floats expected"),
+        ("event,x,y,t\n1,99999999999999999999,1,1\n", "line 2: x = 99999999999999999999 cannot be held exactly"),
+        ("event,x,y,t\n99999999999999999999,1,1,1\n", "line 2: event = 99999999999999999999 cannot be held exactly"),
+        ("\n1,2,3,4\n1,2,3,4\n", "no header; a first line with the names of the columns expected"),
+        ("1;2;3;4\n", "no header"),
+        ("event,x,y,time\n1,1,1,1\n", "no column 't'; it has event, x, y, time"),
+        ("event,x,y,t,x\n1,1,1,1,1\n", "two columns 'x'"),
+        ("event,x,y,t\n1,1,,1\n1,1,,1\n", "column y has no values"),
+        ("# only a comment\n\n", "no header"),
+        ("event,x,y,t\n" + "1" * 10_000_000, "a line has more than 1048576 bytes"),
         ("event,x,y,t\n1,1,1,1 # note\n", "line 2: t = '1 # note'; a number expected"),
         ("event,x,y,t\n1,1,1,1_0\n", "line 2: t = '1_0'; a number expected"),
-        ('event,x,y,t\n1,1,1,"1"\n', "line 2: t = '\"1\"'; a number expected"),
+        ("event;x;y;t\n1;1;1;1,5\n", "line 2: t = '1,5'; a number expected; --decimal , reads a decimal comma"),
         ("event,x,y,t\n1,1,1,1\x00\n", "line 2"),
         ("\x00event,x,y,t\n1,1,1,1\n", "line 1|damaged"),
-        ("PK\x03\x04 binary", "no column"),
+        ("PK\x03\x04 binary", "line 1: not text"),
     ],
 )
 def test_read_bad_text_is_named_with_line(tmp_path, text, words):
@@ -103,24 +115,105 @@ def test_read_bad_text_is_named_with_line(tmp_path, text, words):
     assert_refused(tmp_path / "hits.csv", words)
 
 
-def test_read_text_not_utf8_raises(tmp_path):
-    (tmp_path / "hits.csv").write_bytes("event,x,y,t\n1,1,1,1\n#é\n".encode("latin-1"))
-    assert_refused(tmp_path / "hits.csv", "damaged or not a .csv file .*utf-8")
+HITS_OF_TEXT = [[1, 1, 2, 3], [2, 3, 0, 10]]
+TEXT = "event,x,y,t,edep[MeV],θ\n1,1,2,3,0.5,1\n2,3,0,10,1.5,2\n"
 
 
-def test_read_float_as_integer_old_numpy_raises(tmp_path):
-    """Before 2.4 `loadtxt` only warned when it cut "3.5" down to 3."""
-    (tmp_path / "hits.csv").write_text("event,x,y,t\n1,1,1,1\n1,1,1,3.5\n")
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        (TEXT.replace(",", ";"), {}),
+        (TEXT.replace(",", "\t"), {}),
+        (TEXT.replace(",", "|"), {}),
+        ("sep=;\n" + TEXT.replace(",", ";"), {}),
+        (TEXT.replace(",", ";").replace(".", ","), {"decimal": ","}),
+        (TEXT.replace(",", "  ").replace("\n", "  \n "), {}),
+        ("# made by a program\n# " + TEXT.replace(",", " "), {}),
+        (TEXT.replace("1,1,2,3,0.5,1", '"1","1","2","+3","0.5"," 1 "'), {}),
+        (TEXT.replace("\n", "\r"), {}),
+        (TEXT.encode("utf-16"), {}),
+        (TEXT.encode("utf-16-le"), {}),
+        (TEXT.encode("utf-16-be"), {}),
+        (TEXT.replace("θ", "µ").encode("latin-1"), {}),
+        (gzip.compress(TEXT.encode(), mtime=0), {}),
+        (bz2.compress(TEXT.encode()), {}),
+        (lzma.compress(TEXT.encode()), {}),
+        (pyarrow.compress(TEXT.encode(), "zstd", asbytes=True), {}),
+    ],
+)
+def test_read_any_common_form_gives_the_same(tmp_path, content, options):
+    path = tmp_path / "hits.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    events = read(path, **options)
+    np.testing.assert_array_equal(rows_of(events), HITS_OF_TEXT)
+    energy, angle = events.hit_columns.values()
+    assert energy.tolist() == [0.5, 1.5]
+    assert angle.tolist() == [1, 2]
 
-    def old_loadtxt(rows, dtype, **options):
-        try:
-            return np_loadtxt(rows, dtype, **options)
-        except ValueError as error:
-            raise DeprecationWarning("Parsing an integer via a float is deprecated") from error
 
-    np_loadtxt = np.loadtxt
-    with mock.patch.object(np, "loadtxt", old_loadtxt):
-        assert_refused(tmp_path / "hits.csv", r"line 3: t = 3\.5; whole numbers from 1 to 10 allowed")
+def test_read_columns_of_pandas_and_others_are_left_out_and_noted(tmp_path):
+    path = tmp_path / "hits.csv"
+    path.write_text(",event,x,y,t,name,good,gap,none\n0,1,1,2,3,ab,True,,\n1,2,3,0,10,cd,False,4,\n")
+    about = Reading()
+    events = read(path, reading=about)
+    assert sorted(events.hit_columns) == ["gap", "good"]
+    assert events.hit_columns["good"].tolist() == [True, False]
+    np.testing.assert_array_equal(events.hit_columns["gap"], [np.nan, 4])
+    assert about.left_out == {"name": "text", "none": "empty"}
+    assert_refused(path, "line 2: name = 'ab'; a number expected", further=["name"])
+    assert_refused(path, "column none has no values", further=["none"])
+
+
+BIG = 9295429630892703745
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([BIG, BIG + 1, 7], np.array([BIG, BIG + 1, 7], np.uint64)),
+        ([-(2**63), 2**63 - 1, 0], np.array([-(2**63), 2**63 - 1, 0], np.int64)),
+        ([2**53, "", 1], np.array([2**53, np.nan, 1])),
+        ([2**60, 0.5, 1], np.array([2.0**60, 0.5, 1])),  # a power of two: float64 has it
+        (["1e30", 3, "inf"], np.array([1e30, 3, np.inf])),
+        (["0x10", 3, 4], np.array([16, 3, 4])),
+        ([BIG, "", 1], "line 2: id = 9295429630892703745 .* as a value is missing in line 3"),
+        ([2**53 + 1, "nan", 1], "line 2: id = 9007199254740993 cannot be held exactly in a column of floats"),
+        ([2**60 + 1, "7.0", 1], "line 2: id = 1152921504606846977 cannot be held exactly"),
+        ([BIG, -1, 1], "line 2: id = 9295429630892703745 cannot be held exactly"),
+        ([-1, 2, BIG], "line 4: id = 9295429630892703745 cannot be held exactly"),
+        ([2**64, 1, 2], None),
+        ([2**64 + 1, 1, 2], "line 2: id = 18446744073709551617 cannot be held exactly"),
+    ],
+)
+@pytest.mark.parametrize("block_bytes", [48, 2**20])
+@pytest.mark.parametrize("column", ["id", "event.id"])
+def test_read_integers_are_never_rounded(tmp_path, values, expected, block_bytes, column):
+    path = tmp_path / "hits.csv"
+    path.write_text(f"event,x,y,t,{column}\n" + "".join(f"{n},1,1,1,{value}\n" for n, value in enumerate(values)))
+    with blocks_of(block_bytes):
+        if isinstance(expected, str):
+            assert_refused(path, expected.replace("id", column.replace(".", r"\.")))
+            assert not read(path, further=[]).hit_columns
+            return
+        events = read(path)
+    found = {**events.hit_columns, **events.event_columns}["id"]
+    expected = np.array([2.0**64, 1, 2]) if expected is None else expected
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_read_compressed_file_that_is_cut_raises(tmp_path):
+    (tmp_path / "hits.csv.gz").write_bytes(gzip.compress(TEXT.encode() * 1)[:-9])
+    assert_refused(tmp_path / "hits.csv.gz", "cut, damaged")
+
+
+@pytest.mark.parametrize("ending", [".csv.gz", ".csv.zst"])
+def test_write_compressed_is_read_back_and_the_same_each_time(tmp_path, ending):
+    events = full_events(3, score=np.arange(6.0))
+    paths = [write(tmp_path / f"{name}{ending}", events) for name in "ab"]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert len(paths[0].read_bytes()[:4].strip(b"event")) == 4  # not plain text
+    np.testing.assert_array_equal(read(paths[0], detector=LARGE).hit_columns["score"], np.arange(6.0))
 
 
 def test_write_text_is_plain(tmp_path):
@@ -142,8 +235,6 @@ def test_write_values_per_hit_and_event_are_kept(events):
     np.testing.assert_array_equal(found.hits, events.hits)
     np.testing.assert_array_equal(found.counts, events.counts[has_hits])
     for name, values in events.hit_columns.items():
-        if values.dtype != np.uint64:  # text knows int64 and float64
-            np.testing.assert_array_equal(found.hit_columns[name].astype(values.dtype), values)
+        np.testing.assert_array_equal(found.hit_columns[name].astype(values.dtype), values)
     for name, values in events.event_columns.items():
-        if values.dtype != np.uint64:
-            np.testing.assert_array_equal(found.event_columns[name].astype(values.dtype), values[has_hits])
+        np.testing.assert_array_equal(found.event_columns[name].astype(values.dtype), values[has_hits])

@@ -53,9 +53,11 @@ def test_read_array_alone_needs_no_choice(tmp_path):
         write_npz(tmp_path / "b.npz", n=np.array(3)), r"neither 1-D arrays event, x, y, t.*it has n int64\[\]"
     )
     assert_refused(write_npz(tmp_path / "c.npz", **columns_of(ROWS) | {"t": np.array([1])}), r"lengths \[6, 6, 6, 1\]")
-    assert_refused(write_npz(tmp_path / "d.npz", **columns_of(ROWS) | {"t": np.array(["1"] * 6)}), "t <U1.* is not of")
+    assert_refused(
+        write_npz(tmp_path / "d.npz", **columns_of(ROWS) | {"t": np.array(["1"] * 6)}), "column t is of type t <U1"
+    )
     names = np.array(["event", "x", "y", "time"])
-    assert_refused(write_npz(tmp_path / "e.npz", a=ROWS, columns=names), "array columns says .*'time'")
+    assert_refused(write_npz(tmp_path / "e.npz", a=ROWS, columns=names), "no column 't'; it has event, x, y, time")
 
 
 def test_read_objects_are_never_unpickled(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tofae_jax.data.events import concatenate
-from tofae_jax.data.files import format_csv, format_npz
+from tofae_jax.data.files import format_npz, text_lines
 from tofae_jax.data.files.hit_rows import HitBlock, complete_events, not_whole
 
 
@@ -60,7 +60,7 @@ def test_complete_events_all_layouts_give_their_rows(tmp_path, layout, rows_per_
     else:
         write_npz(path, hits=np.asfortranarray(ROWS) if layout == "fortran" else ROWS, shape_xyt=np.array([1, 2, 3]))
     with (
-        mock.patch.object(format_csv, "ROWS_PER_BLOCK", rows_per_block),
+        mock.patch.object(text_lines, "BLOCK_BYTES", 64 * rows_per_block),
         mock.patch.object(format_npz, "ROWS_PER_BLOCK", rows_per_block),
     ):
         events = read(path, chunk_hits=chunk_hits)
@@ -98,7 +98,7 @@ def test_checked_block_bad_value_is_named_with_row(tmp_path, column, value, word
     lines = [",".join(str(columns[name][row]) for name in columns) for row in range(6)]
     (tmp_path / "hits.csv").write_text("# made by hand\n\nevent,x,y,t\n" + "\n\n".join(lines))
     with (
-        mock.patch.object(format_csv, "ROWS_PER_BLOCK", rows_per_block),
+        mock.patch.object(text_lines, "BLOCK_BYTES", 64 * rows_per_block),
         mock.patch.object(format_npz, "ROWS_PER_BLOCK", rows_per_block),
     ):
         assert_refused(tmp_path / "hits.npz", r"row 3 \(the first is 0\): " + words)

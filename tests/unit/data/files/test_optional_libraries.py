@@ -13,7 +13,8 @@ from tofae_jax.data.files.write import open_hit_file
 @pytest.mark.parametrize("kind", KINDS)
 def test_import_libraries_missing_library_is_named(tmp_path, kind):
     path = lists_file(tmp_path / f"a{kind}")
-    library, extra = {".root": ("uproot", "root"), ".h5": ("h5py", "hdf5")}.get(kind, ("pyarrow", "columns"))
+    extras = {".root": ("uproot", r"'tofae-jax\[root\]'"), ".h5": ("h5py", r"'tofae-jax\[hdf5\]'")}
+    library, source = extras.get(kind, ("pyarrow", "pyarrow"))
 
     def without(name, *rest):
         if name.partition(".")[0] == library:
@@ -22,7 +23,7 @@ def test_import_libraries_missing_library_is_named(tmp_path, kind):
 
     real = importlib.import_module
     with mock.patch("importlib.import_module", without):
-        words = rf"\{kind} files need {library}: pip install 'tofae-jax\[{extra}\]'"
+        words = rf"\{kind} files need {library}: pip install {source}"
         assert_refused(path, words)
         with pytest.raises(DataError, match=words), open_hit_file(tmp_path / f"b{kind}"):
             pass

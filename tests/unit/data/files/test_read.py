@@ -21,11 +21,11 @@ def test_read_events_missing_empty_or_folder_raises(tmp_path, ending):
     (tmp_path / f"empty{ending}").touch()
     assert_refused(tmp_path / f"empty{ending}", "is empty")
     (tmp_path / f"folder{ending}").mkdir()
-    assert_refused(tmp_path / f"folder{ending}", "is no file")
+    assert_refused(tmp_path / f"folder{ending}", "is a folder without dataset.json and without files to read")
 
 
 def test_read_events_unknown_ending_or_option_raises(tmp_path):
-    assert_refused(tmp_path / "hits.txt", r"unknown ending '\.txt'; known are \.csv, \.npz, \.npy, \.pt, \.root")
+    assert_refused(tmp_path / "hits.dat", r"unknown ending '\.dat'; known are \.csv, .*\.npz, \.npy, \.pt, \.root")
     assert_refused(tmp_path / "hits.csv", "only .npz files have named arrays", array="rdt")
     with pytest.raises(ValueError, match="chunk_hits must be at least 1, got 0"):
         read_events(tmp_path / "hits.csv", detector=SMALL, chunk_hits=0)
@@ -36,8 +36,12 @@ def test_read_events_option_of_another_format_raises(tmp_path):
     (tmp_path / "a.csv").write_text("event,x,y,t\n1,1,1,1\n")
     assert_refused(table, "tree 'a' chosen, but only .root, .h5, .hdf5 files have trees or groups", tree="a")
     assert_refused(table, "array 'a' chosen, but only .npz", array="a")
+    np.save(tmp_path / "a.npy", np.zeros((1, 3, 4), np.int16))
+    np.savez(tmp_path / "a.npz", images=np.zeros((1, 3, 4), np.int16))
     for options in ({"units": "physical"}, {"columns": {"x": "px"}}, {"further": []}):
-        assert_refused(tmp_path / "a.csv", "columns and units can be chosen for .root, .parquet", **options)
+        assert_refused(tmp_path / "a.npy", "columns and units can be chosen for .csv, .tsv", **options)
+        assert_refused(tmp_path / "a.npz", "holds images: columns and units can be chosen for hit lists", **options)
+    assert_refused(table, "a decimal comma can be said for .csv, .tsv", decimal=",")
     with pytest.raises(ValueError, match="units = 'cm': pixels or physical allowed"):
         check_units("cm", "edge")
     with pytest.raises(ValueError, match="origin = 'centre': only for units 'physical'"):
@@ -54,7 +58,7 @@ def test_read_events_ending_in_capitals_is_known(tmp_path):
 def test_read_events_content_of_another_format_raises(tmp_path, ending):
     path = tmp_path / f"file{ending}"
     path.write_bytes(b"\x93not at all\n" * 20 if ending == ".csv" else b"event,x,y,t\n1,2,3,4\n" * 20)
-    assert_refused(path, "cut|damaged")
+    assert_refused(path, "cut|damaged|not text")
 
 
 def image_file(folder: Path, ending: str) -> Path:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from places import ROOT
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.convert import convert_events
 from tofae_jax.data.dataset import Dataset, write_dataset
-from tofae_jax.data.events import DataError, Events, event_of_hit, offsets_from_counts
+from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files import registry
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
+from tofae_jax.data.files.layout import OutputRows
 from tofae_jax.data.files.registry import (
     FORMATS,
+    endings_of_text,
     endings_with_arrays,
     endings_with_trees,
     format_of,
@@ -53,11 +56,12 @@ def events_with_all_columns() -> Events:
 
 def test_readable_endings_are_in_the_order_of_formats():
     tables = (".root", ".parquet", ".pq", ".arrow", ".feather", ".h5", ".hdf5")
-    assert readable_endings() == (".csv", ".npz", ".npy", ".pt", *tables)
+    text = (".csv", ".tsv", ".txt", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz")
+    assert readable_endings() == (*text, ".npz", ".npy", ".pt", *tables)
     assert readable_endings("images") == (".npz", ".npy", ".pt")
-    assert readable_endings("hits") == writable_endings() == (".csv", ".npz", *tables)
-    assert table_endings() == tables
-    assert track_endings() == (".csv", ".npz", *tables)
+    assert readable_endings("hits") == table_endings() == track_endings() == (*text, ".npz", *tables)
+    assert writable_endings() == (".csv", ".csv.gz", ".csv.zst", ".npz", *tables)
+    assert endings_of_text() == text
     assert endings_with_trees() == (".root", ".h5", ".hdf5")
     assert endings_with_arrays() == (".npz",)
 
@@ -65,11 +69,11 @@ def test_readable_endings_are_in_the_order_of_formats():
 def test_formats_endings_are_unique_and_in_lower_case():
     endings = readable_endings()
     assert len(set(endings)) == len(endings)
-    assert all(re.fullmatch(r"\.[a-z0-9]+", ending) for ending in endings)
+    assert all(re.fullmatch(r"(\.[a-z0-9]+){1,2}", ending) for ending in endings)
     for kind in FORMATS:
         for ending in kind.endings:
             assert format_of(Path(f"A{ending.upper()}")) is kind
-    assert format_of(Path("a.txt")) is None
+    assert format_of(Path("a.dat")) is None
 
 
 def test_formats_have_every_module_of_the_folder():
@@ -81,9 +85,9 @@ def test_formats_have_every_module_of_the_folder():
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.endings[0])
 def test_formats_have_one_reader_and_a_description(kind):
-    assert (kind.read is None) != (kind.open_table is None)
+    assert kind.read is not None or kind.open_table is not None
     assert kind.description
-    assert bool(kind.libraries) == (kind.extra is not None)
+    assert kind.libraries or kind.extra is None
 
 
 def test_formats_need_the_libraries_of_their_extras():
@@ -165,11 +169,11 @@ def test_formats_options_are_refused_where_they_mean_nothing(tmp_path, ending):
 
 
 def test_endings_unknown_names_all_that_are_known(tmp_path):
-    assert_refused(tmp_path / "a.txt", re.escape(f"known are {', '.join(readable_endings())}"))
+    assert_refused(tmp_path / "a.dat", re.escape(f"known are {', '.join(readable_endings())}"))
     with pytest.raises(DataError, match=re.escape(f"known are {', '.join(writable_endings())}")):
-        write(tmp_path / "a.txt", events_with_all_columns())
+        write(tmp_path / "a.dat", events_with_all_columns())
     with pytest.raises(DataError, match=re.escape(f"tracks are read from {', '.join(track_endings())}")):
-        read_tracks(tmp_path / "a.txt")
+        read_tracks(tmp_path / "a.dat")
 
 
 # A new format
@@ -182,10 +186,11 @@ def _read_toy(request: ReadRequest):
 
 
 class _ToyWriter(FormatWriter):
-    def write(self, events: Events) -> None:
+    def write(self, rows: OutputRows) -> None:
+        table = np.column_stack([rows.hit[name] for name in "xyt"])
         with self.path.open("a") as file:
-            for number in range(events.n_events):
-                hits = events.hits[event_of_hit(events) == number]
+            for start, stop in pairwise(rows.offsets):
+                hits = table[start:stop]
                 file.write(" ".join(",".join(map(str, hit)) for hit in hits) + "\n")
 
 
@@ -202,6 +207,6 @@ def test_formats_new_format_needs_no_other_change(tmp_path, monkeypatch, capsys)
     (found,) = Dataset(tmp_path / "b").events()
     np.testing.assert_array_equal(found.hits, events.hits)
     np.testing.assert_array_equal(found.offsets, events.offsets)
-    assert_refused(tmp_path / "a.txt", r"known are .*, \.toy$")
-    with pytest.raises(DataError, match=r"unknown ending '\.txt'; known are .*, \.toy$"):
-        write(tmp_path / "b.txt", events)
+    assert_refused(tmp_path / "a.dat", r"known are .*, \.toy$")
+    with pytest.raises(DataError, match=r"unknown ending '\.dat'; known are .*, \.toy$"):
+        write(tmp_path / "b.dat", events)

@@ -21,7 +21,7 @@ from hit_files import (
 )
 
 from tofae_jax.data.files.read import read_events
-from tofae_jax.data.files.units import Tally
+from tofae_jax.data.files.tables import Reading
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_table_events_columns_renamed_and_chosen(tmp_path, kind):
     names = {"event": "number", "x": "px", "y": "py", "t": "tof"}
     events = read(path, columns=names)
     assert np.array_equal(rows_of(events), ROWS)
-    assert sorted(events.hit_columns) == ["charge"]  # the file's own x has no name left
+    assert sorted(events.hit_columns) == ["charge", "x_"]  # the name of the file's own x is taken
     assert sorted(events.event_columns) == ["event", "run"]
     events = read(path, columns={**names, "event": ""}, further=["number"])
     assert events.event_columns["event"].tolist() == [0, 1, 2]
@@ -129,7 +129,7 @@ def test_table_events_missing_or_wrong_column_raises(tmp_path, kind):
     assert_refused(path, r"no column 't'; it has event, x, y")
     path = write_flat(tmp_path / f"b{kind}", {name: v for name, v in columns_of(ROWS).items() if name != "event"})
     assert_refused(path, r"no column 'event'; it has [xyt, ]+ ")
-    assert_refused(path, r"no column '' for event", columns={"event": ""})
+    assert_refused(path, r"has one row per hit: a column that numbers the events is needed", columns={"event": ""})
     path = write_flat(tmp_path / f"c{kind}", {**columns_of(ROWS), "x": ROWS[:, 1] > 0})
     assert_refused(path, r"column x is of type bool; integers or floats expected")
 
@@ -181,13 +181,13 @@ def test_table_events_physical_hits_outside_are_counted(tmp_path, kind, layout, 
         lists_file(path, number=lists_of(number), **{name: lists_of(values) for name, values in columns.items()})
     else:
         write_flat(path, {**columns_of(ROWS), **columns, "number": number})
-    tally = Tally()
-    events = read(path, units="physical", tally=tally)
+    about = Reading()
+    events = read(path, units="physical", reading=about)
     assert np.array_equal(rows_of(events), ROWS[[0, 3, 4, 5]])
     assert events.hit_columns["number"].tolist() == [0, 3, 4, 5]
     assert events.event_columns["event"].tolist() == ([2, 5, 9] if layout == "lists" else [2, 9])
-    assert (tally.n_hits, tally.n_outside) == (6, 2)
-    assert str(tally) == "2 of 6 hits outside the detector, dropped"
+    assert (about.tally.n_hits, about.tally.n_outside) == (6, 2)
+    assert str(about.tally) == "2 of 6 hits outside the detector, dropped"
     assert_refused(path, "x = nan|x = 1; whole|x = 0.* whole|t = 0")
 
 

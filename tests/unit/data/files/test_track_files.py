@@ -35,19 +35,19 @@ def test_read_tracks_mistakes_are_named(tmp_path, measured):
             read_tracks(write_tracks(tmp_path / name, changed)).given_to(events)
 
     refuses("lacks slope_x", {name: values for name, values in columns.items() if name != "slope_x"})
-    refuses("no column 'slope_x'", {n: v for n, v in columns.items() if n != "slope_x"}, "t.parquet")
+    refuses("lacks slope_x", {n: v for n, v in columns.items() if n != "slope_x"}, "t.parquet")
     refuses("has no window_start_ns, and", {n: v for n, v in columns.items() if n != "window_start_ns"})
     refuses("x_mm of track 1 ", columns | {"x_mm": np.where(np.arange(len(columns["x_mm"])) == 1, np.nan, 0.0)})
-    refuses("not a table of numbers", columns | {"event": columns["event"] + 0.5})
+    refuses("event = 0.5; whole numbers", columns | {"event": columns["event"] + 0.5})
     shifted = columns["window_start_ns"] + np.arange(len(columns["event"]))
     refuses("one for the event and all its tracks", columns | {"window_start_ns": shifted})
     (tmp_path / "text.csv").write_text("event,x_mm\n1,2,3\n")
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no zip")
-    for name, message in (("text.csv", "a row has not 2 values"), ("bad.npz", "damaged"), ("no.csv", "does not exist")):
+    for name, message in (("text.csv", "line 2: 3 values; 2"), ("bad.npz", "damaged"), ("no.csv", "does not exist")):
         with pytest.raises(DataError, match=message):
             read_tracks(tmp_path / name)
     with pytest.raises(DataError, match="unknown ending"):
-        read_tracks(tmp_path / "tracks.txt")
+        read_tracks(tmp_path / "tracks.dat")
     table = read_tracks(write_tracks(tmp_path / "e.csv", columns | {"event": columns["event"] + 99}))
     assert table.given_to(events).track_offsets[-1] == 0
     assert table.n_unused == len(columns["event"]) and table.n_events_without == 12
