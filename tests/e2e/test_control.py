@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from full_disk import LIMITED
 from places import ROOT
 from small_run import (  # noqa: F401 (fixtures)
     DETECTOR,
@@ -43,7 +43,11 @@ from tofae_jax.runs.folder import RunPaths, locked
 from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import read_record
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+PROGRESS = ("device: ", "run: ", "model: ", "epoch ")
+"""beginnings of the lines that a training prints in any case"""
 
 
 def handlers():
@@ -237,7 +241,7 @@ def only_run(place):
 
 @pytest.mark.slow
 @pytest.mark.backlog("B54", "B38", "B52")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_run_in_good_order(program, tmp_path, number, code, whole):
     plots = "save" if number == signal.SIGINT else "none"
     process = program("--train.plots", plots)
@@ -281,6 +285,55 @@ def test_a_second_signal_ends_a_run_at_once(program, tmp_path, number, code):
     assert (record.status, record.reason) == ("stopped", f"{number.name} again")
     assert newest(paths).epoch == 1
     assert resumed(paths).results["epochs"] == 1
+
+
+SAVING = """
+import os, signal, sys, threading
+import orbax.checkpoint as ocp
+from tofae_jax.cli import app
+
+real, numbers = ocp.CheckpointManager.save, [getattr(signal, name) for name in sys.argv[1].split(",")]
+def save(self, *words, **rest):
+    def send():
+        while numbers:
+            os.kill(os.getpid(), numbers.pop(0))
+            pause.wait(0.02)
+    pause = threading.Event()
+    threading.Thread(target=send).start()
+    return real(self, *words, **rest)
+ocp.CheckpointManager.save = save
+sys.exit(app.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [("SIGTERM,SIGTERM", 143), ("SIGTERM,SIGINT", 130), ("SIGHUP,SIGTERM", 143)],
+)
+def test_two_signals_while_a_checkpoint_is_saved_give_one_line(tmp_path, folder, numbers, code):
+    (tmp_path / "d").symlink_to(folder / "d")
+    (tmp_path / "a.toml").write_text(RECIPE)
+    done = subprocess.run(
+        [sys.executable, "-c", SAVING, numbers, "train", "--config", "a.toml"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.startswith(PROGRESS)]
+    first, second = numbers.split(",")
+    assert said == [
+        f"{first}: finishing this step, saving and writing all outputs; once more stops at once",
+        "tofae_jax: interrupted",
+    ]
+    paths = only_run(tmp_path)
+    assert read_record(paths.folder)[1].reason == f"{second} again"
+    assert [path.name for path in paths.checkpoints.iterdir() if "tmp" in path.name] == []
+    assert resumed(paths).results["epochs"] == 3
 
 
 def test_an_interrupt_before_the_first_step_is_recorded_with_a_reason(monkeypatch):
@@ -382,14 +435,6 @@ def test_a_checkpoint_that_cannot_be_written_fails_the_run_in_one_line(monkeypat
     assert_same(RunPaths(run), whole("plain"))
 
 
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-from tofae_jax.cli import app
-sys.exit(app.main(sys.argv[2:]))
-"""
-
-
 @pytest.mark.slow
 def test_a_full_disk_fails_the_run_in_one_line(tmp_path, folder):
     """Files may have 40 kB: enough for all but the arrays of a checkpoint."""
@@ -404,9 +449,11 @@ def test_a_full_disk_fails_the_run_in_one_line(tmp_path, folder):
     record = read_record(only_run(tmp_path).folder)[1]
     assert record.status == "failed"
     assert "SaveError" in record.reason
-    [line] = re.findall("tofae_jax: .*", done.stderr)  # other threads may say something at the same time
-    assert "checkpoints: a checkpoint could not be written" in line
-    assert "File too large" in line
+    [line] = [line for line in done.stderr.splitlines() if not line.startswith(PROGRESS)]
+    paths = only_run(tmp_path)
+    assert line == f"tofae_jax: {paths.checkpoints}: a checkpoint could not be written: File too large"
+    assert list(paths.checkpoints.iterdir()) == []
+    assert resumed(paths).results["epochs"] == 3
 
 
 @pytest.mark.slow

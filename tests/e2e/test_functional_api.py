@@ -14,7 +14,7 @@ from small_run import TREE, config, folder, inside  # noqa: F401 (fixtures)
 
 import tofae_jax as tj
 from tofae_jax.cli import app
-from tofae_jax.engine.checkpoints import checksums
+from tofae_jax.engine.checksums import checksums
 from tofae_jax.engine.training.train import train
 
 BATCH, EPOCHS = 16, 2

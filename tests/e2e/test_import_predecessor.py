@@ -206,7 +206,7 @@ def test_a_file_that_asks_to_run_something_is_refused(capsys, monkeypatch, tmp_p
     monkeypatch.chdir(tmp_path)
     write_pth(Path(name), small_tree() | {"epoch": Called("os", "system", "touch canary")})
     line = refused(capsys, name, "out", *ON_SMALL)
-    assert f"{name}: asks to run 'os.system'" in line
+    assert f"{name}: holds an object of a program ('os.system'), which is not run" in line
 
 
 def test_evaluate_asks_for_data_as_the_run_has_none(capsys):

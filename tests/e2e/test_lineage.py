@@ -12,7 +12,8 @@ from places import ROOT
 from small_run import RECIPE, config, folder, inside, programs  # noqa: F401 (fixtures)
 
 from tofae_jax.cli import app
-from tofae_jax.engine.checkpoints import Checkpoints, checksums
+from tofae_jax.engine.checkpoints import Checkpoints
+from tofae_jax.engine.checksums import checksums
 from tofae_jax.engine.load import load_run, stored_shapes
 from tofae_jax.engine.training import loop
 from tofae_jax.engine.training import train as training

@@ -7,7 +7,7 @@ import pytest
 from tiny import settings_from
 
 from tofae_jax.cli import app
-from tofae_jax.config import Config, ConfigError, from_tree
+from tofae_jax.config import Config, from_tree
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.checkpoint_policy import checkpoint_policy
@@ -166,7 +166,7 @@ def test_a_cut_cannot_be_chosen_without_validation_events(runs, command, monkeyp
     monkeypatch.chdir(runs["hits"].parent.parent)
     before = set(runs["hits"].parent.iterdir())
     shares = {"validation_share": 0.0, "train_share": 0.7, "test_share": 0.15}
-    with pytest.raises(ConfigError, match="'f1' chooses on validation events, and there are none"):
+    with pytest.raises(DataError, match=r"leave none for validation; mask\.choose = 'f1' needs some"):
         train.train(settings_from(TREE | OF_HITS | {"data": TREE["data"] | shares}, mask={"choose": "f1"}))
     assert set(runs["hits"].parent.iterdir()) == before
 

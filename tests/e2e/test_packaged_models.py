@@ -140,7 +140,7 @@ def test_denoise_run_dataset_of_another_module_raises(tmp_path):
     with pytest.raises(DataError, match=r"height_mm = 1000.0, the model was made for 1250.0"):
         denoise_run(None, other.path, tmp_path / "out.npz", model="lhcb_torch_tracks")
     toy = simulated_dataset(tmp_path / "toy", detector=DETECTOR, weights={"v": 1}, n_events=2, seed=1)
-    with pytest.raises(DataError, match="has toy patterns, which are no light of the LHCb TORCH module"):
+    with pytest.raises(DataError, match="contains toy patterns; model lhcb_torch needs LHCb TORCH events"):
         denoise_run(None, toy.path, tmp_path / "out.npz", model="lhcb_torch")
 
 

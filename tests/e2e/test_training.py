@@ -26,7 +26,7 @@ from tofae_jax.data.events import Events
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.build import build_run
-from tofae_jax.engine.checkpoints import checksums
+from tofae_jax.engine.checksums import checksums
 from tofae_jax.engine.class_weights import resolved_losses
 from tofae_jax.engine.evaluator import evaluation_key, run_evaluator
 from tofae_jax.engine.events import splits_of

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from full_disk import largest_file
 from made_runs import made_up_result, make_run, small_views
 from places import ROOT
 from plotted import SMALL, nothing_left_behind  # noqa: F401 (fixture)
@@ -15,6 +16,7 @@ from small_datasets import DETECTOR, events_of
 
 from tofae_jax import plots
 from tofae_jax.config import SimulateConfig
+from tofae_jax.data.array_file import save_array
 from tofae_jax.data.atomic import write_text
 from tofae_jax.data.convert import convert_events
 from tofae_jax.data.dataset import write_dataset
@@ -101,6 +103,7 @@ TINY = SimulateConfig(pattern="v", events=5)
 VIEW = small_views(1)
 LATENTS = Latents(np.ones((3, 2), np.float32), np.array(["v"] * 3), np.zeros((1, 7, 9), np.float32), True)
 CASES = {
+    "data.array_file.save_array": lambda out, run: save_array(out / "a.npy", np.ones(2)),
     "data.atomic.write_text": lambda out, run: write_text(out / "a.txt", "text"),
     "data.convert.convert_events": lambda out, run: convert_events(run / "hits.csv", out / "a.npz", detector=DETECTOR),
     "data.dataset.write_dataset": lambda out, run: write_dataset(
@@ -180,6 +183,20 @@ def test_writers_return_the_paths_that_they_wrote(name, tmp_path):
         assert any(file == path or path in file.parents for file in made), path
     for file in made:  # and nothing else was written
         assert any(file == path or path in file.parents for path in returned), file
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_writers_on_a_full_disk_name_what_they_write_and_leave_nothing(name, tmp_path):
+    out, given = tmp_path / "out", tmp_path / "given"
+    out.mkdir()
+    make_run(given / "run", with_plots=False)
+    (given / "hits.csv").write_text("event,x,y,t\n0,1,2,3\n1,4,3,2\n")
+    before = files_in(tmp_path)
+    with largest_file(0), pytest.raises(OSError, match="File too large") as caught:
+        CASES[name](out, given)
+    assert tmp_path in Path(caught.value.filename).parents
+    assert "partial" not in caught.value.filename
+    assert files_in(tmp_path) == before
 
 
 @pytest.mark.backlog("B02", "B22")

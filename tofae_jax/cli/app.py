@@ -16,6 +16,7 @@ from typing import Any
 
 from tofae_jax.cli.options import EXIT_CODES, PROGRAM
 from tofae_jax.core.text import one_line
+from tofae_jax.engine.interrupts import signals_interrupt
 from tofae_jax.runs.messages import messages_on_stderr
 
 DEBUG_VARIABLE = "TOFAE_JAX_DEBUG"
@@ -70,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"there is no command {name!r}{hint} (known: {', '.join(COMMANDS)})", 2)
     _drop_missing_backend()
     try:
-        with messages_on_stderr():
+        with messages_on_stderr(), signals_interrupt():
             return command(name).run(rest) or 0
-    except KeyboardInterrupt as error:  # from `Control`, it names the signal that came a second time
+    except KeyboardInterrupt as error:  # it names the signal
         return _fail("interrupted", EXIT_CODES.get(str(error).partition(" ")[0], 130))
     except ValueError as error:
         return _failed(error, str(error), 2)
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, f"{error.filename or name}: {error.strerror or error}", 1)
     except Exception as error:  # a bug, or a failure of the machine
         hint = f"set {DEBUG_VARIABLE}=1 in the environment for the traceback"
-        return _failed(error, f"{type(error).__name__}: {error} ({hint})", 1)
+        return _failed(error, f"{type(error).__name__}: {str(error) or 'no message'} ({hint})", 1)
 
 
 def _drop_missing_backend() -> None:
@@ -103,7 +104,7 @@ def _drop_missing_backend() -> None:
 def _failed(error: Exception, message: str, code: int) -> int:
     if os.environ.get(DEBUG_VARIABLE):
         raise error
-    return _fail(message, code)
+    return _fail("; ".join([message or type(error).__name__, *getattr(error, "__notes__", [])]), code)
 
 
 def _fail(message: str, code: int) -> int:

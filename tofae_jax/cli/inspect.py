@@ -41,14 +41,16 @@ def run(argv: list[str]) -> int:
     from tofae_jax.data.dataset import Dataset
     from tofae_jax.data.inspection import describe, inspect_dataset
     from tofae_jax.data.simulated import MODULE_GENERATOR
-    from tofae_jax.runs.figure_output import deliver
+    from tofae_jax.runs.figure_output import check_delivery, deliver
     from tofae_jax.runs.messages import say
 
     dataset = Dataset(source)
+    name = options.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
+    if options.plot_file:
+        check_delivery(name, options.plots)
     found = inspect_dataset(dataset)
     print("\n".join(describe(dataset, found)))
     if options.plots != "none":
-        name = options.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
         is_ours = dataset.provenance.get("generator") == MODULE_GENERATOR
         angles = dataset.provenance["module"]["theta_z_rad"] if is_ours else None
         figure = plots.dataset_distributions(

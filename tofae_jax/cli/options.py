@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tofae_jax.data.files.tables import Reading
 
 PROGRAM = "tofae_jax"
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 """of runs that a signal stopped, as in shells"""
 S = TypeVar("S", bound=msgspec.Struct)
 HIT_FILES = ", ".join(registry.readable_endings("hits"))

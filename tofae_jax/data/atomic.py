@@ -15,15 +15,16 @@ from pathlib import Path
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to, which takes its place at the end; after an error, nothing is left of it.
 
-    Missing parents are made.
+    Missing parents are made. An OSError from within names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with naming_path(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -70,6 +71,22 @@ def writable_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
+    except OSError as error:
+        raise ValueError(f"{folder}: not a folder that can be written: {error.strerror or error}") from None
+
+
+def check_can_be_written(folder: Path) -> None:
+    """Check that a folder can be written, or made if it is missing, without making it.
+
+    Raises:
+        ValueError: it cannot; the message names it.
+    """
+    try:
+        place = folder.absolute()
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
     except OSError as error:
         raise ValueError(f"{folder}: not a folder that can be written: {error.strerror or error}") from None
 

@@ -50,12 +50,15 @@ def split_events(n_events: int, *, train: float, validation: float, test: float,
         ValueError: `n_events` or `seed` is negative.
     """
     order = np.random.default_rng([seed, n_events]).permutation(n_events)
-    n_validation, n_test = round(validation * n_events), round(test * n_events)
-    n_train = min(max(round(train * n_events), 1), n_events)
-    n_test = min(n_test, n_events - n_train)
-    n_validation = min(n_validation, n_events - n_train - n_test)
-    stops = np.cumsum([n_train, n_validation, n_test])
+    stops = np.cumsum(split_sizes(n_events, train=train, validation=validation, test=test))
     return Splits(*(np.sort(part) for part in np.split(order, stops)[:3]))
+
+
+def split_sizes(n_events: int, *, train: float, validation: float, test: float) -> tuple[int, int, int]:
+    """Return how many events `split_events` gives to training, validation and test."""
+    n_train = min(max(round(train * n_events), 1), n_events)
+    n_test = min(round(test * n_events), n_events - n_train)
+    return n_train, min(round(validation * n_events), n_events - n_train - n_test), n_test
 
 
 class Padded(NamedTuple):

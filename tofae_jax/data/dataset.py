@@ -30,7 +30,8 @@ import msgspec
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.atomic import replacing_folder
+from tofae_jax.data.array_file import save_array
+from tofae_jax.data.atomic import naming_path, replacing_folder
 from tofae_jax.data.event_store import origin_of
 from tofae_jax.data.events import DataError, Events, column_names, concatenate, offsets_from_counts, slice_events
 from tofae_jax.data.tracks import WINDOW_START, Tracks
@@ -118,9 +119,8 @@ class DatasetWriter:
         self.n_appended = 0
 
     def __enter__(self) -> DatasetWriter:
-        with ExitStack() as stack:
-            self._folder = stack.enter_context(replacing_folder(self.path, error_type=DataError))
-            self._stack = stack.pop_all()
+        self._stack = ExitStack()
+        self._folder = self._stack.enter_context(replacing_folder(self.path, error_type=DataError))
         return self
 
     def append(self, events: Events) -> None:
@@ -142,7 +142,8 @@ class DatasetWriter:
 
     def _flush(self, n_events: int) -> None:
         joined = concatenate(self._pending)
-        self._write(slice_events(joined, 0, n_events))
+        with naming_path(self.path):
+            self._write(slice_events(joined, 0, n_events))
         rest = slice_events(joined, n_events, joined.n_events)
         self._pending, self._n_pending = ([rest], rest.n_events) if rest.n_events else ([], 0)
 
@@ -156,8 +157,7 @@ class DatasetWriter:
         checksums = {}
         for part, array in arrays.items():
             name = _file(len(self._shards), part)
-            np.save(self._folder / name, np.ascontiguousarray(array), allow_pickle=False)
-            checksums[name] = file_checksum(self._folder / name)
+            checksums[name] = file_checksum(save_array(self._folder / name, array))
         n_tracks = 0 if events.track_offsets is None else int(events.track_offsets[-1])
         self._shards.append(Shard(n_events=events.n_events, n_hits=events.n_hits, n_tracks=n_tracks, sha256=checksums))
         self.n_events += events.n_events
@@ -167,7 +167,7 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            with self._stack:
+            with self._stack, naming_path(self.path):
                 self._finish()
         else:
             self._stack.__exit__(kind, error, trace)

@@ -10,15 +10,17 @@ leaf, with its dtype and shape, and a checkpoint that differs is passed over for
 from __future__ import annotations
 
 import dataclasses
-import logging
-import threading
-import zlib
+import errno
+import os
+import re
+import shutil
+import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import msgspec
 import numpy as np
 import orbax.checkpoint as ocp
@@ -26,6 +28,9 @@ from orbax.checkpoint import checkpoint_managers
 
 from tofae_jax.core.precision import POLICIES
 from tofae_jax.core.text import one_line
+from tofae_jax.engine.checksums import checksums, misfit_of
+from tofae_jax.engine.interrupts import deferred_interrupts
+from tofae_jax.engine.orbax_failures import forget_unfinished, quiet_failures
 from tofae_jax.runs.messages import warn
 from tofae_jax.runs.migrations import migrated_meta
 from tofae_jax.steps.state import TrainState, scale_of
@@ -33,6 +38,8 @@ from tofae_jax.steps.state import TrainState, scale_of
 SCHEMA_VERSION = 2
 NUMBER_DIGITS = 9
 """digits of the number in the name of a checkpoint's folder"""
+UNFINISHED = "*.orbax-checkpoint-tmp*"  # folders of saves under way
+CLEAN_LOOKS, MOST_LOOKS, LOOK_S = 5, 40, 0.05  # in a row without such a folder, after a failed save
 WORST = -1e30  # score of an epoch without one: NaN has no place in an order
 
 
@@ -46,6 +53,13 @@ class DamagedError(CheckpointError):
 
 class SaveError(OSError):
     """A checkpoint could not be written, e.g. as the disk is full; the message names the folder."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        """Say which folder, and what is wrong."""
+        super().__init__(errno.EIO, reason, str(folder))
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
 
 
 class EpochTotals(msgspec.Struct):
@@ -100,54 +114,6 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
     """dtype, shape and CRC-32 of each array, by name"""
 
 
-def _raw(leaf: Any) -> Any:
-    """The leaf, or the numbers of a random key."""
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-
-
-def _kinds(tree: Any) -> dict[str, str]:
-    """Dtype and shape of each leaf."""
-    leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(lambda t: jax.tree.map(_raw, t), tree))
-    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
-
-
-def checksums(tree: Any) -> dict[str, str]:
-    """Of each leaf: dtype, shape and CRC-32 of its bytes."""
-    found = _kinds(tree)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(np.asarray(_raw(leaf)))
-        found[jax.tree_util.keystr(path)] += f":{zlib.crc32(array.reshape(-1).view(np.uint8).data):08x}"
-    return found
-
-
-def _misfit(stored: dict[str, str], template: Any) -> str | None:
-    """What in a checkpoint does not fit the template; Orbax's own answer to that leaves broken coroutines behind."""
-    wanted = _kinds(template)
-    for name, kind in wanted.items():
-        if name not in stored:
-            return f"it lacks {name}"
-        if (there := stored[name].partition(":")[0]) != kind:
-            return f"{name} is {there}, the settings need {kind}"
-    surplus = sorted(set(stored) - set(wanted))
-    return f"it holds {surplus[0]}, which the settings do not know" if surplus else None
-
-
-def misfit(there: Any, wanted: Any) -> str | None:
-    """The first array in which two trees differ by name, dtype or shape; None if they fit."""
-    return _misfit(_kinds(there), wanted)
-
-
-def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    if record.exc_info:
-        return False  # it is raised too, and told in one line
-    return not any(words in message for words in ("read_only", "read only", "did not provide metrics"))
-
-
-# opening to read only makes Orbax warn, at length, that it will only read; saves within an epoch have no score
-logging.getLogger("absl").addFilter(_is_worth_a_line)
-
-
 def _items(state: TrainState) -> dict[str, Any]:
     """Divide the fields of a state, and those that a subclass adds, among the items of a checkpoint."""
     fields = {
@@ -198,29 +164,45 @@ class Checkpoints:
             read_only=read_only,
         )
         self.folder, self._read_only = folder, read_only
+        self._stack = ExitStack()
         try:
-            self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+            with deferred_interrupts():
+                self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
         except OSError as error:
-            raise SaveError(f"{folder}: cannot keep checkpoints here: {error.strerror or error}") from None
+            raise SaveError(folder, f"cannot keep checkpoints here: {error.strerror or error}") from None
 
     def __enter__(self) -> Checkpoints:
-        self._hook = threading.excepthook
-        threading.excepthook = self._on_thread_failure
+        self._stack.enter_context(quiet_failures())
+        self._stack.push(self._close)
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            self._manager.close()
-        except Exception as error:
-            if kind is None:  # else there is a first failure to tell of
-                raise self._not_written(error) from None
-        finally:
-            threading.excepthook = self._hook
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
-    def _on_thread_failure(self, failure: threading.ExceptHookArgs) -> None:
-        """What a thread of Orbax raises is raised to us too, by its next call: no need to print it where it happens."""
-        if not type(failure.thread).__module__.startswith("orbax."):
-            self._hook(failure)
+    def _close(self, kind: object, *_: object) -> None:
+        """Wait until all is on disk; of a save that failed, nothing is left."""
+        try:
+            with deferred_interrupts():
+                self._manager.close()
+        except Exception as error:
+            failure = self._not_written(error)
+            if kind is None:  # else there is a first failure to tell of
+                raise failure from None
+        finally:
+            if not self._read_only:
+                self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a failed save left; writes that are still under way may make it again for a moment."""
+        n_clean = 0 if any(self.folder.glob(UNFINISHED)) else CLEAN_LOOKS
+        for _ in range(MOST_LOOKS):
+            if n_clean == CLEAN_LOOKS:
+                return
+            found = list(self.folder.glob(UNFINISHED))
+            for folder in found:
+                shutil.rmtree(folder, ignore_errors=True)
+            n_clean = 0 if found else n_clean + 1
+            time.sleep(LOOK_S)
 
     def save(
         self, state: TrainState, meta: CheckpointMeta | Mapping[str, Any] | None = None, *, score: float | None = None
@@ -238,37 +220,37 @@ class Checkpoints:
             SaveError: this save, or the one before in the background, failed; there is a checkpoint of as many steps.
         """
         if self._read_only:
-            raise SaveError(f"{self.folder}: opened to read only")
+            raise SaveError(self.folder, "opened to read only")
         if not isinstance(meta, CheckpointMeta):
             meta = _meta_of_notes(state, meta or {})
         if meta.batches_delivered in self.numbers():
-            raise SaveError(f"{self.folder}: there is a checkpoint {meta.batches_delivered} already")
+            raise SaveError(self.folder, f"there is a checkpoint {meta.batches_delivered} already")
         items = _items(state)
         meta = msgspec.structs.replace(meta, checksums=checksums(items))
         items = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(msgspec.to_builtins(meta)))
         metrics = None if score is None else {"score": float(score) if np.isfinite(score) else WORST}
         try:
-            is_saved = self._manager.save(meta.batches_delivered, args=args, metrics=metrics)
+            with deferred_interrupts():
+                is_saved = self._manager.save(meta.batches_delivered, args=args, metrics=metrics)
         except Exception as error:
             raise self._not_written(error) from None
         if not is_saved:  # Orbax refuses numbers below the newest without a word
             newest = max(self.numbers(), default=None)
-            raise SaveError(
-                f"{self.folder}: checkpoint {meta.batches_delivered} is not saved: there is a later {newest}"
-            )
+            raise SaveError(self.folder, f"checkpoint {meta.batches_delivered} is not saved: there is a later {newest}")
         return self.folder / f"{self._prefix}_{meta.batches_delivered:0{NUMBER_DIGITS}d}"
 
     def wait(self) -> None:
         """Until all is on disk; SaveError if it is not."""
         try:
-            self._manager.wait_until_finished()
+            with deferred_interrupts():
+                self._manager.wait_until_finished()
         except Exception as error:
             raise self._not_written(error) from None
 
     def _not_written(self, error: Exception) -> SaveError:
-        message = f"{self.folder}: a checkpoint could not be written: {_shown(error)}"
-        return SaveError(message)
+        forget_unfinished(error)
+        return SaveError(self.folder, f"a checkpoint could not be written: {_reason(error)}")
 
     def numbers(self) -> list[int]:
         """Of all checkpoints, rising."""
@@ -284,7 +266,8 @@ class Checkpoints:
     def read_meta(self, number: int) -> CheckpointMeta:
         """What a checkpoint says of itself; CheckpointError names what is missing or too new."""
         try:
-            tree = self._manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+            with deferred_interrupts():
+                tree = self._manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         except Exception as error:  # Orbax raises many kinds, bare Exception among them
             raise DamagedError(f"{self._where(number)}: {_shown(error)}") from None
         version = tree.get("schema_version") if isinstance(tree, dict) else None
@@ -355,14 +338,15 @@ class Checkpoints:
         wanted = _items(template)
         if meta.schema_version < SCHEMA_VERSION:  # it knew neither loss scale nor residual: those of a fresh state do
             wanted["train"] = {name: wanted["train"][name] for name in ("step", "opt_state", "key")}
-        if (misfit := _misfit(meta.checksums, wanted)) is not None:
+        if (misfit := misfit_of(meta.checksums, wanted)) is not None:
             raise CheckpointError(f"{self._where(number)}: {misfit}")
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), wanted
         )
         args = ocp.args.Composite(**{name: ocp.args.StandardRestore(item) for name, item in abstract.items()})
         try:
-            items = self._manager.restore(number, args=args)
+            with deferred_interrupts():
+                items = self._manager.restore(number, args=args)
         except Exception as error:
             if "structures do not match" in str(error):  # whole, but of another optimiser, for example
                 raise CheckpointError(
@@ -387,6 +371,14 @@ def _meta_of_notes(state: TrainState, notes: Mapping[str, Any]) -> CheckpointMet
         raise ValueError(f"notes must be JSON values that stay as they are, got {dict(notes)}, which becomes {plain}")
     step = int(np.max(jax.device_get(state.step)))
     return CheckpointMeta(step=step, batches_delivered=step, notes=plain)
+
+
+def _reason(error: Exception) -> str:
+    """Say why a write failed; of the long errors of TensorStore, what the system said."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(code[1])) if code else _shown(error)
 
 
 def _shown(error: Exception) -> str:

@@ -17,7 +17,7 @@ from tofae_jax.data.files.column_types import only_writable
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.tables import Reading
 from tofae_jax.data.files.track_files import TrackFile, read_tracks
-from tofae_jax.data.files.write import HitFileWriter, open_hit_file
+from tofae_jax.data.files.write import HitFileWriter, check_hit_file, open_hit_file
 from tofae_jax.engine.denoiser import BATCH, Denoiser, check_has_pattern
 from tofae_jax.engine.events import check_detector, check_module
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
@@ -138,6 +138,12 @@ def _with_tallies(counts: DenoiseCounts, source: str | Path, about: Reading, tab
     return counts._replace(hits_outside=about.tally.n_outside, **found)
 
 
+def _check_is_no_input(output: str | Path, inputs: tuple[str | Path | None, ...]) -> None:
+    for path in inputs:
+        if path is not None and Path(output).exists() and Path(path).resolve() == Path(output).resolve():
+            raise DataError(f"{output}: is the input too; give another name")
+
+
 def _check(
     model: Model,
     options: StepOptions,
@@ -147,9 +153,7 @@ def _check(
     write: Written,
 ) -> None:
     """Check the arguments of `denoise`."""
-    for path in inputs:
-        if path is not None and Path(output).exists() and Path(path).resolve() == Path(output).resolve():
-            raise DataError(f"{output}: is the input too; give another name")
+    _check_is_no_input(output, inputs)
     if detector.shape != model.shape_xyt:
         raise ValueError(f"detector is of shape {detector.shape}, but model {model.name} of {model.shape_xyt}")
     if write not in get_args(Written):
@@ -195,7 +199,7 @@ def denoise_run(
     Raises:
         ValueError: not one of `folder` and `model`; `thresholds` do not fit; and as for `load_run` and `denoise`.
     """
-    _check_thresholds(write, thresholds)
+    _check_request(write, thresholds, Path(output), (source, tracks), overwrite=overwrite)
     ready = load_model(folder, model, precision=precision)
     setup = ready.setup._replace(config=with_thresholds(ready.setup, ready.scores, thresholds, warn=warn))
     counts = denoise(
@@ -219,8 +223,12 @@ def denoise_run(
     return DenoiseReport(ready.name, ready.epoch, str(output), setup.policy.name, *shown, counts)
 
 
-def _check_thresholds(write: Written, thresholds: ThresholdChoice) -> None:
-    """Check that thresholds, which choose hits of the input, are given for these alone."""
+def _check_request(
+    write: Written, thresholds: ThresholdChoice, output: Path, inputs: tuple[str | Path | None, ...], *, overwrite: bool
+) -> None:
+    """Check, before anything is loaded, that thresholds fit what is written, and that it can be written."""
+    _check_is_no_input(output, inputs)
+    check_hit_file(output, overwrite=overwrite)
     if write == "pattern" and thresholds != RUN_DEFAULT:
         raise ValueError("a pattern is the whole direct output: thresholds choose hits of the input, leave them out")
 

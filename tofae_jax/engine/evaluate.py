@@ -15,8 +15,9 @@ from tofae_jax.data.batches import NO_TRACKS, EvaluationSource, TrackSlots
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
-from tofae_jax.data.files.write import open_hit_file
+from tofae_jax.data.files.write import check_hit_file, open_hit_file
 from tofae_jax.engine.build import build_run
+from tofae_jax.engine.data_checks import empty_split
 from tofae_jax.engine.denoiser import BATCH
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key, run_evaluator
 from tofae_jax.engine.events import check_detector, evaluation_source, is_gone, open_events, splits_of
@@ -30,6 +31,8 @@ from tofae_jax.steps.options import check_fit, check_slots
 from tofae_jax.steps.state import variables_of
 from tofae_jax.steps.types import typed
 
+HIT_COLUMNS = {"is_signal": np.dtype(bool), "score": np.dtype(np.float32), "kept": np.dtype(bool)}
+"""types of the columns of evaluated hits"""
 SPLITS = ("auto", "train", "validation", "test", "all")
 
 
@@ -122,7 +125,7 @@ def _evaluation_source(
     if split == "train":
         events = store.events_for_epoch(events, 0)
     if not len(events):
-        raise DataError(f"{store.name}: its {split} split is empty; choose another with --split")
+        raise empty_split(store.name, len(store), config.data, split, "choose another with --split")
     return evaluation_source(config, store, events), split
 
 
@@ -161,6 +164,7 @@ def evaluate_run(
         What `metrics.compute` returns, 95 % confidence intervals over the events under `intervals`, and what was
         evaluated. Errors: as for `load_model` and `evaluate`; ConfigError where `thresholds` do not fit the model.
     """
+    _check_output(save_hits, overwrite=overwrite)
     run = load_model(folder, model, precision=precision)
     config = with_thresholds(run.setup, run.scores, thresholds, warn=warn)
     config = with_degradation(config, n_signal=n_signal, n_noise=n_noise, smear_t_ns=smear_t_ns)
@@ -171,14 +175,19 @@ def evaluate_run(
     if save_hits is None:
         details = evaluator.details(*inputs)
     else:
-        columns = {"is_signal": np.dtype(bool), "score": np.dtype(np.float32), "kept": np.dtype(bool)}
-        with open_hit_file(Path(save_hits), overwrite=overwrite, columns=columns) as file:
+        with open_hit_file(Path(save_hits), overwrite=overwrite, columns=HIT_COLUMNS) as file:
             details = evaluator.details(*inputs, each=lambda batch, known: file.append(_evaluated_hits(batch, known)))
     about = {"run": run.name, "epoch": run.epoch, "data": source.dataset.name, "split": split, "seed": seed}
     about |= {"precision": config.precision.policy}
     about |= {name: getattr(config.degradation, name) for name in ("n_signal", "n_noise", "smear_t_ns")}
     about |= {"score_threshold": setup.score_threshold, "tof_tolerance_ns": config.mask.tof_tolerance_ns}
     return about | details.result
+
+
+def _check_output(save_hits: str | None, *, overwrite: bool) -> None:
+    """Check that the hits can be written, before anything is loaded."""
+    if save_hits is not None:
+        check_hit_file(Path(save_hits), overwrite=overwrite)
 
 
 def _evaluated_hits(batch: Batch, evaluated: EvalOutput) -> Events:

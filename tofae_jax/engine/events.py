@@ -137,11 +137,20 @@ def open_events(config: Config, say: Callable[[str], None], *, places: Sequence[
     else:
         path = next((place for place in (config.data.path, *places) if place and Path(place).exists()), None)
         store = Dataset(path) if path is not None else _simulated_dataset(config, say)
-        check_detector(store, config.detector.shape)
-        check_module(store, config)
+    check_store(store, config)
+    return store
+
+
+def check_store(store: EventStore, config: Config) -> None:
+    """Check that events fit the detector and the model of a run, and have the background that it asks for.
+
+    Raises:
+        DataError: they do not.
+    """
+    check_detector(store, config.detector.shape)
+    check_module(store, config)
     if max_background(config) and not store.has_origins:
         raise DataError(f"{store.name}: degradation.noise.data asks for its background, but its hits have no origin")
-    return store
 
 
 def is_gone(data: DataConfig, then: str) -> bool:
@@ -219,7 +228,7 @@ def check_module(dataset: EventStore, config: Config) -> None:
     if not MODELS[config.model.name].of_module:
         return
     if dataset.provenance.get("generator") == PATTERN_GENERATOR:
-        raise DataError(f"{dataset.name}: has toy patterns, which are no light of the LHCb TORCH module of this model")
+        raise DataError(f"{dataset.name}: contains toy patterns; model {config.model.name} needs LHCb TORCH events")
     bin_ns, ours_ns = dataset.detector.bin_ns, config.detector.bin_ns
     if not math.isclose(bin_ns, ours_ns, rel_tol=1e-6):
         raise DataError(f"{dataset.name}: its time bins are {bin_ns:g} ns long, those of the model {ours_ns:g} ns")

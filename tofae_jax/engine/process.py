@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from tofae_jax.runs.messages import warn
+from tofae_jax.engine.available_device import use_available_device
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
@@ -36,27 +36,6 @@ def prepare_process() -> None:
     use_compilation_cache()
     keep_freed_memory()
     use_available_device()
-
-
-def use_available_device() -> bool:
-    """Compute on a device that is there, with a warning, where `JAX_PLATFORMS` asks for one that is not.
-
-    JAX itself stops for some platforms, with an assertion without text for `cuda`, and falls back silently for others
-    (`cuda,cpu`). Starts JAX's backends only if the variable is set. Returns whether the device asked for is there.
-    """
-    wanted: str | None = getattr(jax.config, "jax_platforms")  # noqa: B009 (not in the types)
-    if not wanted:
-        return True
-    try:
-        found = jax.default_backend()
-    except (RuntimeError, AssertionError):
-        jax.config.update("jax_platforms", None)
-        found = jax.default_backend()
-    else:
-        if found != "cpu" or wanted.partition(",")[0].strip().lower() == "cpu":
-            return True
-    warn(f"JAX_PLATFORMS={wanted} asks for a device that is not available here; computing on {found} instead")
-    return False
 
 
 def keep_freed_memory() -> bool:

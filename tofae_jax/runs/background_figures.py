@@ -170,8 +170,9 @@ def draw_epoch(paths: RunPaths, epoch: int, *, say: Say, warn: Say) -> list[Path
 
 def main(arguments: Sequence[str], requests: Iterable[str]) -> int:
     """Draw for the run folder in `arguments` until `requests`, lines of epoch numbers, end; answers go to stdout."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the run stops in good order, and so its figures do
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the run stops in good order, and so its figures do
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     with contextlib.suppress(AttributeError, OSError):
         os.nice(_NICENESS)
     (folder,) = arguments

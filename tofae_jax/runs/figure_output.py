@@ -9,7 +9,7 @@ from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 
 from tofae_jax.config import PlotMode
-from tofae_jax.data.atomic import replacing_file
+from tofae_jax.data.atomic import check_can_be_written, replacing_file
 from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.plots.style import style
 from tofae_jax.runs.display import missing_display
@@ -24,17 +24,27 @@ def deliver(figure: Figure, path: str | Path | None, mode: PlotMode | str, *, wa
 
     Raises `ValueError` for an unknown mode, and for saving without a path or to one that does not end in `.png`.
     """
-    check_choice("plot mode", mode, PlotMode)
-    saved = None
-    if mode in ("save", "both"):
-        if path is None or Path(path).suffix.lower() != ".png":
-            raise ValueError(f"plot mode {mode!r} needs a path that ends in '.png', got {path and str(path)!r}")
-        saved = _save(figure, Path(path))
+    check_delivery(path, mode)
+    saved = _save(figure, Path(path)) if path is not None and mode in ("save", "both") else None
     if mode in ("show", "both"):
         obstacle = display_obstacle() or _show(figure)
         if obstacle:
             warn(f"plots are not shown: {obstacle}")
     return saved
+
+
+def check_delivery(path: str | Path | None, mode: PlotMode | str) -> None:
+    """Check that a figure can be delivered, before what it shows is computed.
+
+    Raises:
+        ValueError: an unknown mode; saving without a path, to one that does not end in `.png`, or to a folder that
+            cannot be written.
+    """
+    check_choice("plot mode", mode, PlotMode)
+    if mode in ("save", "both"):
+        if path is None or Path(path).suffix.lower() != ".png":
+            raise ValueError(f"plot mode {mode!r} needs a path that ends in '.png', got {path and str(path)!r}")
+        check_can_be_written(Path(path).parent)
 
 
 def _save(figure: Figure, path: Path) -> Path:

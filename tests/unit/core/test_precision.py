@@ -22,7 +22,7 @@ from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine import device_precision
 from tofae_jax.engine.build import build_run
-from tofae_jax.engine.checkpoints import checksums
+from tofae_jax.engine.checksums import checksums
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.training import loop, train
 from tofae_jax.runs.history import read_history

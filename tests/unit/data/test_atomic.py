@@ -1,10 +1,19 @@
 """Files and folders that are there completely or not at all."""
 
 import os
+from pathlib import Path
 
 import pytest
+from permissions import without_privileges
 
-from tofae_jax.data.atomic import naming_path, replacing_file, replacing_folder, writable_folder, write_text
+from tofae_jax.data.atomic import (
+    check_can_be_written,
+    naming_path,
+    replacing_file,
+    replacing_folder,
+    writable_folder,
+    write_text,
+)
 
 
 def names(folder):
@@ -110,3 +119,16 @@ def test_naming_path_os_error_names_the_path(tmp_path):
     assert (caught.value.errno, caught.value.filename) == (28, str(tmp_path / "a.txt"))
     with pytest.raises(ValueError, match="as it was"), naming_path(tmp_path):
         raise ValueError("as it was")
+
+
+def test_check_can_be_written_makes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_can_be_written(Path("a/b/c"))
+    check_can_be_written(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"^file/a: not a folder that can be written: Not a directory$"):
+        check_can_be_written(Path("file/a"))
+    (tmp_path / "closed").mkdir(0o500)
+    with without_privileges(), pytest.raises(ValueError, match=r"closed/a: not a folder that can be written: Perm"):
+        check_can_be_written(tmp_path / "closed" / "a")

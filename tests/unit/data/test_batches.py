@@ -20,7 +20,15 @@ from tofae_jax.config import DataConfig
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.hits import embed
 from tofae_jax.data import dataset as dataset_format
-from tofae_jax.data.batches import EvaluationSource, TrainSource, batches, evaluation_batches, pad_events, split_events
+from tofae_jax.data.batches import (
+    EvaluationSource,
+    TrainSource,
+    batches,
+    evaluation_batches,
+    pad_events,
+    split_events,
+    split_sizes,
+)
 from tofae_jax.data.events import DataError
 
 
@@ -227,3 +235,9 @@ def test_sources_sizes_below_one_are_refused(tmp_path, kind, size, value):
 def test_train_source_has_no_batch_before_the_first(tmp_path):
     with pytest.raises(IndexError, match="batch -1: batches are counted from 0"):
         source(tmp_path)[-1]
+
+
+@given(st.integers(0, 60), st.floats(0.01, 1), st.floats(0, 1), st.floats(0, 1))
+def test_split_sizes_are_those_of_the_splits(n_events, train, validation, test):
+    shares = {"train": train, "validation": validation, "test": test}
+    assert split_sizes(n_events, **shares) == tuple(map(len, split_events(n_events, **shares, seed=1)))

@@ -1,4 +1,5 @@
 import dataclasses
+import signal
 from typing import Any
 
 import jax
@@ -6,8 +7,10 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from flax import struct
+from full_disk import largest_file
 from own_parts import SHAPE, Images
 
 from tofae_jax.config import Config, from_tree, to_tree
@@ -18,8 +21,8 @@ from tofae_jax.engine.checkpoints import (
     CheckpointMeta,
     Checkpoints,
     SaveError,
-    checksums,
 )
+from tofae_jax.engine.checksums import checksums
 from tofae_jax.models import model_from_module
 from tofae_jax.steps import TrainState, create_train_state
 
@@ -264,3 +267,46 @@ def test_restore_what_is_no_state_is_refused(tmp_path, adam):
 def test_checkpoints_counts_that_keep_nothing_are_refused(tmp_path, counts):
     with pytest.raises(ValueError, match="keep must be at least 1 and keep_best at least 0"):
         Checkpoints(tmp_path, **counts)
+
+
+def test_save_interrupted_is_whole_and_then_interrupts(tmp_path, state, monkeypatch):
+    """Within Orbax, an exception could begin anywhere, and leave threads that wait for each other."""
+    real, passed = ocp.CheckpointManager.save, []
+
+    def save(self, *words, **rest):
+        signal.raise_signal(signal.SIGINT)
+        passed.append("saving")
+        return real(self, *words, **rest)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", save)
+    with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, meta(1))
+    assert passed == ["saving"]
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.numbers() == [10]
+        checkpoints.restore(state)
+
+
+@pytest.mark.parametrize("limit", [0, 300, 3000])
+def test_save_on_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, state, capfd, limit):
+    with largest_file(limit), pytest.raises(SaveError) as caught, Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(state, meta(1))
+        checkpoints.wait()
+    error = caught.value
+    assert str(error) == f"{tmp_path / 'c'}: a checkpoint could not be written: File too large"
+    assert (error.filename, error.strerror) == (
+        str(tmp_path / "c"),
+        "a checkpoint could not be written: File too large",
+    )
+    assert list((tmp_path / "c").iterdir()) == []
+    assert capfd.readouterr().err == ""
+
+
+def test_close_of_a_reader_removes_nothing(tmp_path, state):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, meta(1))
+    under_way = tmp_path / "step_000000020.orbax-checkpoint-tmp"
+    under_way.mkdir()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        checkpoints.restore(state)
+    assert under_way.is_dir()

@@ -17,6 +17,7 @@ from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
 from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
+from tofae_jax.data.files.hdf5_output import Hdf5Output
 from tofae_jax.data.files.hdf5_tables import Source, choose_table, column_of, datasets_of, flat_columns, flat_rows
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
 from tofae_jax.data.files.layout import TRACK_PREFIX, OutputRows
@@ -195,7 +196,8 @@ class _Writer(FormatWriter):
         for name in (_OFFSETS, _TRACK_OFFSETS):
             if name in types.hit or name in types.event:
                 raise ValueError(f"column {name!r} cannot be written under this name")
-        file = self.enter_context(h5py.File(path, "w"))
+        self._output = self.enter_context(Hdf5Output(path))
+        file = self.enter_context(h5py.File(path, "w", driver="fileobj", fileobj=self._output))
         table = types.layout.table or _GROUP
         self._group = file.create_group(table, track_order=True) if table != "/" else file
         for per, columns in (("hit", types.hit), ("event", types.event), ("track", types.track or {})):
@@ -225,6 +227,7 @@ class _Writer(FormatWriter):
         self._n_hits += rows.n_hits
         for name, values in columns.items():
             self._append(self._group[name], values)
+            self._output.check()
 
 
 FORMAT = Format(

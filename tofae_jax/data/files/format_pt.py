@@ -23,6 +23,14 @@ from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.file_errors import naming_file
 from tofae_jax.data.files.format import Format, ReadRequest
 from tofae_jax.data.files.images import array_events
+from tofae_jax.data.files.pt_errors import (
+    old_form,
+    refused_instruction,
+    refused_object,
+    refused_type,
+    shown,
+    unexpected,
+)
 
 MAX_FILE_BYTES = 4 * 2**30
 """largest file read by default: all of it is held in memory"""
@@ -46,10 +54,8 @@ class _StorageType(NamedTuple):
     dtype: np.dtype
 
 
-class _NumberType(NamedTuple):
-    """A PyTorch dtype, of tensors whose storage has no type."""
-
-    dtype: np.dtype
+class _NumberType(str):
+    """The name of a PyTorch dtype, which is text for whoever reads the file."""
 
 
 class _Storage(NamedTuple):
@@ -66,20 +72,20 @@ def _tensor(storage: object, offset: object, size: object, stride: object, *_ign
     A view never has more elements than its storage, so that no small file becomes a huge array.
     """
     if not isinstance(storage, _Storage):
-        raise DataError("makes a tensor of something that is no storage")
+        raise unexpected("a tensor has no data")
     sizes, strides = _numbers(size), _numbers(stride)
     (first,) = _numbers((offset,))
     if len(sizes) != len(strides):
-        raise DataError(f"makes a tensor of {len(sizes)} dimensions with {len(strides)} strides")
+        raise unexpected(f"a tensor has {len(sizes)} dimensions, but {len(strides)} strides")
     values = storage.values
     n_elements = math.prod(sizes)
     if n_elements == 0:
         return np.zeros(sizes, values.dtype)
     last = first + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
     if last >= len(values) or n_elements > len(values):
-        raise DataError(
-            f"makes a tensor of size {sizes} and stride {strides} at offset {first}; its storage has only "
-            f"{len(values)} numbers"
+        raise unexpected(
+            f"a tensor of size {sizes} and stride {strides} begins at number {first} of its {len(values)}, and does "
+            "not lie within them"
         )
     steps = [step * values.itemsize for step in strides]
     return np.lib.stride_tricks.as_strided(values[first:], sizes, steps, writeable=False)
@@ -96,24 +102,26 @@ def _typed_tensor(
     *_ignored: object,
 ) -> np.ndarray:
     """Stand for `torch._utils._rebuild_tensor_v3`, of types that have no storage class, such as uint16."""
-    if not isinstance(storage, _Storage) or not isinstance(kind, _NumberType) or storage.values.dtype != np.uint8:
-        raise DataError("makes a tensor of a type or storage that is not known")
-    if len(storage.values) % kind.dtype.itemsize:
-        raise DataError(f"has {len(storage.values)} bytes in a storage of {kind.dtype}")
-    values = storage.values.view(kind.dtype.newbyteorder(">" if storage.is_big_endian else "<"))
-    return _tensor(_Storage(values.astype(kind.dtype, copy=False)), offset, size, stride)
+    if not isinstance(kind, _NumberType) or kind not in _NUMBERS:
+        raise refused_type(kind if isinstance(kind, _NumberType) else type(kind).__name__)
+    if not isinstance(storage, _Storage) or storage.values.dtype != np.uint8:
+        raise unexpected("a tensor has no data")
+    dtype = np.dtype(_NUMBERS[kind])
+    if len(storage.values) % dtype.itemsize:
+        raise unexpected(f"{len(storage.values)} bytes of data are no whole number of {dtype}")
+    values = storage.values.view(dtype.newbyteorder(">" if storage.is_big_endian else "<"))
+    return _tensor(_Storage(values.astype(dtype, copy=False)), offset, size, stride)
 
 
 def _numbers(value: object) -> tuple[int, ...]:
-    """Return `value` if it is a tuple or list of sizes, strides or offsets."""
+    """Return the sizes, strides or offsets in `value`, a tuple or list; stands for `torch.Size` too."""
     # A value of a file is put into a message only if it is known to be small: a tree that shares its branches is short
     # in the file and endless in print.
     if not isinstance(value, tuple | list) or not all(type(number) is int for number in value):
-        raise DataError("makes a tensor whose offset, size or stride is not made of whole numbers")
+        raise unexpected("the offset, size or stride of a tensor is not made of whole numbers")
     if len(value) > _MAX_DIMENSIONS or not all(0 <= number <= _MAX_NUMBER for number in value):
-        raise DataError(
-            f"makes a tensor of more than {_MAX_DIMENSIONS} dimensions, or with a size, stride or offset outside "
-            f"0..{_MAX_NUMBER}"
+        raise unexpected(
+            f"a tensor has more than {_MAX_DIMENSIONS} dimensions, or a size, stride or offset outside 0..{_MAX_NUMBER}"
         )
     return tuple(value)
 
@@ -131,15 +139,10 @@ def _ordered_dict() -> dict:
     return {}
 
 
-def _size(size: object) -> tuple[int, ...]:
-    """Stand for `torch.Size`: return a plain tuple."""
-    return _numbers(size)
-
-
 def _device(kind: object, number: object = 0) -> str:
     """Stand for `torch.device`: return text such as `cuda:0`."""
     if not isinstance(kind, str) or not isinstance(number, int):
-        raise DataError("describes a device other than by its kind and number")
+        raise unexpected("a device is described otherwise than by its kind and number")
     return f"{kind}:{number}"
 
 
@@ -157,18 +160,19 @@ _STORAGES = {
 }
 _NUMBERS = {"uint16": "u2", "uint32": "u4", "uint64": "u8", "uint8": "u1", "int8": "i1", "int16": "i2", "int32": "i4"}
 _NUMBERS |= {"int64": "i8", "float16": "f2", "float32": "f4", "float64": "f8", "bool": "?"}
+_OTHER_NUMBERS = ("bfloat16", "complex32", "complex64", "complex128", "float8_e4m3fn", "float8_e5m2")
 _FUNCTIONS: dict[str, Callable[..., object]] = {
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch._utils _rebuild_tensor_v3": _typed_tensor,
     "torch._utils _rebuild_parameter": _parameter,
     "collections OrderedDict": _ordered_dict,
-    "torch Size": _size,
+    "torch Size": _numbers,
     "torch device": _device,
 }
 _GLOBALS: dict[str, _Function | _StorageType | _NumberType] = {
     **{name: _Function(function) for name, function in _FUNCTIONS.items()},
     **{f"torch {name}": _StorageType(name, np.dtype(code)) for name, code in _STORAGES.items()},
-    **{f"torch {name}": _NumberType(np.dtype(code)) for name, code in _NUMBERS.items()},
+    **{f"torch {name}": _NumberType(name) for name in (*_NUMBERS, *_OTHER_NUMBERS)},
     "torch.storage UntypedStorage": _StorageType("UntypedStorage", np.dtype(np.uint8)),
 }
 
@@ -182,27 +186,25 @@ class _Archive:
         self._storages: dict[tuple[str, str], _Storage] = {}
         for info in self._members.values():
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-                raise DataError(
-                    f"has a compressed or encrypted member {one_line(repr(info.filename))}; PyTorch stores plain bytes"
-                )
+                raise unexpected(f"its part {shown(info.filename)} is compressed or encrypted")
         # Stored members that together exceed the file overlap: the way to blow up a zip without compression.
         if (n_declared := sum(info.file_size for info in self._members.values())) > n_file_bytes:
-            raise DataError(f"has members of {n_declared} bytes together, yet only {n_file_bytes} bytes itself")
+            raise unexpected(f"its parts have {n_declared} bytes together, the file only {n_file_bytes}")
         pickles = [name for name in self._members if name.split("/")[-1] == "data.pkl"]
         if len(pickles) != 1:
-            raise DataError(f"has {len(pickles)} members named data.pkl; a PyTorch zip file has one")
+            raise unexpected(f"the zip file has {len(pickles)} parts named data.pkl, not one")
         if (n_pickle := self._members[pickles[0]].file_size) > _MAX_PICKLE_BYTES:
-            raise DataError(f"has a pickle of {n_pickle} bytes; at most {_MAX_PICKLE_BYTES} allowed")
+            raise DataError(f"describes its content in {n_pickle} bytes; at most {_MAX_PICKLE_BYTES} allowed")
         self._root = pickles[0].removesuffix("data.pkl")
         self.pickle = zip_file.read(pickles[0])
         order = self._read("byteorder") if f"{self._root}byteorder" in self._members else b"little"
         if order not in (b"little", b"big"):
-            raise DataError(f"has byte order {one_line(order)}; little or big allowed")
+            raise unexpected(f"byte order {shown(order)}; little or big allowed")
         self._is_big_endian = order == b"big"
 
     def _read(self, name: str) -> bytes:
         if f"{self._root}{name}" not in self._members:
-            raise DataError(f"has no member {one_line(repr(self._root + name))}")
+            raise unexpected(f"its part {shown(self._root + name)} is missing")
         return self._zip.read(f"{self._root}{name}")
 
     def storage(self, identity: object) -> _Storage:
@@ -211,12 +213,11 @@ class _Archive:
             case ("storage", _StorageType(name=name, dtype=dtype), str(key), str(), int(count)) if count >= 0:
                 pass
             case _:
-                raise DataError("describes a storage other than by type, key, device and count")
-        shown = one_line(repr(key))
+                raise unexpected("data are described otherwise than by type, name, device and count")
         if (key, name) not in self._storages:
             content = self._read(f"data/{key}")
             if len(content) % dtype.itemsize:
-                raise DataError(f"has {len(content)} bytes in storage {shown}; a multiple of {dtype.itemsize} expected")
+                raise unexpected(f"{len(content)} bytes of data {shown(key)}; a multiple of {dtype.itemsize} expected")
             in_file = dtype.newbyteorder(">" if self._is_big_endian else "<")
             values = np.frombuffer(content, in_file).astype(dtype, copy=False)
             if name == "BFloat16Storage":
@@ -224,7 +225,7 @@ class _Archive:
             self._storages[key, name] = _Storage(values, self._is_big_endian)
         stored = self._storages[key, name].values
         if count > len(stored):
-            raise DataError(f"has {len(stored)} numbers in storage {shown}; {count} expected")
+            raise unexpected(f"{len(stored)} numbers of data {shown(key)}; {count} expected")
         return _Storage(stored[:count], self._is_big_endian)
 
 
@@ -242,7 +243,7 @@ class _Interpreter:
         for opcode, argument, _ in pickletools.genops(self._archive.pickle):
             self._step(opcode.name, argument)
         if len(self._stack) != 1 or self._stacks_below:
-            raise DataError("does not end with one value; only tensors are read")
+            raise unexpected("it holds no value, or several")
         return self._stack[0]
 
     def _step(self, opcode: str, argument: object) -> None:
@@ -295,9 +296,10 @@ class _Interpreter:
             case "BUILD":  # attributes: the weights of a module have `_metadata`, which does not affect their values
                 stack.pop()
                 self._top(dict)
+            case "INST":
+                raise refused_object(str(argument).replace(" ", "."))
             case _:
-                asked = f"{opcode} {argument}" if opcode == "INST" else opcode
-                raise DataError(f"asks to run {one_line(repr(asked))}; only tensors are read")
+                raise refused_instruction(opcode)
 
     def _since_mark(self) -> list:
         values, self._stack = self._stack, self._stacks_below.pop()
@@ -308,7 +310,7 @@ class _Interpreter:
         value = self._stack[-1]
         if type(value) is not kind:
             found, expected = (name.__name__.lstrip("_").lower() for name in (type(value), kind))
-            raise DataError(f"treats a {found} as a {expected}; only tensors are read")
+            raise unexpected(f"there is a {found} where a {expected} belongs")
         return value
 
 
@@ -316,14 +318,16 @@ def _pairs(values: list) -> dict:
     """Return the dictionary of alternating keys and values."""
     for key in values[::2]:
         if not isinstance(key, str | int):  # the hash of others could recurse without end
-            raise DataError(f"has a dictionary key of type {type(key).__name__}; text or whole numbers expected")
+            raise DataError(
+                f"holds a dictionary with keys of type {type(key).__name__}; text or whole numbers are read"
+            )
     return dict(zip(values[::2], values[1::2], strict=True))
 
 
 def _known(name: str) -> _Function | _StorageType | _NumberType:
     """Return what stands for the global "module name"; nothing is imported."""
     if name not in _GLOBALS:
-        raise DataError(f"asks to run {one_line(repr(name.replace(' ', '.')))}; only tensors are read")
+        raise refused_object(name.replace(" ", "."))
     return _GLOBALS[name]
 
 
@@ -340,7 +344,7 @@ def _check_plain(tree: object) -> None:
         n_parts += 1
         children = list(part.values()) if isinstance(part, dict) else part if isinstance(part, list | tuple) else []
         if isinstance(part, _Function | _StorageType | _Storage):
-            raise DataError("has something else than tensors, text, numbers, lists and dictionaries in it")
+            raise refused_object(type(part).__name__.strip("_").lower())
         if depth > _MAX_DEPTH or n_parts + len(waiting) + len(children) > _MAX_PARTS:
             raise DataError(f"is nested more than {_MAX_DEPTH} deep, or has more than {_MAX_PARTS} parts")
         waiting.extend((child, depth + 1) for child in children)
@@ -369,16 +373,16 @@ def _load(path: Path, max_bytes: int) -> object:
     except DataError:
         raise
     except zipfile.BadZipFile as error:
-        raise DataError(f"cut or damaged, or no zip file of PyTorch 1.6 or later ({one_line(error)})") from None
+        raise old_form(error) from None
     except Exception as error:  # a damaged pickle can fail anywhere
-        raise DataError(f"cannot be read as tensors ({one_line(f'{type(error).__name__}: {error}')})") from None
+        raise unexpected(one_line(f"{type(error).__name__}: {error}")) from None
     return tree
 
 
 def _read(request: ReadRequest) -> Iterator[Events]:
     tensors = list(_tensors(_load(request.path, MAX_FILE_BYTES)))
     if len(tensors) != 1:
-        raise DataError(f"{len(tensors)} tensors; one tensor of images expected")
+        raise DataError(f"holds {len(tensors)} tensors; one tensor of images is read: torch.save(images, PATH)")
     yield from array_events(tensors[0], detector=request.rules.detector, chunk_hits=request.chunk_hits)
 
 

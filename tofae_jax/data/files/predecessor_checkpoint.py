@@ -17,7 +17,7 @@ import numpy as np
 from tofae_jax.core.text import one_line
 from tofae_jax.data.dataset import file_checksum
 from tofae_jax.data.events import DataError
-from tofae_jax.data.files.file_errors import naming_file
+from tofae_jax.data.files.file_errors import listing, naming_file
 from tofae_jax.data.files.format_pt import load_tensors
 
 _STATES = {"enc.": "encoder_state_dict", "dec.": "decoder_state_dict"}  # by prefix in `models.predecessor_weights`
@@ -54,7 +54,7 @@ def read_predecessor_checkpoint(path: Path) -> PredecessorCheckpoint | None:
     The content decides: a checkpoint is a PyTorch file whose top level has both state dictionaries. A file with the
     ending `.pth` must be one.
 
-    Raises `DataError` for a checkpoint that is damaged, asks to run something, or lacks a field, and names it.
+    Raises `DataError` for a checkpoint that is damaged, holds objects of a program, or lacks a field, and names it.
     """
     is_called_one = path.suffix.lower() == ".pth"
     if is_called_one and not path.is_file():
@@ -84,7 +84,8 @@ def _mentions_states(path: Path) -> bool:
 def _checkpoint(path: Path, tree: dict[Any, Any]) -> PredecessorCheckpoint:
     needed = [*_STATES.values(), *_SIZES, "precision"]
     if missing := [name for name in needed if name not in tree]:
-        raise DataError(f"lacks {', '.join(missing)}; a checkpoint of the predecessor has {', '.join(needed)}")
+        has = f"it has {listing([str(name) for name in tree])}" if tree else "it holds no dictionary"
+        raise DataError(f"is no checkpoint of the predecessor: it lacks {', '.join(missing)}; {has}")
     latent, fc = (_whole_number(tree, name, least=1) for name in _SIZES)
     bits = tree["precision"]
     if type(bits) is not int or bits not in _POLICIES:

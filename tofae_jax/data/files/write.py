@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from tofae_jax.data.atomic import check_can_be_written, naming_path
 from tofae_jax.data.events import DataError, Events, concatenate, slice_events
 from tofae_jax.data.files.column_types import ColumnTypes, check_columns, empty_events, listed, types_of_rows
 from tofae_jax.data.files.file_errors import naming_file
@@ -20,6 +22,7 @@ from tofae_jax.data.files.layout import Arrangement, Layout, OutputRows, output_
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.registry import ending_of, format_of, writable_endings
 
+OpenWriter = Callable[[Path, ColumnTypes], FormatWriter]
 _BATCH = 200_000  # hits and events: least size of a basket, row group or batch, since few of them read faster
 
 
@@ -28,12 +31,14 @@ class HitFileWriter:
 
     def __init__(
         self,
+        path: Path,
         open_writer: Callable[[ColumnTypes], FormatWriter],
         kind: Format,
         columns: Mapping[str, DTypeLike] | None,
         layout: Callable[[], Layout | None] | None,
     ) -> None:
         """Prepare; the file is opened when its columns are known."""
+        self._path = path
         self._open_writer, self._kind, self._layout_of = open_writer, kind, layout
         self._batch = _BATCH if "lists" in kind.arrangements else 1
         self._waiting: list[Events] = []
@@ -76,13 +81,15 @@ class HitFileWriter:
         """Complete the file, without rows if no event was written, and return its path."""
         self._flush()
         writer = self._writer or self._begin(empty_events({}))
-        writer.finish()
+        with naming_path(self._path):
+            writer.finish()
         return writer.path
 
     def _begin(self, events: Events) -> FormatWriter:
         self._layout = (self._layout_of() if self._layout_of is not None else None) or Layout()
         types = types_of_rows(self._rows(slice_events(events, 0, 0)), self._layout)
-        self._writer = self._open_writer(types)
+        with naming_path(self._path):
+            self._writer = self._open_writer(types)
         return self._writer
 
     def _rows(self, events: Events) -> OutputRows:
@@ -99,7 +106,8 @@ class HitFileWriter:
         if self._waiting and self._writer is not None:
             events = self._waiting[0] if len(self._waiting) == 1 else concatenate(self._waiting)
             self._waiting = []
-            self._writer.write(self._rows(events))
+            with naming_path(self._path):
+                self._writer.write(self._rows(events))
         self._waiting, self._n_waiting = [], 0
 
     def _numbers(self, events: Events) -> np.ndarray:
@@ -159,12 +167,7 @@ def open_hit_file(
     Raises:
         DataError: for an unknown ending, a path that cannot be written to, and a file that exists unless `overwrite`.
     """
-    kind, ending = format_of(path), ending_of(path)
-    if kind is None or (open_writer := kind.writer) is None or ending not in (kind.written or kind.endings):
-        raise DataError(f"{path}: unknown ending {ending!r}; known are {', '.join(writable_endings())}")
-    _check_free(path, overwrite)
-    with naming_file(path, damage=()):
-        import_libraries(kind, ending)
+    kind, open_writer = check_hit_file(path, overwrite=overwrite)
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,12 +176,48 @@ def open_hit_file(
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror})") from error
         writer = HitFileWriter(
-            lambda types: stack.enter_context(open_writer(folder / f"hits{ending}", types)), kind, columns, layout
+            path,
+            lambda types: _closed_by(stack, open_writer(folder / f"hits{ending_of(path)}", types)),
+            kind,
+            columns,
+            layout,
         )
         yield writer
         finished = writer.finish()
         _check_free(path, overwrite)
-        os.replace(finished, path)
+        with naming_path(path):
+            os.replace(finished, path)
+
+
+def _closed_by(stack: ExitStack, writer: FormatWriter) -> FormatWriter:
+    """Have the stack close the writer; where there is an error already, closing adds none, as on a full disk."""
+
+    def close(kind: type[BaseException] | None, *error: Any) -> None:
+        with suppress(OSError) if kind is not None else nullcontext():
+            writer.__exit__(kind, *error)
+
+    stack.push(close)
+    return writer
+
+
+def check_hit_file(path: Path, *, overwrite: bool = False) -> tuple[Format, OpenWriter]:
+    """Check that a hit file can be written, before what goes into it is computed; returns its format and writer.
+
+    Raises:
+        DataError: its ending is unknown, its library is missing, its folder cannot be written, or it exists and is not
+            to be replaced.
+    """
+    kind, ending = format_of(path), ending_of(path)
+    if kind is None or kind.writer is None or ending not in (kind.written or kind.endings):
+        raise DataError(f"{path}: unknown ending {ending!r}; known are {', '.join(writable_endings())}")
+    _check_free(path, overwrite)
+    with naming_file(path, damage=()):
+        import_libraries(kind, ending)
+    try:
+        check_can_be_written(path.parent)
+    except ValueError as error:
+        raise DataError(f"{path}: cannot be written: {error}") from None
+    return kind, kind.writer
 
 
 def _check_free(path: Path, overwrite: bool) -> None:

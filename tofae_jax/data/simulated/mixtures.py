@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from tofae_jax.config.data import LHCB_TORCH
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import Events, concatenate, event_of_hit, offsets_from_counts, select_hits, slice_events
 from tofae_jax.data.simulated.patterns import ANYWHERE, PATTERNS, Origin, origin_limits
@@ -140,7 +141,8 @@ def _shares(weights: Mapping[str, float]) -> np.ndarray:
     """Probability of every pattern, in the order of `PATTERNS`."""
     unknown = sorted(set(weights) - set(PATTERNS))
     if unknown:
-        raise ValueError(f"unknown pattern {', '.join(map(repr, unknown))}; known: {', '.join(PATTERNS)}")
+        known = f"{', '.join(PATTERNS)}, and {LHCB_TORCH}, which mixes with no other"
+        raise ValueError(f"unknown pattern {', '.join(map(repr, unknown))}; known: {known}")
     values = np.array([weights.get(name, 0.0) for name in PATTERNS], float)
     if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
         raise ValueError(f"weights is {dict(weights)}, allowed: finite numbers from 0 up, at least one above 0")

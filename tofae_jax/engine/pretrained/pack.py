@@ -22,8 +22,9 @@ import numpy as np
 from tofae_jax.config import Config, MaskConfig, to_tree
 from tofae_jax.data.atomic import writable_folder, write_text
 from tofae_jax.engine.build import build_run
-from tofae_jax.engine.checkpoints import misfit
 from tofae_jax.engine.checks import check_run
+from tofae_jax.engine.checksums import misfit
+from tofae_jax.engine.data_checks import check_measurable
 from tofae_jax.engine.evaluator import evaluation_key, run_evaluator
 from tofae_jax.engine.events import evaluation_source, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun
@@ -116,12 +117,10 @@ def _as_stored(parameters: Any) -> Any:
 
 def _measured(config: Config, variables: Any, scores: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose the operating point on the validation events, save their scores, and evaluate the test events."""
+    check_measurable(config)
     setup = build_run(config)
     evaluator, key, store = run_evaluator(setup), evaluation_key(config.seed), open_events(config, warn)
     splits = splits_of(store, config.data)
-    for split in ("validation", "test"):
-        if not len(getattr(splits, split)):
-            raise ValueError(f"{store.name}: has no {split} events; data.{split}_share must leave some")
     source = evaluation_source(config, store, splits.validation)
     sums = evaluator.sums(variables, source, key, setup.step_settings()).scores
     assert sums is not None  # sums of a whole evaluation have them

@@ -11,15 +11,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tofae_jax.engine.interrupts import STOP_SIGNALS, leave_closed_terminal
+
 STOP, PAUSE = "STOP", "PAUSE"
 POLL_S = 0.5  # between looks at the files
 
 
 class Control:
-    """Asks a run to stop or to wait; a context manager that takes over SIGINT and SIGTERM.
+    """Asks a run to stop or to wait; a context manager that takes over SIGINT, SIGTERM and SIGHUP.
 
     The first signal asks the run to end in good order; a second one stops it at once, by KeyboardInterrupt. Signals
-    reach the main thread of a process only: elsewhere only the time limit and the files work.
+    reach the main thread of a process only: elsewhere only the time limit and the files work. SIGHUP stays ignored
+    where it is, as under `nohup`.
     """
 
     def __init__(self, folder: Path, *, time_limit_s: float | None = None, say: Callable[[str], None]) -> None:
@@ -36,8 +39,9 @@ class Control:
         self._began = time.monotonic()
         (self._folder / STOP).unlink(missing_ok=True)  # it was meant for the run that it ended
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._on_signal)
+            for number in STOP_SIGNALS:
+                if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,6 +52,7 @@ class Control:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
+        leave_closed_terminal()
         if self.signal is not None:
             raise KeyboardInterrupt(f"{name} again")
         self.signal, self._asked = number, name

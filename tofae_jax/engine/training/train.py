@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import msgspec
 
-from tofae_jax.config import Config, ConfigError, parse_duration, to_tree, with_plugins
+from tofae_jax.config import Config, parse_duration, to_tree, with_plugins
 from tofae_jax.core.precision import POLICIES
 from tofae_jax.data.batches import Splits
 from tofae_jax.data.dataset import Dataset
@@ -19,6 +19,7 @@ from tofae_jax.engine.checkpoint_policy import CheckpointPolicy, checkpoint_poli
 from tofae_jax.engine.checkpoints import CheckpointError, CheckpointMeta, Checkpoints
 from tofae_jax.engine.checks import check_resumable, check_run
 from tofae_jax.engine.class_weights import resolved_losses
+from tofae_jax.engine.data_checks import check_planned, warn_of_empty_splits
 from tofae_jax.engine.device_precision import check_device, prepare
 from tofae_jax.engine.events import check_tracks, is_gone, open_events, splits_of, train_source
 from tofae_jax.engine.monitoring.callbacks import Callbacks
@@ -52,17 +53,18 @@ def train(
         stopped or anything raised.
     """
     config = with_plugins(config)
-    _prepare(config)
     check_run(config)
+    check_planned(config)
+    _prepare(config)
+    build_run(config)  # what cannot be built is refused before data are made
     parent = None
     if config.start.run:
         start = msgspec.structs.replace(config.start, run=str(Path(config.start.run).resolve()))
         config = msgspec.structs.replace(config, start=start)
         parent = load_initial_weights(start.run, build_run(config), optimiser=start.optimiser)  # before data are made
     dataset = open_events(config, say)
+    warn_of_empty_splits(dataset.name, len(dataset), config.data)
     splits = splits_of(dataset, config.data)
-    if config.mask.choose != "none" and not len(splits.validation):
-        raise ConfigError(f"mask.choose = {config.mask.choose!r} chooses on validation events, and there are none")
     check_tracks(config, dataset, splits.train)
     config, automatic = resolved_losses(config, dataset, splits.train)
     for name, number in automatic.items():
@@ -175,8 +177,8 @@ def _run_job(job: TrainingJob, parent: InitialWeights | None) -> tuple[RunPaths,
         reason = str(error) or "interrupted" if stopped else f"{type(error).__name__}: {error}"
         try:
             _end(job, "stopped" if stopped else "failed", reason, {})
-        except OSError as second:  # the disk may be what failed
-            say(f"{job.paths.record}: could not be written: {second}")
+        except OSError:  # the disk may be what failed
+            error.add_note(f"{job.paths.record} could not be updated, and says that the run goes on")
         raise
     return job.paths, _end(job, "stopped" if stopped_by else "finished", stopped_by, results)
 

@@ -11,7 +11,8 @@ import numpy as np
 from tofae_jax.config import Config, from_tree
 from tofae_jax.core.precision import policy_by_name, wide_dtype
 from tofae_jax.engine.build import RunSetup
-from tofae_jax.engine.checkpoints import Checkpoints, misfit
+from tofae_jax.engine.checkpoints import Checkpoints
+from tofae_jax.engine.checksums import misfit
 from tofae_jax.engine.load import stored_shapes
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.messages import warn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -67,11 +68,14 @@ def write_pdf(path: Path, text: Iterable[str], drawings: Iterable[Drawing], *, s
 
     `say` is given what is being drawn, and why a figure was left out.
     """
-    with look.style(), replacing_file(path) as partial, PdfPages(partial, metadata=_NO_DATE) as pages:
+    buffer = io.BytesIO()  # on a full disk, the library would fail with an error of its own
+    with look.style(), PdfPages(buffer, metadata=_NO_DATE) as pages:
         for lines in _pages(text):
             pages.savefig(text_page(lines))
         for drawing in drawings:
             figure = drawn(drawing, say=say, warn=say)
             if not isinstance(figure, str):
                 pages.savefig(figure)
+    with replacing_file(path) as partial:
+        partial.write_bytes(buffer.getvalue())
     return path

@@ -11,6 +11,7 @@ import sys
 import traceback
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -308,6 +309,16 @@ def _forget(error: BaseException) -> None:
         sys.unraisablehook = hook
 
 
+def check_can_write_xlsx() -> None:
+    """Check that the library that writes spreadsheets is there.
+
+    Raises:
+        ModuleNotFoundError: it is not; the message says how to install it.
+    """
+    if find_spec("openpyxl") is None:
+        raise ModuleNotFoundError("XLSX tables need openpyxl: pip install 'tofae-jax[report]'", name="openpyxl")
+
+
 def write_xlsx(path: str | Path, runs: Sequence[RunNumbers]) -> Path:
     """Write a workbook, completely or not at all: sheet "metrics" with `result_table`, then each run's history.
 
@@ -319,12 +330,9 @@ def write_xlsx(path: str | Path, runs: Sequence[RunNumbers]) -> Path:
         ModuleNotFoundError: openpyxl is not installed.
     """
     path = _checked(path, ".xlsx")
-    try:
-        from openpyxl import Workbook
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "XLSX tables need openpyxl: pip install 'tofae-jax[report]'", name="openpyxl"
-        ) from None
+    check_can_write_xlsx()
+    from openpyxl import Workbook
+
     results = result_table(runs)
     tables = [results, *(history_table([run]) for run in runs)]
     names = sheet_names(["metrics", *(run.run_id for run in runs)])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tofae_jax.config import PlotMode, leaves, only_chosen
-from tofae_jax.data.atomic import naming_path, writable_folder
+from tofae_jax.data.atomic import writable_folder
 from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.runs.figures import Drawing, comparison_drawings, deliver_all, run_drawings
 from tofae_jax.runs.folder import RunError
@@ -16,7 +16,7 @@ from tofae_jax.runs.lineage import run_folders
 from tofae_jax.runs.messages import Say
 from tofae_jax.runs.report.html import OUTPUTS, write_page
 from tofae_jax.runs.report.pdf import write_pdf
-from tofae_jax.runs.report.tables import RunNumbers, write_csv, write_history_csv, write_xlsx
+from tofae_jax.runs.report.tables import RunNumbers, check_can_write_xlsx, write_csv, write_history_csv, write_xlsx
 from tofae_jax.runs.saved_run import SavedRun, read_saved
 from tofae_jax.runs.summary import outputs_table
 
@@ -53,8 +53,15 @@ def read_runs(places: Sequence[str | Path]) -> list[SavedRun]:
 
 
 def check_wanted(wanted: ReportPaths, *, mode: PlotMode, overwrite: bool) -> None:
-    """ValueError for a file of another ending, named twice, that is there and must not be replaced, or for no mode."""
+    """Check what is to be written, before anything is read or drawn.
+
+    Raises:
+        ValueError: a file of another ending, named twice, or there and not to be replaced; an unknown mode.
+        ModuleNotFoundError: a library that a form needs is missing.
+    """
     check_choice("plot mode", mode, PlotMode)
+    if wanted.xlsx is not None:
+        check_can_write_xlsx()
     figures = {"show": ("out", "pdf", "png"), "none": ("pdf", "png")}.get(mode, ())
     seen: dict[Path, str] = {}
     for name, path in wanted._asdict().items():
@@ -150,8 +157,7 @@ def _write_tables(wanted: ReportPaths, rows: Sequence[RunNumbers]) -> list[Path]
     written = []
     for name, write in writers.items():
         if (path := getattr(wanted, name)) is not None:
-            with naming_path(path):
-                written.append(write(path, rows))
+            written.append(write(path, rows))
     return written
 
 
@@ -192,12 +198,9 @@ def write_report(
     if mode in ("show", "both"):
         deliver_all(_drawings(runs), Path(), "show", say=say)
     if wanted.out is not None:
-        with naming_path(wanted.out):
-            written.append(write_page(wanted.out, runs, with_figures=mode != "none", say=say))
+        written.append(write_page(wanted.out, runs, with_figures=mode != "none", say=say))
     if wanted.pdf is not None:
-        with naming_path(wanted.pdf):
-            written.append(write_pdf(wanted.pdf, _text(runs), _drawings(runs), say=say))
+        written.append(write_pdf(wanted.pdf, _text(runs), _drawings(runs), say=say))
     for folder, drawings in figures:
-        with naming_path(folder):
-            written += deliver_all(drawings, folder, "save", say=say)
+        written += deliver_all(drawings, folder, "save", say=say)
     return written

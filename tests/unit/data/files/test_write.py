@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import largest_file
 from hit_files import (
     LARGE,
     SMALL,
@@ -284,3 +285,20 @@ def test_open_hit_file_table_memory_is_bounded(tmp_path, kind):
         tracemalloc.stop()
     assert seen == n_parts * n_hits
     assert peak < 14 * n_parts * n_hits
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".csv.zst", ".npz", *WRITTEN])
+@pytest.mark.parametrize("limit", [0, 90])
+def test_open_hit_file_on_a_full_disk_names_the_file(tmp_path, ending, limit):
+    path = tmp_path / f"a{ending}"
+    with pytest.raises(OSError, match=f"a{ending}"), largest_file(limit), open_hit_file(path) as file:
+        for _ in range(4):
+            file.append(some_events(400))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_open_hit_file_keeps_other_errors_as_they_are(tmp_path):
+    with pytest.raises(OSError, match="elsewhere") as caught, largest_file(0), open_hit_file(tmp_path / "a.h5") as file:
+        file.append(some_events())
+        raise OSError(5, "not of this file", "elsewhere")
+    assert caught.value.filename == "elsewhere"

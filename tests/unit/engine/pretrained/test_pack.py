@@ -60,8 +60,8 @@ def test_pack_run_batch_statistics_raise(tmp_path):
         ({"model": {"hit_transformer": SIZES | {"width": 16}}}, "run: its weights do not fit the settings: "),
         ({"model": {"hit_transformer": SIZES | {"layers": 2}}}, "do not fit the settings: it lacks"),
         ({"loss": {"name": "bce"}, "normalisation": {"name": "none"}}, "loss.name"),
-        ({"data": {"validation_share": 0}}, "has no validation events; data.validation_share must leave some"),
-        ({"data": {"test_share": 0}}, "has no test events; data.test_share must leave some"),
+        ({"data": {"validation_share": 0}}, "leave none for validation; raise data.validation_share"),
+        ({"data": {"test_share": 0}}, "leave none for test; raise data.test_share"),
     ],
 )
 def test_pack_run_settings_that_do_not_fit_raise(tmp_path, sections, said):

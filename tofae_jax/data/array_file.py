@@ -1,0 +1,22 @@
+"""Write an array to a `.npy` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tofae_jax.data.atomic import replacing_file
+
+
+def save_array(path: Path, array: np.ndarray) -> Path:
+    """Write what `np.save` writes, completely or not at all; returns the path.
+
+    Raises:
+        OSError: it says what is wrong, such as a full disk, which the error of NumPy does not.
+    """
+    array = np.ascontiguousarray(array)
+    with replacing_file(path) as partial, partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.reshape(-1).view(np.uint8).data)
+    return path
