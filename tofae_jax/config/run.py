@@ -121,7 +121,7 @@ class Config(Section, frozen=True):
     plugins: Annotated[tuple[str, ...], Suppress] = ()
     """modules that register further models and losses; on the command line, --plugin"""
     schedules: Annotated[dict[str, ScheduleConfig], Suppress] = {}
-    """settings of the training that change from epoch to epoch, by key; in recipes only"""
+    """settings of the training that change from epoch to epoch, by key; on the command line, --schedules.KEY.kind …"""
 
     def __post_init__(self) -> None:
         """Refuse choices that do not fit each other."""

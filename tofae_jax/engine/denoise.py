@@ -18,7 +18,9 @@ from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.track_files import TrackFile, read_tracks
 from tofae_jax.data.files.units import Tally
 from tofae_jax.data.files.write import HitFileWriter, open_hit_file
+from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.denoiser import BATCH, Denoiser, check_has_pattern
+from tofae_jax.engine.detector_scale import check_scale, on_scale_of_source
 from tofae_jax.engine.events import check_detector, check_module
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
@@ -95,7 +97,7 @@ def denoise(
         source: dataset folder, or any file that `read_events` reads.
         output: file of an ending that can be written.
         options: of `step_options`, as in training.
-        detector: shape and scale of the detector; its shape is that of the model.
+        detector: shape and scale of the detector; its shape is that of the model, and of a dataset it is its own.
         settings: numbers of the steps, e.g. the thresholds; None: the defaults of `StepSettings`.
         write: `kept` hits; `all` hits, with a column `kept`; or the hits of the reconstructed `pattern`, which are the
             pixels that the direct output lights.
@@ -185,7 +187,7 @@ def denoise_run(
     """
     _check_thresholds(write, thresholds)
     ready = _ready(folder, model, precision)
-    setup = ready.setup._replace(config=with_thresholds(ready.setup, ready.scores, thresholds, warn=warn))
+    setup = _setup_for(ready, source, thresholds)
     counts = denoise(
         ready.variables,
         setup.model,
@@ -197,7 +199,7 @@ def denoise_run(
         write=write,
         tracks=tracks,
         batch=setup.config.train.batch,
-        check=lambda dataset: check_module(dataset, setup.config),
+        check=lambda dataset: check_module(dataset, ready.setup.config),
         overwrite=overwrite,
         **reading,
     )
@@ -224,7 +226,7 @@ def events_of(
     """Read events of a dataset folder or of any known file, part by part, numbered by a column `event`.
 
     Args:
-        source: what to read; DataError where its detector has another shape.
+        source: what to read; DataError where its detector has another shape, or a dataset's other lengths.
         detector: detector of the model.
         check: is given a dataset, and raises where it does not fit the model.
         reading: options of `read_events`.
@@ -238,6 +240,7 @@ def events_of(
     check_detector(dataset, detector.shape)
     if check is not None:
         check(dataset)
+    check_scale(dataset, detector)
     yield from numbered_events(dataset)
 
 
@@ -274,6 +277,12 @@ def _ready(folder: str | Path | None, model: str | None, precision: str | None) 
         raise ValueError(f"either a run or a packaged model is needed, got {folder} and {model}")
     run = load_run(folder, precision=precision)
     return PackagedModel(run.record.run_id, run.epoch, run.setup, run.variables, run.paths.scores)
+
+
+def _setup_for(ready: PackagedModel, source: str | Path, thresholds: ThresholdChoice) -> RunSetup:
+    """Return the setup with the lengths of a source that has its own, and with other thresholds."""
+    setup = ready.setup._replace(config=on_scale_of_source(ready.setup.config, source, warn=warn))
+    return setup._replace(config=with_thresholds(setup, ready.scores, thresholds, warn=warn))
 
 
 def _read_tracks(tracks: str | Path, model: Model) -> TrackFile:

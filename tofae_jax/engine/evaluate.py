@@ -10,14 +10,15 @@ import jax
 import msgspec
 import numpy as np
 
-from tofae_jax.config import Config, DataConfig
+from tofae_jax.config import Config, DataConfig, as_range
 from tofae_jax.data.batches import NO_TRACKS, EvaluationSource, TrackSlots
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.write import open_hit_file
-from tofae_jax.engine.build import build_run
+from tofae_jax.engine.build import RunSetup, build_run
 from tofae_jax.engine.denoiser import BATCH
+from tofae_jax.engine.detector_scale import check_length, on_scale_of
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key, run_evaluator
 from tofae_jax.engine.events import check_detector, evaluation_source, is_gone, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun, load_run
@@ -107,10 +108,9 @@ def _events_of(run: LoadedRun, config: Config, data: str | None) -> EventStore:
     return open_events(config, warn, places=[then])
 
 
-def _evaluation_source(run: LoadedRun, config: Config, data: str | None, split: str) -> tuple[EvaluationSource, str]:
+def _evaluation_source(run: LoadedRun, config: Config, store: EventStore, split: str) -> tuple[EvaluationSource, str]:
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    store = _events_of(run, config, data)
     own = store.fingerprint == run.record.data.get("fingerprint")
     if split == "auto":
         split = "test" if own else "all"
@@ -138,6 +138,9 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run on a dataset of patterns, degraded as in training unless other numbers are given.
 
+    Lengths in mm and ns are those of the dataset's detector, also where the run was trained with others; a warning says
+    so.
+
     Args:
         folder: the run.
         data: dataset of patterns; None: the one it was trained on.
@@ -156,10 +159,14 @@ def evaluate_run(
         evaluated. Errors: as for `load_run` and `evaluate`; ConfigError where `thresholds` do not fit the model.
     """
     run = load_run(folder, precision=precision)
-    config = with_thresholds(run.setup, run.paths.scores, thresholds, warn=warn)
-    config = with_degradation(config, n_signal=n_signal, n_noise=n_noise, smear_t_ns=smear_t_ns)
+    store = _events_of(run, run.setup.config, data)
+    config = with_degradation(
+        _config_for(run, store, thresholds), n_signal=n_signal, n_noise=n_noise, smear_t_ns=smear_t_ns
+    )
+    if smear_t_ns is not None:
+        check_length("smear_t_ns", as_range(smear_t_ns)[1], config.detector, "window_ns")
     setup = build_run(config)
-    source, split = _evaluation_source(run, config, data, split)
+    source, split = _evaluation_source(run, config, store, split)
     evaluator = run_evaluator(setup)
     inputs = (run.variables, source, evaluation_key(seed), setup.step_settings())
     if save_hits is None:
@@ -168,12 +175,19 @@ def evaluate_run(
         columns = {"is_signal": np.dtype(bool), "score": np.dtype(np.float32), "kept": np.dtype(bool)}
         with open_hit_file(Path(save_hits), overwrite=overwrite, columns=columns) as file:
             details = evaluator.details(*inputs, each=lambda batch, known: file.append(_evaluated_hits(batch, known)))
-    about = {
-        "run": run.record.run_id,
-        "epoch": run.epoch,
-        "data": source.dataset.name,
-        "split": split,
-        "seed": seed,
+    about = {"run": run.record.run_id, "epoch": run.epoch, "data": source.dataset.name, "split": split, "seed": seed}
+    return about | _numbers_in_use(setup) | details.result
+
+
+def _config_for(run: LoadedRun, store: EventStore, thresholds: ThresholdChoice) -> Config:
+    """Return the settings of a run with the lengths of the events' detector, and with other thresholds."""
+    setup = run.setup._replace(config=on_scale_of(run.setup.config, store, warn=warn))
+    return with_thresholds(setup, run.paths.scores, thresholds, warn=warn)
+
+
+def _numbers_in_use(setup: RunSetup) -> dict[str, Any]:
+    config = setup.config
+    return {
         "precision": config.precision.policy,
         "n_signal": config.degradation.n_signal,
         "n_noise": config.degradation.n_noise,
@@ -181,7 +195,6 @@ def evaluate_run(
         "score_threshold": setup.score_threshold,
         "tof_tolerance_ns": config.mask.tof_tolerance_ns,
     }
-    return about | details.result
 
 
 def _evaluated_hits(batch: Batch, evaluated: EvalOutput) -> Events:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tofae_jax.config import Config, leaves, only_chosen, to_tree
+from tofae_jax.config import Config, leaves, only_used, to_tree
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ def test_leaves_of_settings_name_every_setting_once():
     assert {"seed", "detector.n_x", "model.autoencoder.latent", "schedules"} <= set(names)
 
 
-def test_only_chosen_drops_other_losses_and_models():
-    shown = only_chosen(to_tree(Config()))
+def test_only_used_drops_other_losses_and_models():
+    shown = only_used(to_tree(Config()))
     assert set(shown["model"]) == {"name", "autoencoder"}
     assert set(shown["loss"]) == {"name", "acb_mse"}
     assert shown["evaluation_loss"] == {"name": "same"}
