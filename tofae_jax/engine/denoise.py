@@ -20,7 +20,7 @@ from tofae_jax.data.files.units import Tally
 from tofae_jax.data.files.write import HitFileWriter, open_hit_file
 from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.denoiser import BATCH, Denoiser, check_has_pattern
-from tofae_jax.engine.detector_scale import check_scale, on_scale_of_source
+from tofae_jax.engine.detector_scale import check_scale, check_time_bins, on_scale_of_source
 from tofae_jax.engine.events import check_detector, check_module
 from tofae_jax.engine.load import load_run
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
@@ -146,6 +146,7 @@ def _check(
             raise DataError(f"{output}: is the input too; give another name")
     if detector.shape != model.shape_xyt:
         raise ValueError(f"detector is of shape {detector.shape}, but model {model.name} of {model.shape_xyt}")
+    check_time_bins(model, detector, "detector")
     if write not in get_args(Written):
         raise ValueError(f"write must be one of {', '.join(get_args(Written))}, got {write!r}")
     if write == "pattern":

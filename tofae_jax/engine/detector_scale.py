@@ -15,7 +15,7 @@ from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError
 from tofae_jax.engine.build import every_epoch
 from tofae_jax.engine.events import existing_dataset
-from tofae_jax.models import MODELS
+from tofae_jax.models import MODELS, Model
 
 LENGTHS = ("width_mm", "height_mm", "window_ns")
 _EQUAL = 1e-6  # of lengths, relative: a file in float32 or in text may have rounded them
@@ -42,6 +42,18 @@ def check_scale(dataset: EventStore, detector: Detector) -> None:
             f"{dataset.name}: its detector has {listed_lengths(dataset.detector, names)}, the one given "
             f"{listed_lengths(detector, names)}; give the dataset's own, Dataset(path).detector"
         )
+
+
+def check_time_bins(model: Model, detector: Detector, where: str) -> None:
+    """Check that events have the time bins that a model of an LHCb TORCH module was built for; others know no ns.
+
+    Raises:
+        DataError: they are of another length; the message names both.
+    """
+    if model.kind.of_module:
+        own_ns = getattr(model.module, "bin_ns", detector.bin_ns)
+        if not math.isclose(own_ns, detector.bin_ns, rel_tol=_EQUAL):
+            raise DataError(f"{where}: its time bins are {detector.bin_ns:g} ns long, those of the model {own_ns:g} ns")
 
 
 def with_lengths_of_dataset(config: Config, given: Collection[str]) -> Config:

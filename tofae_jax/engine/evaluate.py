@@ -18,7 +18,7 @@ from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.write import open_hit_file
 from tofae_jax.engine.build import RunSetup, build_run
 from tofae_jax.engine.denoiser import BATCH
-from tofae_jax.engine.detector_scale import check_length, on_scale_of
+from tofae_jax.engine.detector_scale import check_length, check_time_bins, on_scale_of
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key, run_evaluator
 from tofae_jax.engine.events import check_detector, evaluation_source, is_gone, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun, load_run
@@ -69,12 +69,14 @@ def evaluate(
         What `metrics.compute` returns, with 95 % confidence intervals over the events under `intervals`.
 
     Raises:
-        DataError: the dataset cannot be read, its detector is of another shape, or there are no events.
+        DataError: the dataset cannot be read, its detector is of another shape, its time bins are not those of an LHCb
+            TORCH model, or there are no events.
         ValueError: losses, model and options do not fit each other; the noise profile `data` and no `max_background`.
     """
     check_fit(model, options)
     store = Dataset(dataset) if isinstance(dataset, str | Path) else dataset
     check_detector(store, model.shape_xyt)
+    check_time_bins(model, store.detector, store.name)
     tracks = TrackSlots(max_tracks) if model.takes_tracks else NO_TRACKS
     source = EvaluationSource(
         store, events, batch=batch, max_hits=max_hits, max_background=max_background, tracks=tracks

@@ -40,7 +40,8 @@ def check_given(config: Config, given: Given, *, has_policy: bool = False) -> li
     """Check that every setting that was given has an effect, and every schedule.
 
     A recipe for several models or losses may have the sections of all of them, beside that of the one that is chosen.
-    What has an effect by the recipe's own choices may stand there too, where an option chooses otherwise.
+    What has an effect by the recipe's own choices may stand there too, where an option chooses otherwise, and so may a
+    setting that has a schedule.
 
     Args:
         config: settings of the run.
@@ -75,8 +76,7 @@ def _idle_in_recipe(config: Config, given: Given, unused: list[Unused], *, has_p
     """Yield what of a recipe has no effect and may stand there, by reason; ConfigError where it may not."""
     if given.recipe is None:
         return
-    tree = to_tree(given.recipe)
-    by_recipe = [*unused_settings(given.recipe, has_policy=has_policy), *overridden_by_schedules(tree)]
+    by_recipe = unused_settings(given.recipe, has_policy=has_policy)
     own = {key: reason for key, _, reason in _without_effect(given.recipe, given.in_recipe, by_recipe)}
     passing: dict[str, list[str]] = {}
     for key, value, reason in _without_effect(config, given.in_recipe, unused):
@@ -108,7 +108,9 @@ def _check_simulation(config: Config, options: Collection[str]) -> None:
     differing = simulated_otherwise(config.data.simulate, dataset.provenance)
     for key, value in leaves(to_tree(config)):
         name = key.removeprefix(f"{SIMULATION}.")
-        if key not in options or name == key or (kept and key.startswith(kept)) or name not in (differing or {name}):
+        if key not in options or name == key or (kept and key.startswith(kept)):
+            continue
+        if differing is not None and name not in differing:
             continue
         made = "was not simulated" if differing is None else f"was simulated with {differing[name]}"
         raise ConfigError(
