@@ -36,8 +36,10 @@ ABOUT = (
     "starts another run from its weights, with its settings unless --config gives others. --plugin MODULE imports a "
     "module that registers further models and losses. --schedules.KEY.FIELD VALUE lets a number of the degradation, a "
     "weight of the loss or the learning rate follow the epochs, e.g. --schedules.degradation.n-noise.kind linear "
-    "--schedules.degradation.n-noise.start 20 --schedules.degradation.n-noise.end 200; kinds and their fields: "
-    f"{kinds_and_fields()}. Options override all. An option that has no effect beside the others is refused."
+    "--schedules.degradation.n-noise.start 20 --schedules.degradation.n-noise.end 200 "
+    "--schedules.degradation.n-noise.last-epoch 10; kinds and their fields: "
+    f"{kinds_and_fields().replace('_', '-')}. Options override all; one that has no effect beside the others is "
+    "refused. The lengths of the detector are those of the dataset, if there is one already, unless they are given."
 )
 
 
