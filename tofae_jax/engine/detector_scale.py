@@ -89,7 +89,7 @@ def on_scale_of(config: Config, dataset: EventStore, *, warn: Callable[[str], ob
         config: settings of the run.
         dataset: events; those of another shape, or of other time bins than those of an LHCb TORCH model, are refused
             elsewhere.
-        warn: is told of lengths that differ.
+        warn: is told of lengths that differ, and of a width or tolerance that is longer than those of the events.
     """
     ours, theirs = config.detector, dataset.detector
     names = differing_lengths(ours, theirs)
@@ -104,7 +104,12 @@ def on_scale_of(config: Config, dataset: EventStore, *, warn: Callable[[str], ob
     mask = config.mask
     if mask.choose != "none" and mask.tof_tolerance_ns is not None:
         mask = msgspec.structs.replace(mask, tof_tolerance_ns=mask.tof_tolerance_ns / ours.bin_ns * theirs.bin_ns)
-    return msgspec.structs.replace(config, detector=theirs, mask=mask)
+    config = msgspec.structs.replace(config, detector=theirs, mask=mask)
+    try:
+        check_lengths(config)
+    except ConfigError as error:
+        warn(f"{dataset.name}: too short for a setting of the run: {error}")
+    return config
 
 
 def on_scale_of_source(config: Config, source: str | Path, *, warn: Callable[[str], object]) -> Config:

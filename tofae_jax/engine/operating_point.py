@@ -85,7 +85,7 @@ def with_thresholds(setup: RunSetup, scores: Path, choice: ThresholdChoice, *, w
     """
     config = setup.config
     if choice.tof_tolerance_ns is not None:
-        check_length("--tof-tolerance-ns", choice.tof_tolerance_ns, config.detector, "window_ns")
+        check_length("tof_tolerance_ns", choice.tof_tolerance_ns, config.detector, "window_ns")
     if choice.tof_tolerance_ns is not None and not _has_times(setup.options):
         raise ConfigError(f"--tof-tolerance-ns {NO_TIMES}")
     given = {name: getattr(choice, name) for name in ("score_threshold", "tof_tolerance_ns")}

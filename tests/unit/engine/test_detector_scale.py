@@ -93,6 +93,14 @@ def test_on_scale_of_other_events_converts_mm_and_ns_with_theirs(tmp_path):
     assert float(build_run(config).step_settings().tof_tolerance_bins) == pytest.approx(20.0)
 
 
+def test_on_scale_of_shorter_events_warns_of_what_is_too_long(tmp_path):
+    said = []
+    config = config_of(tmp_path / "d", degradation={"smear_t_ns": 5.0})
+    short = dataset(tmp_path / "d", Detector(**SHAPE, window_ns=2.5))
+    assert on_scale_of(config, short, warn=said.append).detector.window_ns == 2.5
+    assert len(said) == 2 and "degradation.smear_t_ns = 5: at most 2.5, which is detector.window_ns" in said[1]
+
+
 def test_on_scale_of_chosen_tolerance_stays_in_bins(tmp_path):
     config = config_of(tmp_path / "d", mask={"choose": "f1", "tof_tolerance_ns": 12.5})
     there = on_scale_of(config, dataset(tmp_path / "d", WIDE), warn=lambda _: None)
