@@ -87,7 +87,14 @@ def _idle_in_recipe(config: Config, given: Given, unused: list[Unused], *, has_p
             raise ConfigError(f"{where}{key} = {shown(value)}: has no effect, as {own[key]}")
         passing.setdefault(reason, []).append(key)
     for reason, keys in passing.items():
-        yield f"{given.name or 'settings'}: not used: {', '.join(keys)}, as {reason}"
+        yield f"{given.name or 'settings'}: not used: {', '.join(_in_short(keys))}, as {reason}"
+
+
+def _in_short(keys: list[str]) -> list[str]:
+    """Name a section once in place of several keys of it."""
+    sections = [key.rpartition(".")[0] for key in keys]
+    shown_as = (key if sections.count(own) == 1 else own for key, own in zip(keys, sections, strict=True))
+    return list(dict.fromkeys(shown_as))
 
 
 def _is_for_several(key: str, keys: Collection[str], configs: tuple[Config, ...]) -> bool:

@@ -97,6 +97,15 @@ def test_check_given_recipe_for_several_models_may_carry_all(tmp_path, monkeypat
     assert notes == ["r.toml: not used: model.hit_transformer.width, as model.name is unet"]
 
 
+def test_check_given_recipe_section_is_named_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = {"unet": {"width": 8, "depth": 3}, "hit_transformer": {"width": 4}, "autoencoder": {"latent": 3}}
+    config, given = recipe_of({"model": sizes})
+    assert check_given(config, given) == [
+        "r.toml: not used: model.hit_transformer.width, model.unet, as model.name is autoencoder"
+    ]
+
+
 def test_check_given_recipe_overruled_by_an_option_passes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe, given = recipe_of({"loss": {"acb_mse": {"zero_weight": 1.5}}})
