@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_runs import make_run
 from places import ROOT
 
 from tofae_jax.cli import app, options, train
 from tofae_jax.config import Config, ConfigError, read_toml
+from tofae_jax.core.detector import Detector
 
 
 def run(capsys, *words):
@@ -80,6 +82,67 @@ def test_main_bad_train_option_is_named(capsys, words, parts):
     for part in parts:
         assert part in line
     assert list(Path().iterdir()) == []
+
+
+IMAGES = ["--model.name=autoencoder", "--loss.name=acb_mse", "--mask.choose=none"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--loss.acb-mse.hit-weight=5"], "loss.acb_mse.hit_weight = 5: has no effect, as loss.name is hit_bce"),
+        (["--loss.acb-mse.hit-weight", "1"], "loss.acb_mse.hit_weight = 1: has no effect, as loss.name is hit_bce"),
+        (["--model.unet.no-regress-tof"], "model.unet.regress_tof = false: has no effect, as model.name is hit_trans"),
+        (["--evaluation-loss.split.hit-loss", "mse"], "evaluation_loss.split.hit_loss = mse: has no effect, as evalu"),
+        (["--degradation.noise.n-clusters", "2"], "degradation.noise.n_clusters = 2: has no effect, as degradation.n"),
+        (["--data.source=simulate", "--data.path", "x"], "data.path = x: has no effect, as data.source is simulate"),
+        (["--data.max-tracks", "2"], "data.max_tracks = 2: has no effect, as model hit_transformer uses no tracks"),
+        (["--train.target", "pattern"], "train.target = pattern: has no effect, as loss hit_bce compares hits"),
+        (["--precision.fallback-after", "2"], "precision.fallback_after = 2: has no effect, as precision.policy is f"),
+        (["--instruments.profile-folder", "p"], "instruments.profile_folder = p: has no effect, as instruments.prof"),
+        ([*IMAGES, "--normalisation.name=none"], "normalisation.name = 'none': the targets of loss.name acb_mse are"),
+        ([*IMAGES, "--mask.tof-tolerance-ns=65"], "mask.tof_tolerance_ns = 65: at most 25, which is detector.window"),
+        (["--metrics.tof-tolerance-ns", "65"], "metrics.tof_tolerance_ns = 65: at most 25, which is detector.window"),
+        (["--degradation.smear-t-ns", "0", "65"], "degradation.smear_t_ns = 65: at most 25, which is detector.windo"),
+    ],
+)
+def test_main_train_option_without_effect_is_refused(capsys, words, line):
+    assert fails(capsys, "train", *words).startswith(f"tofae_jax: {line}")
+    assert list(Path().iterdir()) == []
+
+
+def test_main_recipe_setting_without_effect_is_refused(capsys):
+    Path("r.toml").write_text("[loss]\nname = 'mae'\n[loss.acb_mse]\nhit_weight = 5\n")
+    line = fails(capsys, "train", "--config", "r.toml")
+    assert line == "tofae_jax: r.toml: loss.acb_mse.hit_weight = 5: has no effect, as loss.name is mae"
+    assert [path.name for path in Path().iterdir()] == ["r.toml"]
+
+
+def test_main_resume_option_without_effect_is_refused(capsys):
+    make_run(Path("run"), detector=Detector(), with_plots=False)
+    words = ["train", "--resume", "run", "--train.epochs", "9"]
+    line = fails(capsys, *words, "--tracking.dashboard-port", "7000")
+    assert line == "tofae_jax: tracking.dashboard_port = 7000: has no effect, as tracking.dashboard is false"
+    assert "the data of run are gone" in fails(capsys, *words)  # the check can fail
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--lhcb-torch.photons", "dense"], "lhcb_torch.photons = dense: has no effect, as pattern is v"),
+        (
+            ["--pattern=lhcb_torch", "--lhcb-torch.module.window-margin-ns=65"],
+            "window_margin_ns is 65, allowed: at most",
+        ),
+    ],
+)
+def test_main_simulate_option_without_effect_is_refused(capsys, words, line):
+    assert fails(capsys, "simulate", "d", *words).startswith(f"tofae_jax: {line}")
+    assert list(Path().iterdir()) == []
+
+
+def test_main_evaluate_overwrite_of_nothing_is_refused(capsys):
+    assert "overwrite has no effect without save_hits" in fails(capsys, "evaluate", "run", "--overwrite")
 
 
 @pytest.mark.parametrize(

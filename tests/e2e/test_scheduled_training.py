@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from small_run import DETECTOR, config
 
 from tofae_jax.cli import app
@@ -118,8 +119,10 @@ def test_train_validation_and_test_use_unscheduled_settings(trained):
 @pytest.mark.slow
 def test_settings_of_a_run_have_its_schedules(trained):
     c, paths, _ = trained
-    assert settings_of(paths.folder) == c
+    rate = Config().optimiser.learning_rate  # that of the settings is used in no epoch, and is not in the record
+    assert settings_of(paths.folder) == replace(c, optimiser=replace(c.optimiser, learning_rate=rate))
     summary = paths.summary.read_text()
+    assert "optimiser.learning_rate = " not in summary.replace("schedules.optimiser", "")
     assert f"schedules.{NOISE}.kind = linear" in summary
     assert f"schedules.{RATE}.factor = 0.1" in summary
 
@@ -131,6 +134,20 @@ def test_main_bad_schedule_makes_no_run_and_no_data(tmp_path, monkeypatch, capsy
     assert app.main(["train", "--config", "a.toml", "--data.simulate.events", "50"]) == 2
     assert "'degradation.selection' is not a number" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
+
+
+def test_main_schedule_of_options_reaches_the_training(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "train", lambda c, **_: seen.append(c) or read_record(tmp_path / "none"))
+    (tmp_path / "a.toml").write_text(RECIPE)
+    words = ["--schedules.degradation.n-noise.end", "30", "--schedules.degradation.n-signal.kind", "constant"]
+    words += ["--schedules.degradation.n-signal.value", "4", "8", "--train.epochs", "5"]
+    assert app.main(["train", "--config", "a.toml", *words]) == 2  # the training does nothing here
+    assert seen[0].train.epochs == 5
+    assert at_epoch(seen[0], 5).degradation.n_noise == 30
+    assert at_epoch(seen[0], 2).degradation.n_signal == (4, 8)
+    assert set(seen[0].schedules) == {NOISE, RATE, "loss.acb_mse.hit_weight", "degradation.n_signal"}
 
 
 @pytest.mark.parametrize("words", [["--train.epochs", "5"], ["--optimiser.learning-rate", "1"]])

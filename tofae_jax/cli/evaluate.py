@@ -61,6 +61,8 @@ class Options(Section, frozen=True):
         for name in ("signal", "noise"):
             if (value := getattr(self, name)) is not None:
                 check_range(name, value)
+        if self.overwrite and self.save_hits is None:
+            raise ValueError("overwrite has no effect without save_hits")
         if self.smear_t_ns is not None:
             check_range("smear_t_ns", self.smear_t_ns, most=WIDEST)
 

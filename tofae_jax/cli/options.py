@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 from tyro.conf import arg
 
-from tofae_jax.config import ConfigError, checked
+from tofae_jax.config import ConfigError, checked, leaves, to_tree
 from tofae_jax.config.types import Section
 from tofae_jax.core.text import one_line
 from tofae_jax.data.files import registry
@@ -137,6 +137,13 @@ def parse(kind: type[S], argv: Sequence[str], *, command: str, default: S | None
             raise ConfigError(f"{command}: {error_of_box(said.getvalue())}") from None
         raise
     return checked(settings, command)
+
+
+def given_keys(words: Sequence[str], settings: msgspec.Struct) -> set[str]:
+    """List the dotted keys of the settings that the words of a command line give, whatever their values."""
+    names = {word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
+    names |= {".".join([*section, last.removeprefix("no_")]) for *section, last in (name.split(".") for name in names)}
+    return {key for key, _ in leaves(to_tree(settings)) if f"{key}.".startswith(tuple(f"{name}." for name in names))}
 
 
 def error_of_box(box: str) -> str:

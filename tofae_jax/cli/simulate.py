@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from tofae_jax.cli.options import parse
+from tofae_jax.cli.options import given_keys, parse
 from tofae_jax.config.data import LHCB_TORCH, parse_mixture
 from tofae_jax.config.lhcb_torch import LhcbTorchConfig
 from tofae_jax.config.types import (
@@ -59,11 +59,13 @@ def run(argv: list[str]) -> None:
 
         process.prepare_process()
     from tofae_jax.engine.events import write_simulation
+    from tofae_jax.engine.given_settings import check_simulated
 
-    names = ("pattern", "events", "tracks", "seed", "lhcb_torch")
+    simulate = SimulateConfig(**{name: getattr(options, name) for name in SimulateConfig.__struct_fields__})
+    check_simulated(simulate, given_keys(argv, simulate))
     dataset = write_simulation(
         options.out,
-        SimulateConfig(**{name: getattr(options, name) for name in names}),
+        simulate,
         detector=options.detector,
         origin=(options.origin_x, options.origin_y, options.origin_t),
         overwrite=options.overwrite,

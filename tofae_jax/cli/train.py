@@ -6,9 +6,12 @@ from pathlib import Path
 
 import msgspec
 
-from tofae_jax.cli.options import EXIT_CODES, PROGRAM, parse
+from tofae_jax.cli.options import EXIT_CODES, PROGRAM, given_keys, parse
+from tofae_jax.cli.schedule_options import take_schedules
 from tofae_jax.config import Config, ConfigError, read_toml
+from tofae_jax.config.loading import keys_of_toml
 from tofae_jax.config.plugins import load_plugins
+from tofae_jax.config.schedules import kinds_and_fields
 from tofae_jax.config.types import Section
 
 DEFAULT_RECIPE = "demo.toml"
@@ -31,7 +34,12 @@ ABOUT = (
     "Train a denoiser, evaluate it on unseen events, draw. --config FILE takes settings from a TOML recipe; "
     f"without it configs/{DEFAULT_RECIPE} is used. --resume RUN goes on with an interrupted run. --from RUN "
     "starts another run from its weights, with its settings unless --config gives others. --plugin MODULE imports a "
-    "module that registers further models and losses. Options override all."
+    "module that registers further models and losses. --schedules.KEY.FIELD VALUE lets a number of the degradation, a "
+    "weight of the loss or the learning rate follow the epochs, e.g. --schedules.degradation.n-noise.kind linear "
+    "--schedules.degradation.n-noise.start 20 --schedules.degradation.n-noise.end 200 "
+    "--schedules.degradation.n-noise.last-epoch 10; kinds and their fields: "
+    f"{kinds_and_fields().replace('_', '-')}. Options override all; one that has no effect beside the others is "
+    "refused. The lengths of the detector are those of the dataset, if there is one already, unless they are given."
 )
 
 
@@ -39,19 +47,25 @@ def run(argv: list[str]) -> int:
     """Train a run, or resume one, and print its results."""
     rest = list(argv)
     options = take_options(rest)
-    config = parse(Config, rest, command="train", default=_default(options), about=ABOUT)
+    recipe, default = _recipe(options), _default(options)
+    default = msgspec.structs.replace(default, schedules=take_schedules(rest, default.schedules))
+    config = parse(Config, rest, command="train", default=default, about=ABOUT)
+    options_given = given_keys(rest, config)
     from tofae_jax.engine import process
 
     process.prepare_process()
+    from tofae_jax.engine.given_settings import Given
     from tofae_jax.engine.training import train as training
     from tofae_jax.runs.summary import outputs_table
 
-    command = [PROGRAM, "train", *argv]
-    paths, record = (
-        training.resume(options.resumed, config, command=command)
-        if options.resumed
-        else training.train(config, command=command)
-    )
+    command, given = [PROGRAM, "train", *argv], Given(options_given)
+    if recipe is not None:
+        in_recipe = keys_of_toml(recipe) - options_given
+        given = given._replace(recipe=read_toml(recipe, Config), in_recipe=in_recipe, name=recipe.name)
+    if options.resumed:
+        paths, record = training.resume(options.resumed, config, command=command, given=given)
+    else:
+        paths, record = training.train(config, command=command, given=given)
     if record.results["test"]:
         print(outputs_table(record.results["test"]))
     if record.status == "stopped":
@@ -100,15 +114,22 @@ def _take(words: list[str], option: str) -> str | None:
     return None
 
 
+def _recipe(options: Options) -> Path | None:
+    """Return the path of the recipe in use; None where the settings are those of a run."""
+    if options.recipe is None and (options.resumed or options.parent):
+        return None
+    return Path(options.recipe) if options.recipe else recipes_folder() / DEFAULT_RECIPE
+
+
 def _default(options: Options) -> Config:
     """Return the settings that the other options change."""
     load_plugins(options.plugins)
-    if options.recipe is None and (options.resumed or options.parent):
+    if (recipe := _recipe(options)) is None:
         from tofae_jax.runs.record import settings_of
 
         default = settings_of(options.resumed or options.parent or "")
     else:
-        default = read_toml(options.recipe or recipes_folder() / DEFAULT_RECIPE, Config)
+        default = read_toml(recipe, Config)
     if options.parent:
         optimiser = default.start.optimiser if options.recipe else False  # the parent's own start is not inherited
         start = type(default.start)(run=options.parent, optimiser=optimiser)

@@ -4,7 +4,7 @@ from tofae_jax.config.data import DataConfig, SimulateConfig, parse_mixture
 from tofae_jax.config.degradation import DegradationConfig, NoiseConfig
 from tofae_jax.config.epochs import at_epoch, in_force
 from tofae_jax.config.lhcb_torch import LhcbTorchConfig
-from tofae_jax.config.loading import ConfigError, checked, from_tree, leaves, only_chosen, read_toml, to_tree
+from tofae_jax.config.loading import ConfigError, checked, from_tree, leaves, read_toml, to_tree
 from tofae_jax.config.losses import SAME, EvaluationLossConfig, LossConfig
 from tofae_jax.config.models import ModelConfig
 from tofae_jax.config.monitoring import InstrumentsConfig
@@ -21,6 +21,7 @@ from tofae_jax.config.run import (
 from tofae_jax.config.schedules import ScheduleConfig
 from tofae_jax.config.training import parse_duration
 from tofae_jax.config.types import PlotMode, as_range
+from tofae_jax.config.unused import only_used
 
 __all__ = [
     "AUTO",
@@ -47,7 +48,7 @@ __all__ = [
     "from_tree",
     "in_force",
     "leaves",
-    "only_chosen",
+    "only_used",
     "parse_duration",
     "parse_mixture",
     "read_toml",

@@ -75,11 +75,11 @@ class DegradationConfig(Section, frozen=True):
     selection: Literal["random", "even"] = "random"
     """which signal hits are kept: drawn at random, or evenly spaced along the pattern"""
     smear_x_mm: WidthOrRange = 0.0
-    """Gaussian smearing in x, in mm; of a range each event has its own width"""
+    """Gaussian smearing in x, in mm, at most the detector's width; of a range each event has its own width"""
     smear_y_mm: WidthOrRange = 0.0
-    """Gaussian smearing in y, in mm, likewise"""
+    """Gaussian smearing in y, in mm, at most the detector's height, likewise"""
     smear_t_ns: WidthOrRange = 0.0
-    """Gaussian smearing in time, in ns, likewise"""
+    """Gaussian smearing in time, in ns, at most the time window, likewise"""
     overflow: Literal["drop", "clamp"] = "drop"
     """hits smeared out of the detector or window are dropped, or clamped to its edge"""
     n_noise: CountOrRange = 200

@@ -98,6 +98,11 @@ def read_toml(path: str | Path, kind: type[S]) -> S:
     return _checked(tree, kind, str(path))
 
 
+def keys_of_toml(path: str | Path) -> set[str]:
+    """List the dotted keys of the settings in a TOML file that `read_toml` has read."""
+    return {key for key, _ in leaves(tomllib.loads(Path(path).read_text(encoding="utf-8")))}
+
+
 def to_tree(settings: msgspec.Struct) -> dict[str, Any]:
     """The settings as dicts, lists, strings and numbers, e.g. for JSON."""
     return msgspec.json.decode(msgspec.json.encode(settings))
@@ -121,16 +126,3 @@ def leaves(tree: Mapping[str, Any], *, separator: str = ".", prefix: str = "") -
             yield from leaves(value, separator=separator, prefix=f"{prefix}{key}{separator}")
         else:
             yield f"{prefix}{key}", value
-
-
-def only_chosen(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings, with those of the chosen losses and model alone."""
-    shown = dict(tree)
-    for section in ("loss", "evaluation_loss", "model"):
-        if isinstance(tree.get(section), Mapping) and "name" in tree[section]:
-            name = tree[section]["name"]
-            settings = tree[section].get(name)  # an evaluation loss may be "same", and some losses have no settings
-            of_plugin = tree[section].get("plugin")
-            shown[section] = {"name": name, **({name: settings} if settings else {})}
-            shown[section] |= {"plugin": of_plugin} if of_plugin else {}
-    return shown

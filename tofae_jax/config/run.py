@@ -26,7 +26,8 @@ class NormalisationConfig(Section, frozen=True):
     """how images enter and leave the network"""
 
     name: Literal["gapped", "binary", "none"] = "gapped"
-    """gapped: r + (1 - r) t/T; binary: lit or not; none: time bins as they are"""
+    """gapped: r + (1 - r) t/T; binary: lit or not; none: time bins as they are, for models whose outputs
+    are not bounded by 1"""
     threshold: BelowOne = 0.5
     """r: outputs up to it are no hits"""
 
@@ -35,7 +36,8 @@ class MaskConfig(Section, frozen=True):
     """masked output"""
 
     tof_tolerance_ns: NonNegative | None = None
-    """keep a hit only where the direct output's ToF agrees within this, in ns; None: any ToF"""
+    """keep a hit only where the direct output's ToF agrees within this, in ns, at most the time window; None:
+    any ToF"""
     score_threshold: Fraction | None = None
     """keep hits of a higher score; None: 0.5 for scores of hits, the normalisation's threshold for images"""
     choose: Literal["none", "f1", "efficiency", "purity"] = "none"
@@ -93,7 +95,7 @@ class MetricsConfig(Section, frozen=True):
     """what the metrics count as right"""
 
     tof_tolerance_ns: NonNegative = 0.25
-    """true positives near in time: ToF within this, in ns"""
+    """true positives near in time: ToF within this, in ns, at most the time window"""
 
 
 class Config(Section, frozen=True):
@@ -121,7 +123,7 @@ class Config(Section, frozen=True):
     plugins: Annotated[tuple[str, ...], Suppress] = ()
     """modules that register further models and losses; on the command line, --plugin"""
     schedules: Annotated[dict[str, ScheduleConfig], Suppress] = {}
-    """settings of the training that change from epoch to epoch, by key; in recipes only"""
+    """settings of the training that change from epoch to epoch, by key; on the command line, --schedules.KEY.kind …"""
 
     def __post_init__(self) -> None:
         """Refuse choices that do not fit each other."""

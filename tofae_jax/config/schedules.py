@@ -1,4 +1,4 @@
-"""Settings that change from epoch to epoch: degradation, loss weights, learning rate, by key, in a recipe.
+"""Settings that change from epoch to epoch: degradation, loss weights, learning rate, by key.
 
 ```toml
 [schedules."degradation.n_noise"]
@@ -7,6 +7,8 @@ start = 20
 end = 200
 last_epoch = 10
 ```
+
+On the command line: `--schedules.degradation.n-noise.kind linear --schedules.degradation.n-noise.start 20` and so on.
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ _NEEDS = {
     "table": ("points",),
 }
 _OPTIONAL = {"linear": ("first_epoch", "last_epoch"), "cosine": ("first_epoch", "last_epoch"), "table": ("hold",)}
+
+
+def kinds_and_fields() -> str:
+    """List the kinds of schedules with the names of their fields, for help texts."""
+    return "; ".join(f"{kind}: {', '.join((*fields, *_OPTIONAL.get(kind, ())))}" for kind, fields in _NEEDS.items())
 
 
 class ScheduleConfig(Section, frozen=True, omit_defaults=True):

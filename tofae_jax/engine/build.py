@@ -193,17 +193,6 @@ def every_epoch(config: Config) -> list[Config]:
     return [at_epoch(config, epoch) for epoch in range(1, config.train.epochs + 1)] if config.schedules else [config]
 
 
-def seeds_of(config: Config) -> dict[str, int]:
-    """Collect every seed of a run, by setting."""
-    return {
-        "seed": config.seed,
-        "data.split_seed": config.data.split_seed,
-        "data.simulate.seed": config.data.simulate.seed,
-        "degradation.noise.hot_pixel_seed": config.degradation.noise.hot_pixel_seed,
-        "train.repeat_every": config.train.repeat_every,
-    }
-
-
 def with_precision(config: Config, policy: str | None) -> Config:
     """Return the settings with another precision policy; None keeps the present one."""
     if policy is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tofae_jax.config import Config, ConfigError, leaves, selected_settings, to_tree
 from tofae_jax.engine.build import every_epoch, losses_in_use
 from tofae_jax.engine.checkpoint_policy import checkpoint_policy
+from tofae_jax.engine.detector_scale import check_lengths
 from tofae_jax.engine.operating_point import NO_TIMES
 from tofae_jax.losses import LOSSES, Loss, loss_by_name
 from tofae_jax.metrics import metric_names
@@ -39,6 +40,23 @@ def check_run(config: Config) -> None:
     check_mask(config, chosen["loss"])
     check_schedules(config, chosen["loss"])
     check_metric(config)
+
+
+def check_new_run(config: Config) -> None:
+    """Check what earlier versions let pass: their runs can still be resumed, so this is for new ones alone.
+
+    Raises:
+        ConfigError: a width or a tolerance is larger than the detector, or the model's output cannot reach its targets.
+    """
+    check_lengths(config)
+    is_bounded, bins = MODELS[config.model.name].bounded_images, config.detector.n_t
+    if config.normalisation.name == "none" and is_bounded and bins > 1:
+        for key, section in losses_in_use(config).items():
+            if loss_by_name(section.name).takes == "image":
+                raise ConfigError(
+                    f"normalisation.name = 'none': the targets of {key}.name {section.name} are time bins up to "
+                    f"{bins}, and the outputs of model {config.model.name} lie in [0, 1]; choose gapped or binary"
+                )
 
 
 def check_losses(config: Config) -> dict[str, Loss]:

@@ -18,10 +18,12 @@ from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.tables import Reading
 from tofae_jax.data.files.track_files import TrackFile, read_tracks
 from tofae_jax.data.files.write import HitFileWriter, check_hit_file, open_hit_file
+from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.denoiser import BATCH, Denoiser, check_has_pattern
+from tofae_jax.engine.detector_scale import check_scale, check_time_bins, on_scale_of_source
 from tofae_jax.engine.events import check_detector, check_module
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
-from tofae_jax.engine.pretrained.packaged_model import load_model
+from tofae_jax.engine.pretrained.packaged_model import PackagedModel, load_model
 from tofae_jax.models import Model, Variables
 from tofae_jax.runs.messages import warn
 from tofae_jax.steps import StepOptions, StepSettings, TrainState
@@ -98,7 +100,7 @@ def denoise(
         source: dataset folder, or what `read_events` reads: a file, a pattern, or a folder of files.
         output: file of an ending that can be written.
         options: of `step_options`, as in training.
-        detector: shape and scale of the detector; its shape is that of the model.
+        detector: shape and scale of the detector; its shape is that of the model, and of a dataset it is its own.
         settings: numbers of the steps, e.g. the thresholds; None: those of `StepSettings`.
         write: `kept` hits; `all` hits, with a column `kept`; or those of the `pattern` that the direct output lights.
         tracks: file of the events' tracks (`read_tracks`), for models that are given them; None: the source has them.
@@ -156,6 +158,7 @@ def _check(
     _check_is_no_input(output, inputs)
     if detector.shape != model.shape_xyt:
         raise ValueError(f"detector is of shape {detector.shape}, but model {model.name} of {model.shape_xyt}")
+    check_time_bins(model, detector, "detector")
     if write not in get_args(Written):
         raise ValueError(f"write must be one of {', '.join(get_args(Written))}, got {write!r}")
     if write == "pattern":
@@ -201,7 +204,7 @@ def denoise_run(
     """
     _check_request(write, thresholds, Path(output), (source, tracks), overwrite=overwrite)
     ready = load_model(folder, model, precision=precision)
-    setup = ready.setup._replace(config=with_thresholds(ready.setup, ready.scores, thresholds, warn=warn))
+    setup = _setup_for(ready, source, thresholds)
     counts = denoise(
         ready.variables,
         setup.model,
@@ -213,7 +216,7 @@ def denoise_run(
         write=write,
         tracks=tracks,
         batch=setup.config.train.batch,
-        check=lambda dataset: check_module(dataset, setup.config),
+        check=lambda dataset: check_module(dataset, ready.setup.config),
         overwrite=overwrite,
         output_units=output_units,
         about=about,
@@ -244,7 +247,7 @@ def events_of(
     """Read events of a dataset folder or of any known file, part by part, numbered by a column `event`.
 
     Args:
-        source: what to read; DataError where its detector has another shape.
+        source: what to read; DataError where its detector has another shape, or a dataset's other lengths.
         detector: detector of the model.
         check: is given a dataset, and raises where it does not fit the model.
         about: is given what is found out about a file.
@@ -259,6 +262,7 @@ def events_of(
     check_detector(dataset, detector.shape)
     if check is not None:
         check(dataset)
+    check_scale(dataset, detector)
     yield from numbered_events(dataset)
 
 
@@ -285,6 +289,12 @@ def _write_pattern(denoiser: Denoiser, events: Iterator[Events], file: HitFileWr
         n_events, n_hits, n_written = n_events + part.n_events, n_hits + part.n_hits, n_written + pattern.n_hits
         n_emptied += int(np.count_nonzero((part.counts > 0) & (pattern.counts == 0)))
     return DenoiseCounts(n_events, n_hits, None, n_written, None, n_emptied, hits_outside=0)
+
+
+def _setup_for(ready: PackagedModel, source: str | Path, thresholds: ThresholdChoice) -> RunSetup:
+    """Return the setup with the lengths of a source that has its own, and with other thresholds."""
+    setup = ready.setup._replace(config=on_scale_of_source(ready.setup.config, source, warn=warn))
+    return setup._replace(config=with_thresholds(setup, ready.scores, thresholds, warn=warn))
 
 
 def _read_tracks(tracks: str | Path | None, model: Model) -> TrackFile | None:

@@ -10,15 +10,16 @@ import jax
 import msgspec
 import numpy as np
 
-from tofae_jax.config import Config, DataConfig
+from tofae_jax.config import Config, DataConfig, as_range
 from tofae_jax.data.batches import NO_TRACKS, EvaluationSource, TrackSlots
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.write import check_hit_file, open_hit_file
-from tofae_jax.engine.build import build_run
+from tofae_jax.engine.build import RunSetup, build_run
 from tofae_jax.engine.data_checks import empty_split
 from tofae_jax.engine.denoiser import BATCH
+from tofae_jax.engine.detector_scale import check_length, check_time_bins, on_scale_of
 from tofae_jax.engine.evaluator import Evaluator, evaluation_key, run_evaluator
 from tofae_jax.engine.events import check_detector, evaluation_source, is_gone, open_events, splits_of
 from tofae_jax.engine.operating_point import RUN_DEFAULT, ThresholdChoice, with_thresholds
@@ -71,12 +72,14 @@ def evaluate(
         What `metrics.compute` returns, with 95 % confidence intervals over the events under `intervals`.
 
     Raises:
-        DataError: the dataset cannot be read, its detector is of another shape, or there are no events.
+        DataError: the dataset cannot be read, its detector is of another shape, its time bins are not those of an LHCb
+            TORCH model, or there are no events.
         ValueError: losses, model and options do not fit each other; the noise profile `data` and no `max_background`.
     """
     check_fit(model, options)
     store = Dataset(dataset) if isinstance(dataset, str | Path) else dataset
     check_detector(store, model.shape_xyt)
+    check_time_bins(model, store.detector, store.name)
     tracks = TrackSlots(max_tracks) if model.takes_tracks else NO_TRACKS
     source = EvaluationSource(
         store, events, batch=batch, max_hits=max_hits, max_background=max_background, tracks=tracks
@@ -113,11 +116,8 @@ def _events_of(run: PackagedModel, config: Config, data: str | None) -> EventSto
 
 
 def _evaluation_source(
-    run: PackagedModel, config: Config, data: str | None, split: str
+    run: PackagedModel, config: Config, store: EventStore, split: str
 ) -> tuple[EvaluationSource, str]:
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    store = _events_of(run, config, data)
     own = store.fingerprint == run.data.get("fingerprint")
     if split == "auto":
         split = "test" if own else "all"
@@ -146,6 +146,9 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run on a dataset of patterns, degraded as in training unless other numbers are given.
 
+    Lengths in mm and ns are those of the dataset's detector, also where the run was trained with others; a warning says
+    so.
+
     Args:
         folder: the run; None: `model`.
         model: in place of a run, a model that comes with the package, see `load_packaged`; it needs `data`.
@@ -164,12 +167,15 @@ def evaluate_run(
         What `metrics.compute` returns, 95 % confidence intervals over the events under `intervals`, and what was
         evaluated. Errors: as for `load_model` and `evaluate`; ConfigError where `thresholds` do not fit the model.
     """
-    _check_output(save_hits, overwrite=overwrite)
+    _check_request(split, save_hits, overwrite=overwrite)
     run = load_model(folder, model, precision=precision)
-    config = with_thresholds(run.setup, run.scores, thresholds, warn=warn)
+    store = _events_of(run, run.setup.config, data)
+    config = with_thresholds(_setup_for(run, store), run.scores, thresholds, warn=warn)
     config = with_degradation(config, n_signal=n_signal, n_noise=n_noise, smear_t_ns=smear_t_ns)
+    if smear_t_ns is not None:
+        check_length("smear_t_ns", as_range(smear_t_ns)[1], config.detector, "window_ns")
     setup = build_run(config)
-    source, split = _evaluation_source(run, config, data, split)
+    source, split = _evaluation_source(run, config, store, split)
     evaluator = run_evaluator(setup)
     inputs = (run.variables, source, evaluation_key(seed), setup.step_settings())
     if save_hits is None:
@@ -184,8 +190,15 @@ def evaluate_run(
     return about | details.result
 
 
-def _check_output(save_hits: str | None, *, overwrite: bool) -> None:
-    """Check that the hits can be written, before anything is loaded."""
+def _setup_for(run: PackagedModel, store: EventStore) -> RunSetup:
+    """Return the setup of a model with the lengths of the events' detector."""
+    return run.setup._replace(config=on_scale_of(run.setup.config, store, warn=warn))
+
+
+def _check_request(split: str, save_hits: str | None, *, overwrite: bool) -> None:
+    """Check, before anything is loaded, that there is such a split, and that the hits can be written."""
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if save_hits is not None:
         check_hit_file(Path(save_hits), overwrite=overwrite)
 

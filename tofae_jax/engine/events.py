@@ -135,8 +135,8 @@ def open_events(config: Config, say: Callable[[str], None], *, places: Sequence[
     if config.data.source == "simulate":
         store: EventStore = simulated_events(config)
     else:
-        path = next((place for place in (config.data.path, *places) if place and Path(place).exists()), None)
-        store = Dataset(path) if path is not None else _simulated_dataset(config, say)
+        existing = existing_dataset(config.data, places=places)
+        store = _simulated_dataset(config, say) if existing is None else existing
     check_store(store, config)
     return store
 
@@ -151,6 +151,22 @@ def check_store(store: EventStore, config: Config) -> None:
     check_module(store, config)
     if max_background(config) and not store.has_origins:
         raise DataError(f"{store.name}: degradation.noise.data asks for its background, but its hits have no origin")
+
+
+def existing_dataset(data: DataConfig, *, places: Sequence[str] = ()) -> Dataset | None:
+    """Open the dataset that the settings name; None where events are simulated, or where there is none yet.
+
+    Args:
+        data: settings.
+        places: where the dataset may lie too.
+
+    Raises:
+        DataError: what lies there is no dataset.
+    """
+    if data.source == "simulate":
+        return None
+    path = next((place for place in (data.path, *places) if place and Path(place).exists()), None)
+    return Dataset(path) if path is not None else None
 
 
 def is_gone(data: DataConfig, then: str) -> bool:

@@ -20,7 +20,7 @@ from tofae_jax.core.text import one_line
 from tofae_jax.data.atomic import replacing_folder
 from tofae_jax.data.events import DataError
 from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
-from tofae_jax.engine.build import RunSetup, build_run, describe_devices, seeds_of
+from tofae_jax.engine.build import RunSetup, build_run, describe_devices
 from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.engine.device_precision import prepare
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
@@ -41,8 +41,8 @@ def predecessor_run(
 ) -> tuple[RunPaths, RunRecord]:
     """Make the run folder `out` of a checkpoint; returns its paths and its record.
 
-    Settings that the file does not know are the defaults. A float64 checkpoint switches 64-bit numbers on for the
-    whole process.
+    Settings that the file does not know are the defaults, and are not in the record. A float64 checkpoint switches
+    64-bit numbers on for the whole process.
 
     Args:
         checkpoint: as read from a file.
@@ -58,12 +58,13 @@ def predecessor_run(
     started = folder.timestamp()
     paths = RunPaths(out)
     _check_free(paths, checkpoint.path, overwrite=overwrite)
-    config = _settings(checkpoint, detector)
+    settings = _settings(checkpoint, detector)
+    config = from_tree(settings, Config, str(checkpoint.path))
     _check_weights(checkpoint, detector)
     prepare(config.precision.policy)
     setup = build_run(config)
     state = _state(checkpoint, setup)
-    record = _record(checkpoint, config, state, run_id=paths.folder.name, started=started, command=command or [])
+    record = _record(checkpoint, settings, state, run_id=paths.folder.name, started=started, command=command or [])
     with replacing_folder(paths.folder, error_type=RunError) as partial:
         with Checkpoints(RunPaths(partial).checkpoints) as checkpoints:
             checkpoints.save(state, _meta(checkpoint, record, config), score=None)
@@ -71,14 +72,14 @@ def predecessor_run(
     return paths, record
 
 
-def _settings(checkpoint: PredecessorCheckpoint, detector: Detector) -> Config:
-    tree = {
+def _settings(checkpoint: PredecessorCheckpoint, detector: Detector) -> dict[str, Any]:
+    """Return the settings that are known; the others had no part in the training."""
+    return {
         "detector": to_tree(detector),
         "model": {"name": "autoencoder", "autoencoder": {"latent": checkpoint.latent, "fc": checkpoint.fc}},
         "normalisation": {"name": "gapped", "threshold": checkpoint.threshold},
         "precision": {"policy": checkpoint.policy},
     }
-    return from_tree(tree, Config, str(checkpoint.path))
 
 
 def _check_weights(checkpoint: PredecessorCheckpoint, detector: Detector) -> None:
@@ -116,7 +117,7 @@ def _state(checkpoint: PredecessorCheckpoint, setup: RunSetup) -> TrainState:
 
 def _record(
     checkpoint: PredecessorCheckpoint,
-    config: Config,
+    settings: dict[str, Any],
     state: TrainState,
     *,
     run_id: str,
@@ -138,7 +139,7 @@ def _record(
         "hits_dropped": 0,
         "training_s": 0.0,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "precision": config.precision.policy,
+        "precision": checkpoint.policy,
     }
     ended = folder.timestamp()
     return RunRecord(
@@ -148,11 +149,10 @@ def _record(
         started=started,
         ended=ended,
         command=command,
-        config=to_tree(config),
+        config=settings,
         data={"provenance": provenance},
         versions=environment.versions(),
         system=environment.system_information(describe_devices()),
-        seeds=seeds_of(config),
         sessions=[Session(started=started, ended=ended, command=command, status="finished", reason=reason)],
         results=results,
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from tofae_jax.config import Config, ConfigError, MaskConfig
 from tofae_jax.engine.build import RunSetup
+from tofae_jax.engine.detector_scale import check_length
 from tofae_jax.metrics import Aim, OperatingPoint, ScoreSums, choose_operating_point
 from tofae_jax.runs.arrays import load_arrays, save_arrays
 from tofae_jax.runs.folder import RunError
@@ -80,9 +81,11 @@ def with_thresholds(setup: RunSetup, scores: Path, choice: ThresholdChoice, *, w
 
     `warn` is called where no threshold reaches the minimum, and the nearest is taken. RunError where the run has kept
     no scores, ConfigError where the aim needs another `minimum`, where times are to be compared that the model does not
-    predict, or where a threshold is both given and to be chosen.
+    predict, where a threshold is both given and to be chosen, or where a tolerance is longer than the time window.
     """
     config = setup.config
+    if choice.tof_tolerance_ns is not None:
+        check_length("tof_tolerance_ns", choice.tof_tolerance_ns, config.detector, "window_ns")
     if choice.tof_tolerance_ns is not None and not _has_times(setup.options):
         raise ConfigError(f"--tof-tolerance-ns {NO_TIMES}")
     given = {name: getattr(choice, name) for name in ("score_threshold", "tof_tolerance_ns")}

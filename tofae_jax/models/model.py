@@ -41,6 +41,8 @@ class ModelKind(NamedTuple):
     """whether it is trained to find tracks, so that training needs the true ones"""
     needs_normalised_images: bool = False
     """whether its input images must be normalised"""
+    bounded_images: bool = False
+    """whether its output images lie in [0, 1] whatever its weights, so that time bins are out of their reach"""
     works_untrained: bool = False
     """whether its fresh weights are good ones, so that it comes with the package without a weights file"""
 

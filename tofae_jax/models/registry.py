@@ -17,9 +17,11 @@ from tofae_jax.models.model import Model, ModelKind, check_detector_shape, check
 from tofae_jax.models.unet import UNet
 
 MODELS: dict[str, ModelKind] = {
-    "autoencoder": ModelKind(Autoencoder, inputs="image", outputs=("image",), has_latent=True),
+    "autoencoder": ModelKind(Autoencoder, inputs="image", outputs=("image",), has_latent=True, bounded_images=True),
     "hit_transformer": ModelKind(HitTransformer, inputs="hits", outputs=("hits",)),
-    "unet": ModelKind(UNet, inputs="image", outputs=("image", "hits"), needs_normalised_images=True),
+    "unet": ModelKind(
+        UNet, inputs="image", outputs=("image", "hits"), needs_normalised_images=True, bounded_images=True
+    ),
     "lhcb_torch": ModelKind(LhcbTorch, inputs="hits", outputs=("hits",), of_module=True, learns_tracks=True),
     "lhcb_torch_tracks": ModelKind(
         LhcbTorchTracks, inputs="hits_and_tracks", outputs=("hits",), of_module=True, works_untrained=True

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tofae_jax.config import leaves, only_chosen
+from tofae_jax.config import leaves, only_used
 from tofae_jax.data.atomic import write_text
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.record import RunRecord
@@ -56,7 +56,7 @@ def write_summary(
     text = [f"run {record.run_id}", f"started {record.started}"]
     if record.parent_run_id:
         text.append(f"parent {record.parent_run_id}")
-    text += _section("settings", _lines(only_chosen(record.config)))
+    text += _section("settings", _lines(only_used(record.config)))
     text += _section("data", _lines(record.data))
     text += _section("seeds", _lines(record.seeds))
     text += _section(

@@ -56,7 +56,7 @@ def step_options(
 
     Raises:
         ValueError: an unknown name; a number of slots below 0; a loss that the model's outputs or the normalisation do
-            not fit.
+            not fit; a normalisation whose values the model's outputs cannot reach.
     """
     of_hits = takes or ("image" if "image" in model.outputs else "hits")
     training = as_step_loss(loss, takes=of_hits)
@@ -75,6 +75,7 @@ def step_options(
     )
     _check_choices(options)
     check_fit(model, options)
+    _check_reach(model, options)
     return options
 
 
@@ -157,6 +158,17 @@ def check_fit(model: Model, options: StepOptions) -> None:
         raise ValueError(f"model {model.name} needs normalised images, which normalisation 'none' does not give")
     if model.shape_xyt != options.shape_xyt:
         raise ValueError(f"model {model.name} is of shape {model.shape_xyt}, but the options of {options.shape_xyt}")
+
+
+def _check_reach(model: Model, options: StepOptions) -> None:
+    """Refuse time bins as targets of outputs in [0, 1]; not in `check_fit`, as models trained so can still be used."""
+    is_unscaled = options.normalisation is normalisation_by_name("none") and options.shape_xyt[2] > 1
+    takes = {loss.takes for loss in (options.loss, options.evaluation_loss)}
+    if is_unscaled and model.kind.bounded_images and "image" in takes:
+        raise ValueError(
+            f"the outputs of model {model.name} lie in [0, 1] and cannot reach the targets of normalisation 'none', "
+            f"time bins up to {options.shape_xyt[2]}; choose gapped or binary"
+        )
 
 
 def check_slots(settings: StepSettings, options: StepOptions) -> None:

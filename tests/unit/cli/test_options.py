@@ -5,8 +5,8 @@ import re
 import pytest
 
 from tofae_jax.cli import app
-from tofae_jax.cli.options import SourceOptions, parse, reading_options
-from tofae_jax.config import ConfigError
+from tofae_jax.cli.options import SourceOptions, given_keys, parse, reading_options
+from tofae_jax.config import Config, ConfigError
 from tofae_jax.data.files.registry import (
     endings_with_arrays,
     endings_with_trees,
@@ -66,3 +66,21 @@ def test_help_of_a_command_names_every_file_format(command, endings, capsys):
     words = re.split(r"[^\w.]+", capsys.readouterr().out)
     assert len(endings) > 5
     assert endings <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        ([], set()),
+        (["--seed", "3"], {"seed"}),
+        (["--seed=3", "--degradation.n-noise", "1", "2"], {"seed", "degradation.n_noise"}),
+        (["--degradation.n_noise", "-1"], {"degradation.n_noise"}),
+        (["--train.no-jit"], {"train.jit"}),
+        (["--tracking.no-tensorboard", "--train.jit"], {"tracking.tensorboard", "train.jit"}),
+        (["--loss.acb-mse.hit-weight", "auto"], {"loss.acb_mse.hit_weight"}),
+        (["--checkpoints.keep", "3"], {"checkpoints.keep"}),  # and not keep_best
+        (["--nonsense", "seed"], set()),
+    ],
+)
+def test_given_keys_are_those_of_the_words(words, keys):
+    assert given_keys(words, Config()) == keys

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tofae_jax.config import Config, leaves, only_chosen, to_tree
+from tofae_jax.config import Config, leaves, to_tree
+from tofae_jax.config.loading import keys_of_toml
 
 
 @pytest.mark.parametrize(
@@ -28,8 +29,6 @@ def test_leaves_of_settings_name_every_setting_once():
     assert {"seed", "detector.n_x", "model.autoencoder.latent", "schedules"} <= set(names)
 
 
-def test_only_chosen_drops_other_losses_and_models():
-    shown = only_chosen(to_tree(Config()))
-    assert set(shown["model"]) == {"name", "autoencoder"}
-    assert set(shown["loss"]) == {"name", "acb_mse"}
-    assert shown["evaluation_loss"] == {"name": "same"}
+def test_keys_of_toml_are_dotted(tmp_path):
+    (tmp_path / "a.toml").write_text("seed = 3\n[loss.mse]\n[train]\nepochs = 1\ndetector = {}\n")
+    assert keys_of_toml(tmp_path / "a.toml") == {"seed", "loss.mse", "train.epochs", "train.detector"}

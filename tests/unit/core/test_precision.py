@@ -334,7 +334,7 @@ def test_float64_from_the_command_line(folder, tmp_path):
         return done.stdout
 
     words = [f"--detector.{k.replace('_', '-')}={v}" for k, v in DETECTOR.items()]
-    words += ["--data.path=d", "--data.max-hits=24", "--model.autoencoder.latent=8", "--model.autoencoder.fc=32"]
+    words += ["--data.path=d", "--data.max-hits=24", "--model.hit-transformer.width=8"]
     words += ["--degradation.n-signal=8", "--degradation.n-noise=10", "--train.epochs=1", "--train.plots=none"]
     run = command("train", "--precision.policy=float64", "--train.batch=32", *words).splitlines()[-1]
     _, record = read_record(run)

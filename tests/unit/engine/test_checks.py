@@ -2,8 +2,8 @@
 
 import pytest
 
-from tofae_jax.config import Config, from_tree
-from tofae_jax.engine.checks import check_losses
+from tofae_jax.config import Config, ConfigError, from_tree
+from tofae_jax.engine.checks import check_losses, check_new_run, check_run
 from tofae_jax.losses import LOSSES
 
 
@@ -22,3 +22,38 @@ def test_check_losses_bce_without_unit_targets_is_refused(loss):
 @pytest.mark.parametrize("name", ["mse", "split"])
 def test_check_losses_without_unit_targets_returns_others(name):
     assert check_losses(unnormalised({"name": name, "split": {"hit_loss": "mae"}})) == {"loss": LOSSES[name]}
+
+
+UNREACHED = (
+    r"^normalisation.name = 'none': the targets of {}.name {} are time bins up to 1000, and the outputs of model {}"
+)
+
+
+@pytest.mark.parametrize("loss", ["mse", "acb_mse", "sse"])
+def test_check_new_run_targets_out_of_reach_are_refused(loss):
+    with pytest.raises(ConfigError, match=UNREACHED.format("loss", loss, "autoencoder")):
+        check_new_run(unnormalised({"name": loss}))
+
+
+def test_check_new_run_evaluation_loss_out_of_reach_is_refused():
+    tree = {"model": {"name": "unet"}, "evaluation_loss": {"name": "mse"}}
+    with pytest.raises(ConfigError, match=UNREACHED.format("evaluation_loss", "mse", "unet")):
+        check_new_run(unnormalised({"name": "hit_bce"}, **tree))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"normalisation": {"name": "gapped"}},
+        {"normalisation": {"name": "binary"}},
+        {"model": {"name": "hit_transformer"}, "loss": {"name": "hit_bce"}},
+        {"detector": {"n_t": 1}},  # time bins are 0 and 1
+    ],
+)
+def test_check_new_run_targets_within_reach_pass(sections):
+    assert check_new_run(from_tree({"normalisation": {"name": "none"}} | sections, Config, "test")) is None
+
+
+def test_check_run_lets_older_runs_be_resumed():
+    """Runs of earlier versions may have what new ones may not: they go on as they began."""
+    assert check_run(unnormalised({"name": "mse"}, mask={"tof_tolerance_ns": 65})) is None

@@ -7,6 +7,7 @@ import pytest
 from own_parts import SHAPE, Hits, Images, own_hinge, own_mse
 
 from tofae_jax.core.degradation import DegradationSettings
+from tofae_jax.engine.default_models import build_model
 from tofae_jax.losses import LOSSES, bce, mse, split
 from tofae_jax.models import MODELS, model_from_module
 from tofae_jax.steps import StepSettings
@@ -126,3 +127,23 @@ def test_step_options_static_settings_by_partial():
 def test_step_options_unit_targets_need_a_normalisation(loss):
     with pytest.raises(ValueError, match=r"loss bce needs targets in \[0, 1\], which normalisation 'none'"):
         step_options(images(), loss, normalisation="none", max_signal=1, max_noise=1)
+
+
+def autoencoder(n_t=40):
+    return build_model("autoencoder", shape_xyt=(12, 16, n_t), latent=2, fc=4)
+
+
+def test_step_options_targets_beyond_the_outputs_are_refused():
+    """A sigmoid reaches no time bin above 1; a module of one's own may."""
+    said = r"outputs of model autoencoder lie in \[0, 1\] and cannot reach .* 'none', time bins up to 40; choose gapped"
+    with pytest.raises(ValueError, match=said):
+        step_options(autoencoder(), "mse", normalisation="none", **SLOTS)
+    for name in ("gapped", "binary"):
+        assert step_options(autoencoder(), "mse", normalisation=name, **SLOTS).max_signal == 4
+    assert step_options(images(), "mse", normalisation="none", **SLOTS).max_signal == 4
+    assert step_options(autoencoder(n_t=1), "mse", normalisation="none", **SLOTS).max_signal == 4
+
+
+def test_check_fit_lets_models_trained_beyond_their_reach_be_used():
+    options = step_options(images(), "mse", normalisation="none", **SLOTS)
+    assert check_fit(autoencoder(), options) is None

@@ -30,6 +30,7 @@ from tofae_jax.lhcb_torch.simulation.slots import slots_for_mean
 
 EVENTS_AT_A_TIME = 64  # of one track, in one program: each column of their photons takes 1 MB
 SIMULATED_TRACK_COLUMNS = ("x_mm", "y_mm", "slope_x", "slope_y", "momentum_gev", "particle", "arrival_ns")
+TIMES_WITHIN_WINDOW = ("time_sigma_ns", "bunch_sigma_ns", "window_margin_ns", "window_jitter_ns")
 MEAN_OF_SLOTS = 0.6  # photons of the brightest tracks on average, per slot of a track
 
 
@@ -51,8 +52,19 @@ class ModuleEvents(NamedTuple):
         """Raise ValueError naming the first setting that is not allowed."""
         check_settings(self.settings)
         check_backgrounds(self.backgrounds)
+        self._check_times()
         if self.photons not in ("dense", "detected"):
             raise ValueError(f"photons is {self.photons!r}, allowed are 'dense', 'detected'")
+
+    def _check_times(self) -> None:
+        """Raise ValueError naming the first time that does not fit into the detector's time window."""
+        window_ns = self.detector.window_ns
+        times = {name: getattr(self.settings, name) for name in TIMES_WITHIN_WINDOW}
+        if self.backgrounds.afterpulse_chance:
+            times["afterpulse_delay_ns"] = self.backgrounds.afterpulse_delay_ns
+        for name, value in times.items():
+            if float(value) > window_ns:
+                raise ValueError(f"{name} is {value:g}, allowed: at most {window_ns:g}, the detector's time window")
 
     def draw(self, numbers: np.ndarray) -> tuple[Events, int]:
         """The events of these numbers, and how many hits and other tracks found no slot: rarely any.

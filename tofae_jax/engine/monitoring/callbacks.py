@@ -50,9 +50,19 @@ class Callbacks:
     """A context manager; without instruments it costs a few microseconds per step."""
 
     def __init__(
-        self, config: Config, paths: RunPaths, *, resumed_after: int | None, say: Callable[[str], None]
+        self,
+        config: Config,
+        paths: RunPaths,
+        *,
+        settings: dict[str, Any],
+        resumed_after: int | None,
+        say: Callable[[str], None],
     ) -> None:
-        """Nothing is opened before the context is entered; `resumed_after` epochs were logged before."""
+        """Nothing is opened before the context is entered; `settings` are those of the record, as a tree.
+
+        `resumed_after` epochs were logged before.
+        """
+        self._settings = settings
         self._config, self._paths, self._resumed_after, self._say = config, paths, resumed_after, say
         self._stack = ExitStack()
         self.plots = BackgroundPlots(paths, say=say)
@@ -81,7 +91,7 @@ class Callbacks:
         stack.enter_context(self.timer)
         folder = self._paths.tensorboard if tracking.tensorboard else None
         self.tracker = stack.enter_context(Tracker(self._paths.metrics, folder, resumed_after=self._resumed_after))
-        self.tracker.text("settings", msgspec.json.format(msgspec.json.encode(self._config), indent=1).decode())
+        self.tracker.text("settings", msgspec.json.format(msgspec.json.encode(self._settings), indent=1).decode())
         stack.enter_context(self.plots)
         if tracking.dashboard:
             dashboard = start_dashboard(

@@ -19,14 +19,18 @@ import jax
 import msgspec
 import numpy as np
 
-from tofae_jax.config import Config, MaskConfig, to_tree
+from tofae_jax.config import Config, MaskConfig, only_used, to_tree
+from tofae_jax.config.unused import Unused
 from tofae_jax.data.atomic import writable_folder, write_text
+from tofae_jax.data.event_store import EventStore
+from tofae_jax.data.events import DataError
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.checks import check_run
 from tofae_jax.engine.checksums import misfit
 from tofae_jax.engine.data_checks import check_measurable
+from tofae_jax.engine.detector_scale import check_lengths, on_scale_of
 from tofae_jax.engine.evaluator import evaluation_key, run_evaluator
-from tofae_jax.engine.events import evaluation_source, open_events, splits_of
+from tofae_jax.engine.events import evaluation_source, is_gone, open_events, splits_of
 from tofae_jax.engine.load import LoadedRun
 from tofae_jax.engine.operating_point import chosen_point, point_record, save_scores, with_point
 from tofae_jax.engine.parameters import named_parameters
@@ -39,8 +43,10 @@ from tofae_jax.engine.pretrained.packaged_model import (
     ModelDescription,
     read_weights,
 )
+from tofae_jax.engine.unused_settings import recorded_settings
 from tofae_jax.runs.messages import warn
 
+OF_ONE_MACHINE = ("data.path", "instruments", "runs", "start", "tracking")
 LEAST_QUANTISED = 4096
 """numbers of a matrix from which on it is stored as int8"""
 MOST = 127
@@ -67,24 +73,26 @@ def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent:
     if jax.tree.leaves(run.variables["batch_stats"]):
         raise ValueError(f"{run.paths.folder}: has batch statistics, which are not stored here")
     arrays = stored_arrays(jax.device_get(run.variables["params"]))
-    config = _portable(run.setup.config if config is None else config)
-    config = msgspec.structs.replace(config, mask=MaskConfig(choose="f1"))
+    config = msgspec.structs.replace(run.setup.config if config is None else config, mask=MaskConfig(choose="f1"))
     _check_settings(run, config)
+    store = _events_of(run, config)
+    config = on_scale_of(config, store, warn=warn)
+    check_lengths(config)
     folder = writable_folder(parent / name)
     # the evaluation takes minutes: a model that is there is replaced once it has succeeded
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.") as partial:
         new = Path(partial)
         np.savez_compressed(new / WEIGHTS, allow_pickle=False, **arrays)
         rounded = {"params": read_weights(new / WEIGHTS, run.variables["params"]), "batch_stats": {}}
-        point, results = _measured(config, rounded, new / SCORES)
+        point, results = _measured(config, store, rounded, new / SCORES)
         described = ModelDescription(
-            config=to_tree(config),
+            config=_portable(recorded_settings(config, store)),
             operating_point=point,
             run_id=run.record.run_id,
             epoch=run.epoch,
             results=results,
             parent_run_id=run.record.parent_run_id,
-            trained_on=to_tree(run.setup.config)["degradation"],
+            trained_on=only_used(to_tree(run.setup.config))["degradation"],
         )
         write_text(new / MODEL, msgspec.json.format(msgspec.json.encode(described), indent=1).decode() + "\n")
         for file in (WEIGHTS, SCORES, MODEL):
@@ -115,11 +123,19 @@ def _as_stored(parameters: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), parameters)
 
 
-def _measured(config: Config, variables: Any, scores: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _events_of(run: LoadedRun, config: Config) -> EventStore:
+    """Open the events of the settings; the dataset of the run itself may be where it was then, and is not simulated."""
+    then = str(run.record.data.get("path", "")) if config.data == run.setup.config.data else ""
+    if then and is_gone(config.data, then):
+        raise DataError(f"{then}: the run's dataset is not there any more; name another in a recipe, --config")
+    return open_events(config, warn, places=[then])
+
+
+def _measured(config: Config, store: EventStore, variables: Any, scores: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose the operating point on the validation events, save their scores, and evaluate the test events."""
     check_measurable(config)
     setup = build_run(config)
-    evaluator, key, store = run_evaluator(setup), evaluation_key(config.seed), open_events(config, warn)
+    evaluator, key = run_evaluator(setup), evaluation_key(config.seed)
     splits = splits_of(store, config.data)
     source = evaluation_source(config, store, splits.validation)
     sums = evaluator.sums(variables, source, key, setup.step_settings()).scores
@@ -130,11 +146,9 @@ def _measured(config: Config, variables: Any, scores: Path) -> tuple[dict[str, A
     return point, evaluator.details(variables, evaluation_source(config, store, splits.test), key, settings).result
 
 
-def _portable(config: Config) -> Config:
-    """Remove the settings that have a meaning on one machine only."""
-    fresh = Config()
-    data = msgspec.structs.replace(config.data, path=fresh.data.path)
-    return msgspec.structs.replace(config, data=data, runs=fresh.runs, start=fresh.start, tracking=fresh.tracking)
+def _portable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the settings that have a meaning on one machine only."""
+    return only_used(settings, [Unused(key, "it is of one machine") for key in OF_ONE_MACHINE])
 
 
 def stored_arrays(parameters: Any) -> dict[str, np.ndarray]:

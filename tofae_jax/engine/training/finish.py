@@ -8,7 +8,6 @@ import jax
 import msgspec
 import numpy as np
 
-from tofae_jax.config import to_tree
 from tofae_jax.core.precision import policy_by_name
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.simulated import PATTERN_GENERATOR
@@ -63,7 +62,7 @@ def finish_run(job: TrainingJob, result: LoopResult, checkpoints: Checkpoints, c
     if plots_s := sum(record["time"].get("plots_s", 0.0) for record in result.history):
         results["plots_in_training"] = _plot_times(result, callbacks, plots_s, results["training_s"])
     if test is not None:
-        callbacks.tracker.hyperparameters(to_tree(config), test)
+        callbacks.tracker.hyperparameters(job.record.config, test)
     write_summary(job.paths, job.record, results, result.history, parameters=parameter_rows(state.params))
     if config.train.plots != "none":
         with callbacks.span("plots"):

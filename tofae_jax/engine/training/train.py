@@ -9,28 +9,31 @@ from typing import Any
 import jax
 import msgspec
 
-from tofae_jax.config import Config, parse_duration, to_tree, with_plugins
+from tofae_jax.config import Config, parse_duration, with_plugins
 from tofae_jax.core.precision import POLICIES
 from tofae_jax.data.batches import Splits
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
-from tofae_jax.engine.build import build_run, describe_devices, seeds_of
+from tofae_jax.engine.build import build_run, describe_devices
 from tofae_jax.engine.checkpoint_policy import CheckpointPolicy, checkpoint_policy
 from tofae_jax.engine.checkpoints import CheckpointError, CheckpointMeta, Checkpoints
-from tofae_jax.engine.checks import check_resumable, check_run
+from tofae_jax.engine.checks import check_new_run, check_resumable, check_run
 from tofae_jax.engine.class_weights import resolved_losses
 from tofae_jax.engine.data_checks import check_planned, warn_of_empty_splits
+from tofae_jax.engine.detector_scale import differing_lengths, listed_lengths, with_lengths_of_dataset
 from tofae_jax.engine.device_precision import check_device, prepare
 from tofae_jax.engine.events import check_tracks, is_gone, open_events, splits_of, train_source
+from tofae_jax.engine.given_settings import Given, check_given, given_by_program
 from tofae_jax.engine.monitoring.callbacks import Callbacks
 from tofae_jax.engine.training.control import Control
 from tofae_jax.engine.training.finish import finish_run
 from tofae_jax.engine.training.loop import Loop, TrainingError, TrainingJob
 from tofae_jax.engine.training.warm_start import InitialWeights, load_initial_weights, start_from
+from tofae_jax.engine.unused_settings import recorded_seeds, recorded_settings
 from tofae_jax.runs import environment, folder
 from tofae_jax.runs import record as runs
 from tofae_jax.runs.folder import RunError, RunPaths
-from tofae_jax.runs.messages import say
+from tofae_jax.runs.messages import say, warn
 from tofae_jax.runs.record import RunRecord, Session
 from tofae_jax.steps.loss_scaling import FALLBACKS
 from tofae_jax.steps.state import TrainState
@@ -39,24 +42,30 @@ __all__ = ["TrainingError", "resume", "train"]
 
 
 def train(
-    config: Config, *, command: list[str] | None = None, checkpoints: CheckpointPolicy | None = None
+    config: Config,
+    *,
+    command: list[str] | None = None,
+    checkpoints: CheckpointPolicy | None = None,
+    given: Given | None = None,
 ) -> tuple[RunPaths, RunRecord]:
     """Train, evaluate on unseen events, draw, and write everything to a new run folder.
 
     Args:
-        config: settings of the run.
+        config: settings of the run. The lengths of the detector that were not given are those of the dataset.
         command: for the record.
         checkpoints: when to save and what to keep; None: as `config.checkpoints` says.
+        given: the settings that were given; None: those that differ from their defaults.
 
     Returns:
         The folder's paths and its final record, which says `stopped` or `failed`, with the reason, if the run was
         stopped or anything raised.
+
+    Raises:
+        ConfigError: settings do not fit each other, or one was given that has no effect; the message names it.
+        DataError: the dataset cannot be read, or does not fit the settings.
+        RunError: the run to start from cannot be read, or does not fit.
     """
-    config = with_plugins(config)
-    check_run(config)
-    check_planned(config)
-    _prepare(config)
-    build_run(config)  # what cannot be built is refused before data are made
+    config = _checked(with_plugins(config), given, has_policy=checkpoints is not None)
     parent = None
     if config.start.run:
         start = msgspec.structs.replace(config.start, run=str(Path(config.start.run).resolve()))
@@ -76,10 +85,10 @@ def train(
         parent_run_id=parent.run_id if parent is not None else None,
         started=folder.timestamp(),
         command=command or [],
-        config=to_tree(config),
+        config=(settings := recorded_settings(config, dataset, has_policy=checkpoints is not None)),
         data=_data_record(dataset, splits) | ({"automatic_weights": automatic} if automatic else {}),
         checkpoint_policy=_policy_name(checkpoints),
-        seeds=seeds_of(config),
+        seeds=recorded_seeds(settings),
         versions=environment.versions(),
         system=environment.system_information(describe_devices()),
         sessions=[Session(started=folder.timestamp(), command=command or [])],
@@ -90,8 +99,29 @@ def train(
         return _run_job(job, parent)
 
 
+def _checked(config: Config, given: Given | None, *, has_policy: bool) -> Config:
+    """Check the settings of a new run before anything is computed; returns them with the dataset's lengths."""
+    given, before = given or given_by_program(config), config.detector
+    config = with_lengths_of_dataset(config, given.keys)
+    _prepare(config)
+    check_run(config)
+    check_new_run(config)
+    for note in check_given(config, given, has_policy=has_policy):
+        say(note)
+    check_planned(config)
+    build_run(config)  # what cannot be built is refused before data are made
+    if names := differing_lengths(before, config.detector):
+        say(f"detector: {listed_lengths(config.detector, names)}, of {config.data.path}")
+    return config
+
+
 def resume(
-    run: str, config: Config, *, command: list[str] | None = None, checkpoints: CheckpointPolicy | None = None
+    run: str,
+    config: Config,
+    *,
+    command: list[str] | None = None,
+    checkpoints: CheckpointPolicy | None = None,
+    given: Given | None = None,
 ) -> tuple[RunPaths, RunRecord]:
     """Continue a run from its newest good checkpoint, as if it had never been interrupted.
 
@@ -100,13 +130,14 @@ def resume(
         config: what `runs.record.settings_of` gave, with changes only in what does not change the results.
         command: for the record.
         checkpoints: as in `train`.
+        given: the settings that were given anew; None: they are not known.
 
     Raises:
-        ConfigError: a setting was changed that may not; the message names it.
+        ConfigError: a setting was changed that may not, or one was given that has no effect; the message names it.
         RunError: nothing is left to do, the data are gone, or another process works on the run.
     """
     with folder.locked(runs.read_record(run)[0]):
-        job = _interrupted_job(run, config, command or [])
+        job = _interrupted_job(run, config, command or [], checkpoints, given or Given())
         if (recorded := job.record.checkpoint_policy) != _policy_name(checkpoints):
             raise RunError(
                 f"{run}: saved by the checkpoint policy {recorded or 'of its settings'}; resume it with that"
@@ -114,17 +145,25 @@ def resume(
         return _run_job(job._replace(policy=checkpoints or job.policy), None)
 
 
-def _interrupted_job(run: str, config: Config, command: list[str]) -> TrainingJob:
+def _interrupted_job(
+    run: str, config: Config, command: list[str], policy: CheckpointPolicy | None, given: Given
+) -> TrainingJob:
     paths, record = runs.read_record(run)
     check_resumable(runs.settings_of(run), config, record)
     _prepare(config)
     check_run(config)
+    check_given(config, given, has_policy=policy is not None)
     then = str(record.data.get("path", ""))
     if is_gone(config.data, then):
         raise RunError(f"{config.data.path}: the data of {record.run_id} are gone; name them with --data.path")
     dataset = open_events(config, say, places=[then])
     if dataset.fingerprint != record.data.get("fingerprint"):
         raise RunError(f"{dataset.name}: not the dataset that run {record.run_id} was trained on")
+    if names := differing_lengths(config.detector, dataset.detector):
+        warn(
+            f"{dataset.name}: its detector has {listed_lengths(dataset.detector, names)}, that of the run "
+            f"{listed_lengths(config.detector, names)}, with which it goes on as it began"
+        )
     splits = splits_of(dataset, config.data)
     session = Session(started=folder.timestamp(), command=command)
     # a process that was killed could not say how it ended
@@ -133,7 +172,12 @@ def _interrupted_job(run: str, config: Config, command: list[str]) -> TrainingJo
         for old in record.sessions
     ]
     record = msgspec.structs.replace(
-        record, status="running", reason="", ended="", config=to_tree(config), sessions=[*before, session]
+        record,
+        status="running",
+        reason="",
+        ended="",
+        config=recorded_settings(config, dataset, has_policy=policy is not None),
+        sessions=[*before, session],
     )
     source = train_source(config, dataset, splits)
     return TrainingJob(build_run(config), paths, record, dataset, splits, source, checkpoint_policy(config))
@@ -200,9 +244,10 @@ def _train_and_finish(job: TrainingJob, control: Control, parent: InitialWeights
     with Checkpoints(paths.checkpoints, keep=job.policy.keep, keep_best=job.policy.keep_best) as checkpoints:
         state, meta = _restored(job, checkpoints) if checkpoints.numbers() else (_initial_state(job, parent), None)
         n_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        say(f"model: {config.model.name}, {n_parameters:,} parameters".replace(",", " "))
+        say(f"model: {config.model.name}, {f'{n_parameters:,}'.replace(',', ' ')} parameters")
         resumed_after = (len(meta.history) if meta else 0) if paths.metrics.exists() else None
-        with Callbacks(config, paths, resumed_after=resumed_after, say=say) as callbacks:
+        settings = job.record.config
+        with Callbacks(config, paths, settings=settings, resumed_after=resumed_after, say=say) as callbacks:
             loop = Loop(job, checkpoints, control, callbacks, resumed_from=meta)
             result = loop.run(state)
             if result.stopped_by:

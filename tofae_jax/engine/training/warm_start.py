@@ -13,7 +13,9 @@ from tofae_jax.core.precision import policy_by_name, wide_dtype
 from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.checksums import misfit
+from tofae_jax.engine.detector_scale import differing_lengths, listed_lengths
 from tofae_jax.engine.load import stored_shapes
+from tofae_jax.models import MODELS
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.messages import warn
 from tofae_jax.runs.record import read_record
@@ -35,7 +37,8 @@ def load_initial_weights(run: str, child: RunSetup, *, optimiser: bool) -> Initi
     """Load the best weights of a run and, if asked for, its optimiser's state.
 
     Raises:
-        RunError: the detector's shape, the model, or one of its arrays does not fit the child.
+        RunError: the detector's shape, the model, or one of its arrays does not fit the child, or an LHCb TORCH model
+            was trained with another time window.
     """
     paths, record = read_record(run)
     mine, theirs = child.config, from_tree(record.config, Config, str(paths.record))
@@ -46,6 +49,7 @@ def load_initial_weights(run: str, child: RunSetup, *, optimiser: bool) -> Initi
         )
     if mine.model.name != theirs.model.name:
         raise RunError(f"{record.run_id}: its model is {theirs.model.name}, the settings say {mine.model.name}")
+    _check_scale(mine, theirs, record.run_id)
     # 64-bit numbers only while a parent in float64 is read: the child may do without
     policies = (child.policy, policy_by_name(theirs.precision.policy))
     with jax.enable_x64(any(policy.needs_64_bit for policy in policies)):
@@ -64,6 +68,18 @@ def load_initial_weights(run: str, child: RunSetup, *, optimiser: bool) -> Initi
     if (problem := misfit(parent.params, fresh.params)) is not None:
         raise RunError(f"{record.run_id}: its model does not fit: {problem}")
     return parent
+
+
+def _check_scale(mine: Config, theirs: Config, run_id: str) -> None:
+    """Warn of another scale of the detector; RunError where the model knows the length of a time bin."""
+    if names := differing_lengths(mine.detector, theirs.detector):
+        said = (
+            f"{run_id}: its detector has {listed_lengths(theirs.detector, names)}, that of this training "
+            f"{listed_lengths(mine.detector, names)}"
+        )
+        if "window_ns" in names and MODELS[mine.model.name].of_module:
+            raise RunError(f"{said}; model {mine.model.name} is made for one length of its time bins")
+        warn(f"{said}; its weights work in pixels and time bins")
 
 
 def _as_moment(leaf: np.ndarray, dtype: Any) -> np.ndarray:

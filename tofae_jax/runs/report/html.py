@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tofae_jax.config import leaves, only_chosen
+from tofae_jax.config import leaves, only_used
 from tofae_jax.data.atomic import write_text
 from tofae_jax.plots import style as look
 from tofae_jax.plots.event_viewer import event_viewer, plotly_script
@@ -157,7 +157,7 @@ def _records(run: SavedRun) -> dict[str, dict[str, str]]:
         for number, session in enumerate(record.sessions, start=1)
     }
     tables = {
-        "Settings": _pairs(only_chosen(record.config)),
+        "Settings": _pairs(only_used(record.config)),
         "True counts of the test events": _pairs((run.test or {}).get("counts", {})),
         "Data": _pairs(record.data),
         "Seeds": _pairs(record.seeds),
@@ -210,7 +210,7 @@ def _compared(runs: Sequence[SavedRun], output: str) -> dict[str, list[Cell]]:
 
 def _differing(runs: Sequence[SavedRun]) -> dict[str, list[str]]:
     """Settings in which the runs differ: a row for each, a value per run."""
-    flat = [_pairs(only_chosen(run.record.config)) for run in runs]
+    flat = [_pairs(only_used(run.record.config)) for run in runs]
     names = dict.fromkeys(name for settings in flat for name in settings)
     rows = {name: [settings.get(name, "-") for settings in flat] for name in names}
     return {name: values for name, values in rows.items() if len(set(values)) > 1}

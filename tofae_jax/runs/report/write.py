@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tofae_jax.config import PlotMode, leaves, only_chosen
+from tofae_jax.config import PlotMode, leaves, only_used
 from tofae_jax.data.atomic import writable_folder
 from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.runs.figures import Drawing, comparison_drawings, deliver_all, run_drawings
@@ -109,7 +109,7 @@ def _text(runs: Sequence[SavedRun]) -> Iterator[str]:
         if run.test is not None and all(run.test.get(output) for output in OUTPUTS):
             yield from outputs_table(run.test).splitlines()
             yield ""
-        for heading, tree in (("settings", only_chosen(record.config)), ("data", record.data)):
+        for heading, tree in (("settings", only_used(record.config)), ("data", record.data)):
             yield heading
             yield from (f"  {name} = {value}" for name, value in leaves(tree))
             yield ""

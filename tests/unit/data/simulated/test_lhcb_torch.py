@@ -78,12 +78,30 @@ def test_pad_events_signal_and_background_are_apart():
         ({"module": {"time_sigma_ns": -1.0}}, "time_sigma_ns is -1.0, allowed: 0 to 1000"),
         ({"background": {"n_dark": float("inf")}}, "n_dark is inf"),
         ({"module": {"momentum_gev": (5.0, 2.0)}}, r"momentum_gev is \(5.0, 2.0\)"),
+        (
+            {"module": {"window_margin_ns": 65.0}},
+            "window_margin_ns is 65, allowed: at most 25, the detector's time win",
+        ),
+        ({"module": {"window_jitter_ns": 25.5}}, "window_jitter_ns is 25.5, allowed: at most 25"),
+        ({"module": {"time_sigma_ns": 65.0}}, "time_sigma_ns is 65, allowed: at most 25"),
+        ({"module": {"bunch_sigma_ns": 65.0}}, "bunch_sigma_ns is 65, allowed: at most 25"),
+        (
+            {"background": {"afterpulse_chance": 0.1, "afterpulse_delay_ns": 65.0}},
+            "afterpulse_delay_ns is 65, allowed: at most 25",
+        ),
     ],
 )
 def test_module_events_bad_settings_are_named(change, message):
     simulate = {"pattern": "lhcb_torch", "lhcb_torch": MODULE | change}
     with pytest.raises(ValueError, match=message):
         engine_events.simulated_events(from_tree({"data": {"simulate": simulate}}, Config, "test"))
+
+
+def test_module_events_times_within_the_window_pass():
+    module = {"window_margin_ns": 25.0, "window_jitter_ns": 25.0}
+    background = {"afterpulse_chance": 0.0, "afterpulse_delay_ns": 65.0}  # there are no afterpulses
+    simulate = {"pattern": "lhcb_torch", "lhcb_torch": {"module": module, "background": background}}
+    assert len(engine_events.simulated_events(from_tree({"data": {"simulate": simulate}}, Config, "test"))) == 20000
 
 
 def test_write_simulation_holds_tracks_and_origins(tmp_path):
