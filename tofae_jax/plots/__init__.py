@@ -12,6 +12,7 @@ from tofae_jax.plots.detector_axes import Units
 from tofae_jax.plots.distributions import dataset_distributions
 from tofae_jax.plots.event_3d import event_3d
 from tofae_jax.plots.event_view import EventView, check_view, hit_image
+from tofae_jax.plots.labels import LossNames
 from tofae_jax.plots.latents import latent_projection, latent_samples
 from tofae_jax.plots.metric_grid import metrics_grid, training_details
 from tofae_jax.plots.occlusion import occlusion_by_hits
@@ -25,6 +26,7 @@ from tofae_jax.plots.timeline import timer_timeline
 __all__ = [
     "Against",
     "EventView",
+    "LossNames",
     "Units",
     "check_view",
     "compare_curves",

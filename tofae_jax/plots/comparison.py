@@ -29,7 +29,7 @@ from tofae_jax.plots.curves import (
     values,
 )
 from tofae_jax.plots.detector_axes import check_choice
-from tofae_jax.plots.labels import LOSS, QUALITIES, Quantity, shown_name
+from tofae_jax.plots.labels import LOSS, QUALITIES, LossNames, Quantity, shown_name
 from tofae_jax.plots.metric_grid import panel_grid, share_abscissa
 
 _COLOURS = (look.BLUE, look.VERMILLION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY_BLUE, look.BLACK)
@@ -94,10 +94,23 @@ def _path(metric: Any) -> tuple[str, ...]:
     return tuple(keys) if keys[0] == "train" and len(keys) > 1 else ("validation", *keys)
 
 
+def _is_loss(path: tuple[str, ...]) -> bool:
+    return path[1:] == ("loss",) and path[0] in LossNames._fields
+
+
+def _panels(paths: Sequence[tuple[str, ...]], losses: Sequence[LossNames]) -> list[tuple[tuple[str, ...], str | None]]:
+    """Give every metric a panel, and each of several losses one; with the loss's name, None for other metrics."""
+    panels = []
+    for path in paths:
+        of_runs = [getattr(names, path[0]) for names in losses] if _is_loss(path) else [None]
+        panels += [(path, name) for name in dict.fromkeys(of_runs or [None])]
+    return panels
+
+
 def _quantity(path: tuple[str, ...]) -> tuple[str, Quantity]:
     """A panel's heading, and how its values are drawn."""
     part, *keys = path
-    if keys == ["loss"]:
+    if _is_loss(path):
         return f"loss, {part}", LOSS
     if len(keys) == 2 and keys[0] in look.OUTPUTS and keys[1] in QUALITIES:
         quantity = QUALITIES[keys[1]]
@@ -112,14 +125,16 @@ def compare_curves(
     *,
     metrics: Sequence[Any] = ("loss", "masked.efficiency", "masked.purity", "masked.f1"),
     against: Against | str = "epoch",
+    losses: Mapping[str, LossNames] | None = None,
     title: str = "",
 ) -> Figure:
     """One panel per metric with a curve per run, by the runs' names; the same colour, line and marker in all panels.
 
     Metrics are dotted names of the validation as `tofae_jax.metrics.metric_names` gives them, or of the training, e.g.
-    `train.loss`; histories as for `training_curves`. All runs have the same axes, against time in one unit; each has
-    its own length, and one without any is named in the legend. More runs than colours differ in line and marker. Long
-    names are shortened in the middle, and names that then look alike are numbered.
+    `train.loss`; histories as for `training_curves`. The axis of a loss carries its name, which `losses` has by the
+    run's name; runs of other losses have panels of their own. All runs have the same axes, against time in one unit;
+    each has its own length, and one without any is named in the legend. More runs than colours differ in line and
+    marker. Long names are shortened in the middle, and names that then look alike are numbered.
 
     Missing values are left out as in `training_curves`; a metric that no run knows has a panel that says so, as has
     the figure without runs or metrics. Raises `ValueError` for a metric that is no text or empty, for an unknown
@@ -127,7 +142,9 @@ def compare_curves(
     """
     if isinstance(metrics, str):
         raise ValueError(f"metrics is {metrics!r}, expected several names")
-    paths = [_path(metric) for metric in metrics]
+    losses = losses or {}
+    of_runs = [losses.get(name, LossNames()) for name in histories]
+    paths = _panels([_path(metric) for metric in metrics], of_runs)
     names = _names(histories)
     known = {f"the history of run {name!r}": history or () for name, history in histories.items()}
     abscissa, label = abscissas(known, against)
@@ -140,13 +157,16 @@ def compare_curves(
         for axes in panels:
             look.empty_panel(axes, "no runs" if paths else "no metrics")
     drawn = [False] * len(names)
-    for axes, path in zip(panels, paths, strict=False):
+    for axes, (path, loss) in zip(panels, paths, strict=False):
         heading, quantity = _quantity(path)
         axes.set_title(heading, parse_math=False)
+        if loss:
+            axes.set_ylabel(shown_name(loss), parse_math=False)
         if not histories:
             continue
         for index, (x, history) in enumerate(zip(abscissa, known.values(), strict=True)):
-            drawn[index] |= _draw_run(axes, x, values(history, *path), index)
+            if loss is None or loss == getattr(of_runs[index], path[0]):
+                drawn[index] |= _draw_run(axes, x, values(history, *path), index)
         finish_panel(axes, quantity, against=against)
     share_abscissa(panels, abscissa, label, n_columns=columns)
     handles = [Line2D([], [], **_line(index)) for index in range(len(names))]

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from tofae_jax.plots import style as look
 from tofae_jax.plots.detector_axes import check_choice, number
-from tofae_jax.plots.labels import LOSS, QUALITIES, Quantity
+from tofae_jax.plots.labels import LOSS, QUALITIES, LossNames, Quantity, shown_name
 
 Against = Literal["epoch", "time"]
 Output = Literal["input", "direct", "masked"]
@@ -104,6 +104,32 @@ def finish_panel(axes: Axes, quantity: Quantity, *, against: Against | str) -> N
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def draw_losses(
+    axes: Axes, x: np.ndarray, history: History, names: LossNames | None, *, against: Against | str
+) -> None:
+    """Draw the losses of training and validation on axes that carry their names; two different ones have one each."""
+    curves = {part: values(history, part, "loss") for part in look.PARTS}
+    known = [part for part, y in curves.items() if not np.isnan(x + y).all()]
+    names = names or LossNames()
+    is_one = names.train == names.validation
+    panels = dict.fromkeys(known, axes) | ({} if is_one or len(known) < 2 else {"validation": axes.twinx()})
+    for part, panel in panels.items():
+        draw_curve(panel, x, curves[part], color=look.PARTS[part], linestyle=_LINES[part], label=part)
+        name = shown_name(getattr(names, part)) if getattr(names, part) else ""
+        if not is_one:
+            panel.set_ylabel(f"{part}: {name or 'loss'}", color=look.PARTS[part], parse_math=False)
+        elif name:
+            panel.set_ylabel(name, parse_math=False)
+    for panel in dict.fromkeys([axes, *panels.values()]):
+        finish_panel(panel, LOSS, against=against)
+        if panel is not axes:
+            panel.grid(visible=False)
+            panel.spines["right"].set_visible(True)
+    if panels:
+        top = list(panels.values())[-1]
+        top.legend(handles=[line for panel in dict.fromkeys(panels.values()) for line in panel.lines])
+
+
 def name_legend(
     figure: Figure, handles: Sequence[Any], names: Sequence[str], *, n_columns: int, notes: Sequence[str] = ()
 ) -> None:
@@ -175,31 +201,30 @@ def share_axis(axes: Axes, headings: Sequence[str], label: str = "share") -> Non
 
 
 @look.style()
-def training_curves(history: History, *, against: Against | str = "epoch", title: str = "") -> Figure:
+def training_curves(
+    history: History, *, against: Against | str = "epoch", losses: LossNames | None = None, title: str = ""
+) -> Figure:
     """Loss, efficiency, purity and F1 against epoch, or against the time that training took.
 
     `history` holds the epochs' records as `metrics.jsonl` does: `epoch`, `train.loss`, `validation.loss`,
     `validation.direct.efficiency` and so on, `time.epoch_s`. A value that is missing, None or not finite is left out,
     and its neighbours are joined. An epoch without a known duration is left out against time and adds nothing to it.
-    Raises `ValueError` for an unknown `against`, and for a record without its epoch.
+    The axes of the losses carry their names `losses`: two axes where those of training and validation differ. Raises
+    `ValueError` for an unknown `against`, and for a record without its epoch.
     """
     [x], label = abscissas({"the history": history}, against)
     figure = look.new_figure(8.6, 5.8, name=f"training curves against {against}", title=title)
     panels = figure.subplots(2, 2)
-    drawn: list[tuple[str, Quantity, dict[str, str], list[tuple[str, ...]]]] = [
-        ("loss", LOSS, look.PARTS, [(part, "loss") for part in look.PARTS])
-    ]
-    for name in ("efficiency", "purity", "f1"):
-        paths = [("validation", output, name) for output in ("direct", "masked")]
-        drawn.append((f"{QUALITIES[name].heading}, validation", QUALITIES[name], look.OUTPUTS, paths))
-    for axes, (heading, quantity, colours, paths) in zip(panels.flat, drawn, strict=True):
-        axes.set_title(heading)
-        for path in paths:
-            name = path[-2]
-            draw_curve(axes, x, values(history, *path), linestyle=_LINES[name], color=colours[name], label=name)
+    panels[0, 0].set_title(LOSS.heading)
+    draw_losses(panels[0, 0], x, history, losses, against=against)
+    for axes, name in zip(list(panels.flat)[1:], ("efficiency", "purity", "f1"), strict=True):
+        axes.set_title(f"{QUALITIES[name].heading}, validation")
+        for output in ("direct", "masked"):
+            y = values(history, "validation", output, name)
+            draw_curve(axes, x, y, linestyle=_LINES[output], color=look.OUTPUTS[output], label=output)
         if axes.lines:
             axes.legend()
-        finish_panel(axes, quantity, against=against)
+        finish_panel(axes, QUALITIES[name], against=against)
     for axes in panels[-1]:
         axes.set_xlabel(label)
     return figure

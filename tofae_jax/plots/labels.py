@@ -27,6 +27,15 @@ class Quantity(NamedTuple):
         return f"{self.heading} ({self.unit})" if self.unit and self.unit != "share" else self.heading
 
 
+class LossNames(NamedTuple):
+    """What the axes of losses are called; losses of the same name share an axis."""
+
+    train: str = ""
+    """the loss that is trained; empty: not known"""
+    validation: str = ""
+    """the loss of validation and test"""
+
+
 _SHARE: Any = {"unit": "share", "limits": (0.0, 1.0)}
 _PERCENT: Any = {"unit": "%", "limits": (0.0, 100.0)}
 _LESS: Any = {"may_be_log": True, "less_is_better": True}

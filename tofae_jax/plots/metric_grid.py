@@ -11,8 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tofae_jax.plots import style as look
-from tofae_jax.plots.curves import Against, History, abscissas, draw_curve, finish_panel, name_legend, values
-from tofae_jax.plots.labels import LOSS, QUALITIES, Quantity, shown_name
+from tofae_jax.plots.curves import (
+    Against,
+    History,
+    abscissas,
+    draw_curve,
+    draw_losses,
+    finish_panel,
+    name_legend,
+    values,
+)
+from tofae_jax.plots.labels import LOSS, QUALITIES, LossNames, Quantity, shown_name
 
 _METRIC_COLUMNS = 6
 _DETAIL_COLUMNS = 3
@@ -66,12 +75,15 @@ def share_abscissa(panels: Sequence[Axes], x: Sequence[np.ndarray], label: str, 
 
 
 @look.style()
-def metrics_grid(history: History, *, against: Against | str = "epoch", title: str = "") -> Figure:
+def metrics_grid(
+    history: History, *, against: Against | str = "epoch", losses: LossNames | None = None, title: str = ""
+) -> Figure:
     """Every metric of the validation that says how good an output is, a panel each, and the loss.
 
-    `history` as for `training_curves`. Each panel has the direct and the masked output, and as a thin grey line the
-    input, which is what doing nothing would give; the loss that of training and validation. Shares and percentages are
-    drawn over their whole range; errors that fall by more than a factor of 10 on a logarithmic axis, unless one is 0.
+    `history` and `losses` as for `training_curves`. Each panel has the direct and the masked output, and as a thin grey
+    line the input, which is what doing nothing would give; the loss that of training and validation. Shares and
+    percentages are drawn over their whole range; errors that fall by more than a factor of 10 on a logarithmic axis,
+    unless one is 0.
     A value that is missing, None or not finite is left out, and its neighbours are joined; a metric without any has a
     panel that says so. Raises `ValueError` as `training_curves` does.
     """
@@ -80,12 +92,7 @@ def metrics_grid(history: History, *, against: Against | str = "epoch", title: s
     figure = look.new_figure(15.0, 7.6, name=f"metrics grid against {against}", title=title)
     panels = panel_grid(figure, n_panels, n_columns=_METRIC_COLUMNS)
     panels[0].set_title(LOSS.label)
-    for part, colour in look.PARTS.items():
-        line = "-" if part == "train" else "--"
-        draw_curve(panels[0], x, values(history, part, "loss"), color=colour, linestyle=line, label=part)
-    if panels[0].lines:
-        panels[0].legend()
-    finish_panel(panels[0], LOSS, against=against)
+    draw_losses(panels[0], x, history, losses, against=against)
     for axes, (name, quantity) in zip(panels[1:], QUALITIES.items(), strict=True):
         axes.set_title(quantity.label)
         for output, colour in look.OUTPUTS.items():

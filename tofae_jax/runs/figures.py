@@ -27,11 +27,16 @@ class Drawing(NamedTuple):
     draw: Callable[[], Figure]
 
 
+AGAINST: tuple[tuple[str, plots.Against, str], ...] = (("", "epoch", ""), ("_time", "time", " against time"))
+"""ends of names, abscissas, and ends of descriptions of the figures of curves"""
+
+
 def curve_drawings(run: SavedRun) -> Iterator[Drawing]:
     """How the training goes: what is drawn during it too."""
-    history = run.history
-    yield Drawing("curves", "training curves", lambda: plots.training_curves(history, against="epoch"))
-    yield Drawing("curves_time", "training curves against time", lambda: plots.training_curves(history, against="time"))
+    history, losses = run.history, run.loss_names
+    for name, against, about in AGAINST:
+        draw = partial(plots.training_curves, history, against=against, losses=losses)
+        yield Drawing(f"curves{name}", f"training curves{about}", draw)
     yield Drawing("threshold", "outputs about the threshold", lambda: plots.threshold_telemetry(history))
 
 
@@ -54,8 +59,9 @@ def event_drawings(run: SavedRun, *kinds: str) -> Iterator[Drawing]:
 def detail_drawings(run: SavedRun) -> Iterator[Drawing]:
     """All metrics and what else is known of the training."""
     history, test, events = run.history, run.test, run.events
-    yield Drawing("metrics", "all metrics", lambda: plots.metrics_grid(history, against="epoch"))
-    yield Drawing("metrics_time", "all metrics against time", lambda: plots.metrics_grid(history, against="time"))
+    for name, against, about in AGAINST:
+        draw = partial(plots.metrics_grid, history, against=against, losses=run.loss_names)
+        yield Drawing(f"metrics{name}", f"all metrics{about}", draw)
     yield Drawing("training", "details of the training", lambda: plots.training_details(history))
     if test is not None:
         yield Drawing("outputs", "comparison of outputs", lambda: plots.output_comparison(test))
@@ -125,8 +131,10 @@ def comparison_drawings(runs: Sequence[SavedRun]) -> Iterator[Drawing]:
     """Several runs on the same axes; their ids must differ."""
     histories = {run.record.run_id: run.history for run in runs}
     results = {run.record.run_id: run.test for run in runs}
-    yield Drawing("compare_curves", "runs against epoch", lambda: plots.compare_curves(histories, against="epoch"))
-    yield Drawing("compare_curves_time", "runs against time", lambda: plots.compare_curves(histories, against="time"))
+    losses = {run.record.run_id: run.loss_names for run in runs}
+    for name, against, _ in AGAINST:
+        draw = partial(plots.compare_curves, histories, against=against, losses=losses)
+        yield Drawing(f"compare_curves{name}", f"runs against {against}", draw)
     yield Drawing("compare_outputs", "results of the runs", lambda: plots.compare_outputs(results))
     yield Drawing("compare_radar", "radar of the runs", lambda: plots.radar(results))
 

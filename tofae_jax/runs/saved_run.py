@@ -8,9 +8,10 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import numpy as np
 
+from tofae_jax.config import SAME
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
-from tofae_jax.plots import EventView
+from tofae_jax.plots import EventView, LossNames
 from tofae_jax.runs.arrays import load_arrays, reason_of, save_arrays
 from tofae_jax.runs.event_views import load_views
 from tofae_jax.runs.folder import RunPaths
@@ -54,6 +55,7 @@ class _Settings(msgspec.Struct):
     detector: Detector = Detector()
     model: dict[str, Any] = {}
     loss: dict[str, Any] = {}
+    evaluation_loss: dict[str, Any] = {}
 
 
 class _Told(msgspec.Struct):
@@ -97,6 +99,16 @@ class SavedRun(NamedTuple):
     """counts of validation hits by score, the fields of `metrics.ScoreSums`; empty if it kept none"""
     problems: list[str]
     """what of it could not be read, and why"""
+
+    @property
+    def loss_names(self) -> LossNames:
+        """Names of the losses of training and of validation, which differ where their settings do."""
+        sections = [self.record.config.get(name) for name in ("loss", "evaluation_loss")]
+        train, validation = [section if isinstance(section, dict) else {} for section in sections]
+        name, other = [str(section.get("name") or "") for section in (train, validation)]
+        if other in ("", SAME) or validation == train:
+            return LossNames(name, name)
+        return LossNames(name, other if other != name else f"{other}, other settings")
 
     @property
     def test(self) -> dict[str, Any] | None:

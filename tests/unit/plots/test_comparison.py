@@ -8,6 +8,7 @@ from figure_data import FULL_HISTORY, history, panel_titled, result, small_png
 from matplotlib.colors import to_rgba
 from plotted import legend, notes, texts
 
+from tofae_jax.plots import LossNames
 from tofae_jax.plots.comparison import compare_curves, compare_outputs, radar
 from tofae_jax.plots.curves import output_comparison
 
@@ -37,6 +38,25 @@ def test_compare_curves_any_lengths_are_not_trimmed():
     colours = [[found.get_color() for found in axes.lines] for axes in figure.axes]
     assert colours == [colours[0]] * 4 and len(set(colours[0])) == 2
     assert len({axes.get_xlim() for axes in figure.axes}) == 1
+
+
+def test_compare_curves_each_loss_has_a_panel_of_its_own():
+    """Numbers of different losses cannot be compared: they never share an axis."""
+    losses = {"a": LossNames("x", "hit_bce"), "b": LossNames("y", "acb_mse"), "c": LossNames("z", "hit_bce")}
+    runs = {name: history(3) for name in losses}
+    figure = compare_curves(runs, losses=losses)
+    panels = [axes for axes in figure.axes if axes.get_title() == "loss, validation"]
+    assert [(axes.get_ylabel(), len(axes.lines)) for axes in panels] == [("hit_bce", 2), ("acb_mse", 1)]
+    assert panels[1].lines[0].get_color() == figure.axes[-1].lines[1].get_color()
+    assert [len(axes.lines) for axes in figure.axes[2:]] == [3, 3, 3]
+    figure = compare_curves(runs, metrics=("train.loss", "loss"), losses=losses | {"b": losses["a"]})
+    assert [axes.get_ylabel() for axes in figure.axes] == ["x", "z", "hit_bce"]
+    known = compare_curves({"a": history(3), "b": history(2)}, losses={"a": losses["a"]})
+    assert [axes.get_ylabel() for axes in known.axes[:2]] == ["hit_bce", ""]
+    assert [axes.get_title() for axes in compare_curves({}, losses=losses).axes][:2] == [
+        "loss, validation",
+        "efficiency, masked",
+    ]
 
 
 @pytest.mark.backlog("B19")

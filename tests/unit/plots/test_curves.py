@@ -8,6 +8,8 @@ from figure_data import RESULT
 from plotted import panel, pixels, texts
 
 from tofae_jax import plots
+from tofae_jax.plots import LossNames
+from tofae_jax.plots.metric_grid import metrics_grid
 
 HISTORY = [
     {
@@ -57,6 +59,37 @@ def test_training_curves_leave_out_unknown_values():
     timed = line(plots.training_curves(history, against="time"), "loss", "train")[0]
     np.testing.assert_allclose(timed * 60, [10, 30, 160, 230])  # the fifth took an unknown time
     assert len(pixels(figure))
+
+
+@pytest.mark.parametrize("draw", [plots.training_curves, metrics_grid])
+def test_axes_of_losses_carry_their_names(draw):
+    """One axis for one loss; two losses have one each, in the colours of their curves."""
+    same = draw(HISTORY, losses=LossNames("hit_bce", "hit_bce"))
+    axes = panel(same, "loss")
+    assert axes.get_ylabel() == "hit_bce" and [found.get_label() for found in axes.lines] == ["train", "validation"]
+    assert panel(draw(HISTORY), "loss").get_ylabel() == ""
+    apart = draw(HISTORY, losses=LossNames("hit_bce", "$mse$"))
+    left = panel(apart, "loss")
+    [right] = [found for found in apart.axes if found is not left and found.bbox.bounds == left.bbox.bounds]
+    for axes, part, name, factor in ((left, "train", "hit_bce", 2.0), (right, "validation", "$mse$", 2.5)):
+        [curve] = axes.lines
+        np.testing.assert_allclose(curve.get_ydata() * curve.get_xdata(), factor)
+        assert axes.get_ylabel() == f"{part}: {name}"
+        assert axes.yaxis.label.get_color() == curve.get_color()
+        assert right.get_legend().get_texts()[part == "validation"].get_text() == part
+    assert len(np.unique(pixels(apart))) > 10
+
+
+def test_axes_of_losses_without_values():
+    """A loss without values has no axis of its own; without any, the panel says so once."""
+    for part in ("train", "validation"):
+        history = [{"epoch": record["epoch"], part: record[part]} for record in HISTORY]
+        figure = plots.training_curves(history, losses=LossNames("a", "b"))
+        assert len(figure.axes) == 4
+        assert panel(figure, "loss").get_ylabel() == f"{part}: {'ab'[part == 'validation']}"
+    assert texts(plots.training_curves([], losses=LossNames("a", "b"))) == ["no values"] * 4
+    figure = plots.training_curves(HISTORY, losses=LossNames("", "b"))
+    assert panel(figure, "loss").get_ylabel() == "train: loss"
 
 
 @pytest.mark.parametrize("against", ["epoch", "time"])

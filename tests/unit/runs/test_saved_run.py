@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -44,6 +45,28 @@ def test_read_saved_what_was_never_written_is_empty(tmp_path):
     run = read_saved(paths.folder)
     assert (run.history, run.views, run.events, run.latents, run.spans, run.problems) == ([], [], {}, None, [], [])
     assert run.test is None
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        ({}, ("", "")),
+        ({"loss": {"name": "hit_bce"}}, ("hit_bce", "hit_bce")),
+        ({"loss": {"name": "acb_mse"}, "evaluation_loss": {"name": "same"}}, ("acb_mse", "acb_mse")),
+        ({"loss": {"name": "acb_mse"}, "evaluation_loss": {"name": "hit_bce"}}, ("acb_mse", "hit_bce")),
+        ({"loss": {"name": "mse"}, "evaluation_loss": {"name": "mse"}}, ("mse", "mse")),
+        (
+            {"loss": {"name": "acb_mse"}, "evaluation_loss": {"name": "acb_mse", "acb_mse": {"hit_weight": 5}}},
+            ("acb_mse", "acb_mse, other settings"),
+        ),
+        ({"loss": "mse", "evaluation_loss": 3}, ("", "")),
+        ({"loss": {"name": None}, "evaluation_loss": {"name": ["x"]}}, ("", "['x']")),
+    ],
+)
+def test_loss_names_of_training_and_validation(paths, config, names):
+    run = read_saved(paths.folder)
+    run = run._replace(record=msgspec.structs.replace(run.record, config=config))
+    assert tuple(run.loss_names) == names
 
 
 def damages(data: bytes):

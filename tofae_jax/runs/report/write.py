@@ -92,7 +92,8 @@ def numbers(run: SavedRun) -> RunNumbers:
         "started": record.started,
         "parent": record.parent_run_id,
         "model": record.config.get("model", {}).get("name"),
-        "loss": record.config.get("loss", {}).get("name"),
+        "loss": run.loss_names.train or None,
+        "validation_loss": run.loss_names.validation or None,
         "data": record.data.get("path"),
         **{name: results.get(name) for name in ("parameters", "epochs", "best_epoch", "training_s", "precision")},
     }
