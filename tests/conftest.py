@@ -12,9 +12,10 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_opti
 if version("jaxlib").startswith("0.10."):  # another version may not know the option, and would refuse to start
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
-# a shell starts a background job with Ctrl-C ignored, which the runs that tests interrupt would inherit
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# shells ignore Ctrl-C in background jobs, and nohup SIGHUP: the runs that tests interrupt would inherit that
+for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, name), usual)
 
 import jax
 import jaxtyping

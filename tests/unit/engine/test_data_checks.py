@@ -11,6 +11,7 @@ from tofae_jax.data.dataset import Dataset
 from tofae_jax.engine import evaluate, events
 from tofae_jax.engine.data_checks import check_measurable, check_planned, empty_split, warn_of_empty_splits
 from tofae_jax.engine.denoise import denoise_run
+from tofae_jax.engine.given_settings import Given
 from tofae_jax.engine.training import train as training
 
 MANY = {"path": "none", "simulate": {"events": 1_000_000}}
@@ -86,7 +87,7 @@ def nothing_is_made(monkeypatch, tmp_path):
 def test_train_what_cannot_be_is_refused_before_data_are_made(nothing_is_made, sections, words):
     began = time.monotonic()
     with pytest.raises(ValueError, match=words):
-        training.train(simulated(**sections))
+        training.train(simulated(**sections), given=Given())
     assert time.monotonic() - began < 10
 
 

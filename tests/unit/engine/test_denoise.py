@@ -1,7 +1,6 @@
 """Files that are denoised into files, with a model that keeps every other hit."""
 
 import json
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from hit_files import (
 from tofae_jax.config import Config
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.denoiser import Denoiser
+from tofae_jax.engine.pretrained.packaged_model import PackagedModel
 
 
 class FakeDenoiser(Denoiser):
@@ -34,12 +34,11 @@ class FakeDenoiser(Denoiser):
 
 
 @pytest.fixture
-def fake_run(monkeypatch):
+def fake_run(monkeypatch, tmp_path):
     from tofae_jax.engine import denoise
 
     setup = build_run(Config(detector=SMALL))
-    run = mock.MagicMock(epoch=1, setup=setup, variables={})
-    run.name = "run"
+    run = PackagedModel("run", 1, setup, {}, tmp_path / "scores.npz")
     monkeypatch.setattr(denoise, "load_model", lambda *_, **__: run)
     monkeypatch.setattr(denoise, "Denoiser", FakeDenoiser)
     monkeypatch.setattr(denoise, "with_thresholds", lambda *_, **__: setup.config)

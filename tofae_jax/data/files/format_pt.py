@@ -25,10 +25,10 @@ from tofae_jax.data.files.format import Format, ReadRequest
 from tofae_jax.data.files.images import array_events
 from tofae_jax.data.files.pt_errors import (
     old_form,
+    quoted,
     refused_instruction,
     refused_object,
     refused_type,
-    shown,
     unexpected,
 )
 
@@ -186,7 +186,7 @@ class _Archive:
         self._storages: dict[tuple[str, str], _Storage] = {}
         for info in self._members.values():
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-                raise unexpected(f"its part {shown(info.filename)} is compressed or encrypted")
+                raise unexpected(f"its part {quoted(info.filename)} is compressed or encrypted")
         # Stored members that together exceed the file overlap: the way to blow up a zip without compression.
         if (n_declared := sum(info.file_size for info in self._members.values())) > n_file_bytes:
             raise unexpected(f"its parts have {n_declared} bytes together, the file only {n_file_bytes}")
@@ -199,12 +199,12 @@ class _Archive:
         self.pickle = zip_file.read(pickles[0])
         order = self._read("byteorder") if f"{self._root}byteorder" in self._members else b"little"
         if order not in (b"little", b"big"):
-            raise unexpected(f"byte order {shown(order)}; little or big allowed")
+            raise unexpected(f"byte order {quoted(order)}; little or big allowed")
         self._is_big_endian = order == b"big"
 
     def _read(self, name: str) -> bytes:
         if f"{self._root}{name}" not in self._members:
-            raise unexpected(f"its part {shown(self._root + name)} is missing")
+            raise unexpected(f"its part {quoted(self._root + name)} is missing")
         return self._zip.read(f"{self._root}{name}")
 
     def storage(self, identity: object) -> _Storage:
@@ -217,7 +217,7 @@ class _Archive:
         if (key, name) not in self._storages:
             content = self._read(f"data/{key}")
             if len(content) % dtype.itemsize:
-                raise unexpected(f"{len(content)} bytes of data {shown(key)}; a multiple of {dtype.itemsize} expected")
+                raise unexpected(f"{len(content)} bytes of data {quoted(key)}; a multiple of {dtype.itemsize} expected")
             in_file = dtype.newbyteorder(">" if self._is_big_endian else "<")
             values = np.frombuffer(content, in_file).astype(dtype, copy=False)
             if name == "BFloat16Storage":
@@ -225,7 +225,7 @@ class _Archive:
             self._storages[key, name] = _Storage(values, self._is_big_endian)
         stored = self._storages[key, name].values
         if count > len(stored):
-            raise unexpected(f"{len(stored)} numbers of data {shown(key)}; {count} expected")
+            raise unexpected(f"{len(stored)} numbers of data {quoted(key)}; {count} expected")
         return _Storage(stored[:count], self._is_big_endian)
 
 

@@ -46,8 +46,8 @@ def refused_object(name: str) -> DataError:
     """Return the error for a file that holds an object of a class, or calls a function, of this name."""
     for beginnings, what, advice in _KINDS:
         if name.startswith(beginnings):
-            return DataError(f"holds {what} ({shown(name)}); {READABLE}: {advice}")
-    return DataError(f"holds an object of a program ({shown(name)}), which is not run; {READABLE}: {_TENSORS}")
+            return DataError(f"holds {what} ({quoted(name)}); {READABLE}: {advice}")
+    return DataError(f"holds an object of a program ({quoted(name)}), which is not run; {READABLE}: {_TENSORS}")
 
 
 def refused_instruction(opcode: str) -> DataError:
@@ -55,14 +55,14 @@ def refused_instruction(opcode: str) -> DataError:
     if opcode in ("EMPTY_SET", "ADDITEMS", "FROZENSET"):
         return DataError(f"holds a set; {READABLE}: save a list")
     if opcode in ("BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER"):
-        return DataError(f"holds bytes outside of its tensors ({shown(opcode)}); {READABLE}: save a tensor")
-    return DataError(f"holds an object that only its program can make ({shown(opcode)}); {READABLE}: {_TENSORS}")
+        return DataError(f"holds bytes outside of its tensors ({quoted(opcode)}); {READABLE}: save a tensor")
+    return DataError(f"holds an object that only its program can make ({quoted(opcode)}); {READABLE}: {_TENSORS}")
 
 
 def refused_type(name: str) -> DataError:
     """Return the error for a tensor of numbers of a type that is not read."""
     return DataError(
-        f"holds a tensor of the type {shown(name)}, which is not read: save torch.save(tensor.float(), PATH)"
+        f"holds a tensor of the type {quoted(name)}, which is not read: save torch.save(tensor.float(), PATH)"
     )
 
 
@@ -79,6 +79,6 @@ def unexpected(detail: str) -> DataError:
     return DataError(f"{NOT_SAVED}: {detail}")
 
 
-def shown(name: object) -> str:
+def quoted(name: object) -> str:
     """Write a name of a file for a message: on one line, of bounded length."""
     return one_line(repr(name))

@@ -59,5 +59,7 @@ def test_read_predecessor_checkpoint_content_decides(tmp_path):
 @pytest.mark.backlog("B21")
 def test_read_predecessor_checkpoint_missing_fields_are_named(tmp_path):
     tree = without(without(small_tree(), "precision"), "latent_dim")
-    with pytest.raises(DataError, match=r"x\.pth: lacks latent_dim, precision;"):
+    with pytest.raises(
+        DataError, match=r"x\.pth: is no checkpoint of the predecessor: it lacks latent_dim, precision; it has encoder"
+    ):
         read_predecessor_checkpoint(write_pth(tmp_path / "x.pth", tree))
