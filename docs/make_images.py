@@ -15,8 +15,8 @@ from PIL import Image
 
 from tofae_jax import plots
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.atomic import replacing_file
 from tofae_jax.data.simulated.lhcb_torch import ModuleEvents
+from tofae_jax.data.storage.atomic import replacing_file
 from tofae_jax.lhcb_torch.simulation import BackgroundSettings, ModuleSettings
 from tofae_jax.runs.saved_run import read_saved
 

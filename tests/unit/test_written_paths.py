@@ -16,11 +16,11 @@ from small_datasets import DETECTOR, events_of
 
 from tofae_jax import plots
 from tofae_jax.config import SimulateConfig
-from tofae_jax.data.array_file import save_array
-from tofae_jax.data.atomic import write_text
 from tofae_jax.data.convert import convert_events
 from tofae_jax.data.dataset import write_dataset
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
+from tofae_jax.data.storage.array_file import save_array
+from tofae_jax.data.storage.atomic import write_text
 from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.engine.events import write_simulation
 from tofae_jax.engine.monitoring.recorder import Recorder

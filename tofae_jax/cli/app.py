@@ -16,7 +16,7 @@ from typing import Any
 
 from tofae_jax.cli.options import EXIT_CODES, PROGRAM
 from tofae_jax.core.text import one_line
-from tofae_jax.engine.interrupts import signals_interrupt
+from tofae_jax.data.storage.interrupts import signals_interrupt
 from tofae_jax.runs.messages import messages_on_stderr
 
 DEBUG_VARIABLE = "TOFAE_JAX_DEBUG"

@@ -22,9 +22,16 @@ class Options(Section, frozen=True):
     """figure of the distributions of a dataset"""
     plot_file: str = ""
     """where to save it; empty: runs/inspect-NAME.png"""
+    overwrite: bool = False
+    """replace a figure that is there at plot_file"""
     decimal: Annotated[Literal[".", ","], arg(help=f"decimal point of text ({TEXT_FILES})")] = "."
     detector: Detector = Detector()
     """of a file of images"""
+
+    def __post_init__(self) -> None:
+        """Refuse what the types cannot."""
+        if self.overwrite and not self.plot_file:
+            raise ValueError("overwrite has no effect without plot_file")
 
 
 def run(argv: list[str]) -> int:
@@ -47,7 +54,7 @@ def run(argv: list[str]) -> int:
     dataset = Dataset(source)
     name = options.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
     if options.plot_file:
-        check_delivery(name, options.plots)
+        check_delivery(name, options.plots, overwrite=options.overwrite)
     found = inspect_dataset(dataset)
     print("\n".join(describe(dataset, found)))
     if options.plots != "none":
@@ -56,7 +63,7 @@ def run(argv: list[str]) -> int:
         figure = plots.dataset_distributions(
             found.distributions, detector=dataset.detector, row_angles_rad=tuple(angles) if angles else None
         )
-        path = deliver(figure, Path(name), options.plots)
+        path = deliver(figure, Path(name), options.plots, overwrite=options.overwrite or not options.plot_file)
         if path:
             print(f"plot saved: {path}")
     for problem in found.problems:

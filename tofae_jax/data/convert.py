@@ -15,9 +15,10 @@ from tofae_jax.data.dataset import DESCRIPTION, Dataset, DatasetWriter
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.registry import ending_of, readable_endings, writable_endings
+from tofae_jax.data.files.several import source_files
 from tofae_jax.data.files.tables import Reading
 from tofae_jax.data.files.units import Tally
-from tofae_jax.data.files.write import open_hit_file
+from tofae_jax.data.files.write import HitFileWriter, open_hit_file
 
 OutputUnits = Literal["own", "pixels"]
 """of a file made from another: its columns as they are there, or event, x, y, t in pixels and time bins"""
@@ -88,9 +89,7 @@ def convert_events(
     is_file = ending in writable_endings()
     if not is_file and ending in readable_endings():
         raise DataError(f"{out}: {ending} files cannot be written; {', '.join(writable_endings())} can")
-    if is_file and out.exists() and out.resolve() == source.resolve():
-        raise DataError(f"{out}: is the input too; give another name")
-    about = Reading()
+    about, sources = Reading(), files_of_source(source)
     if is_dataset(source):
         if not is_file:
             raise DataError(f"{out}: a dataset is written to files that end in {', '.join(writable_endings())}")
@@ -100,9 +99,11 @@ def convert_events(
         keeps_own = is_file and output_units == "own"
         parts = read_events(source, detector=detector, reading=about, keeps_own=keeps_own, **reading)
     if is_file:
-        return _to_file(parts, source, out, overwrite, about, output_units)
+        layout = (lambda: about.layout) if output_units == "own" else None
+        with open_hit_file(out, overwrite=overwrite, sources=sources, layout=layout) as file:
+            return _to_file(parts, source, file, out, about)
     provenance = {"source": source.name, **reading}
-    with DatasetWriter(out, detector=detector, provenance=provenance, overwrite=overwrite) as writer:
+    with DatasetWriter(out, detector=detector, provenance=provenance, overwrite=overwrite, sources=sources) as writer:
         for events in parts:
             writer.append(_with_plain_names(events))
         if not writer.n_appended:
@@ -110,17 +111,23 @@ def convert_events(
     return Converted(writer.n_events, writer.n_hits, about, out)
 
 
-def _to_file(
-    parts: Iterator[Events], source: Path, out: Path, overwrite: bool, about: Reading, output_units: OutputUnits
-) -> Converted:
+def files_of_source(source: str | Path) -> list[Path]:
+    """Return what is read of a source: a dataset folder, or its files; nothing where there are none to read."""
+    if is_dataset(Path(source)):
+        return [Path(source)]
+    try:
+        return [Path(source), *(file.path for file in source_files(Path(source)))]
+    except DataError:
+        return [Path(source)]
+
+
+def _to_file(parts: Iterator[Events], source: Path, file: HitFileWriter, out: Path, about: Reading) -> Converted:
     n_events = n_hits = 0
-    layout = (lambda: about.layout) if output_units == "own" else None
-    with open_hit_file(out, overwrite=overwrite, layout=layout) as file:
-        for events in parts:
-            file.append(events)
-            n_events, n_hits = n_events + events.n_events, n_hits + events.n_hits
-        if not n_events:
-            raise no_events(source, about.tally)
+    for events in parts:
+        file.append(events)
+        n_events, n_hits = n_events + events.n_events, n_hits + events.n_hits
+    if not n_events:
+        raise no_events(source, about.tally)
     return Converted(n_events, n_hits, about, out)
 
 

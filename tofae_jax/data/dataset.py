@@ -30,10 +30,11 @@ import msgspec
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.array_file import save_array
-from tofae_jax.data.atomic import naming_path, replacing_folder
 from tofae_jax.data.event_store import origin_of
 from tofae_jax.data.events import DataError, Events, column_names, concatenate, offsets_from_counts, slice_events
+from tofae_jax.data.storage.array_file import save_array
+from tofae_jax.data.storage.atomic import naming_path, replacing_folder
+from tofae_jax.data.storage.replaceable import check_free, no_folder_of
 from tofae_jax.data.tracks import WINDOW_START, Tracks
 
 SCHEMA_VERSION = 2  # 1 had no tracks
@@ -78,6 +79,13 @@ def file_checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_PARTS = re.compile(r"[0-9]{5,}\.(hits|offsets|track_offsets|(hit|event|track)\..+)\.npy")
+NO_DATASET = no_folder_of(
+    lambda name: name == DESCRIPTION or _PARTS.fullmatch(name) is not None, needs=DESCRIPTION, kind="dataset"
+)
+"""lets only datasets be replaced, and none that holds other files"""
+
+
 class DatasetWriter:
     """A writer of a dataset; a context manager. Leaving it by an error leaves nothing behind.
 
@@ -86,10 +94,12 @@ class DatasetWriter:
         detector: shape and scale that the hits belong to.
         provenance: where the events come from (generator, settings, seed, or source file), as JSON values.
         shard_events: events per shard; the last one holds what is left.
-        overwrite: replace a dataset that is there; anything else there is never replaced.
+        overwrite: replace a dataset that is there; anything else there, and one with other files, is never replaced.
+        sources: files and folders that are read meanwhile; a dataset that holds them is not replaced.
 
     Raises:
-        DataError: something is at `path` already. On leaving it: nothing was written, or the folder cannot be made.
+        DataError: something is at `path` already. On leaving it: nothing was written, the folder cannot be made, or
+            something appeared there meanwhile, which stays.
         ValueError: `shard_events` is below 1.
     """
 
@@ -101,12 +111,12 @@ class DatasetWriter:
         provenance: Mapping[str, Any],
         shard_events: int = DEFAULT_SHARD_EVENTS,
         overwrite: bool = False,
+        sources: Iterable[Path] = (),
     ) -> None:
         """Check the arguments; the folder is made on entering."""
         self.path = Path(path)
-        if self.path.exists() and not (overwrite and (self.path / DESCRIPTION).is_file()):
-            hint = "give another name, or --overwrite" if (self.path / DESCRIPTION).is_file() else "give another name"
-            raise DataError(f"{self.path}: exists already; {hint}")
+        check_free(self.path, NO_DATASET, overwrite=overwrite, sources=sources, error_type=DataError)
+        self._may_replace = NO_DATASET if overwrite else None
         if shard_events < 1:
             raise ValueError(f"shard_events must be at least 1, got {shard_events}")
         self._detector, self._provenance, self._shard_events = detector, dict(provenance), shard_events
@@ -120,7 +130,9 @@ class DatasetWriter:
 
     def __enter__(self) -> DatasetWriter:
         self._stack = ExitStack()
-        self._folder = self._stack.enter_context(replacing_folder(self.path, error_type=DataError))
+        self._folder = self._stack.enter_context(
+            replacing_folder(self.path, may_replace=self._may_replace, error_type=DataError)
+        )
         return self
 
     def append(self, events: Events) -> None:

@@ -28,8 +28,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from tofae_jax.core.precision import POLICIES
 from tofae_jax.core.text import one_line
+from tofae_jax.data.storage.interrupts import deferred_interrupts
 from tofae_jax.engine.checksums import checksums, misfit_of
-from tofae_jax.engine.interrupts import deferred_interrupts
 from tofae_jax.engine.orbax_failures import forget_unfinished, quiet_failures
 from tofae_jax.runs.messages import warn
 from tofae_jax.runs.migrations import migrated_meta

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from tofae_jax.config import Config, DataConfig, as_range
-from tofae_jax.data.atomic import check_can_be_written
 from tofae_jax.data.batches import split_sizes
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.events import DataError
 from tofae_jax.data.simulated.stream import FRESH_FROM, MOST_EVENTS
+from tofae_jax.data.storage.atomic import check_can_be_written
 from tofae_jax.engine.class_weights import check_automatic_weights
 from tofae_jax.engine.events import check_store, check_tracks, is_module, simulated_events, track_slots
 from tofae_jax.runs.messages import warn

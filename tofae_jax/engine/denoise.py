@@ -10,7 +10,14 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.convert import OutputUnits, check_no_reading_options, is_dataset, no_events, numbered_events
+from tofae_jax.data.convert import (
+    OutputUnits,
+    check_no_reading_options,
+    files_of_source,
+    is_dataset,
+    no_events,
+    numbered_events,
+)
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.events import DataError, Events, offsets_from_counts, select_hits
 from tofae_jax.data.files.column_types import only_writable
@@ -118,7 +125,9 @@ def denoise(
         DataError: the source cannot be read, has no events or another detector; the output is there, or is the input.
         ValueError: `write` is `pattern` and the model gives none.
     """
-    _check(model, options, detector, (source, tracks), output, write)
+    _check(model, options, detector, write)
+    inputs = _inputs(source, tracks)
+    check_hit_file(Path(output), overwrite=overwrite, sources=inputs)
     about, is_own = about or Reading(), output_units == "own" and write != "pattern"
     table = _read_tracks(tracks, model)
     events = map(_aside, events_of(source, detector, check=check, about=about, keeps_own=is_own, **reading))
@@ -126,7 +135,7 @@ def denoise(
     denoiser = Denoiser(model, state, options=options, settings=settings, batch=batch)
     write_events = _write_pattern if write == "pattern" else partial(_write_hits, write)
     layout = (lambda: about.layout) if is_own else None
-    with open_hit_file(Path(output), overwrite=overwrite, layout=layout) as file:
+    with open_hit_file(Path(output), overwrite=overwrite, sources=inputs, layout=layout) as file:
         return _with_tallies(write_events(denoiser, events, file), source, about, table)
 
 
@@ -140,22 +149,17 @@ def _with_tallies(counts: DenoiseCounts, source: str | Path, about: Reading, tab
     return counts._replace(hits_outside=about.tally.n_outside, **found)
 
 
-def _check_is_no_input(output: str | Path, inputs: tuple[str | Path | None, ...]) -> None:
-    for path in inputs:
-        if path is not None and Path(output).exists() and Path(path).resolve() == Path(output).resolve():
-            raise DataError(f"{output}: is the input too; give another name")
+def _inputs(source: str | Path, tracks: str | Path | None) -> list[Path]:
+    return [*files_of_source(source), *([] if tracks is None else [Path(tracks)])]
 
 
 def _check(
     model: Model,
     options: StepOptions,
     detector: Detector,
-    inputs: tuple[str | Path | None, ...],
-    output: str | Path,
     write: Written,
 ) -> None:
     """Check the arguments of `denoise`."""
-    _check_is_no_input(output, inputs)
     if detector.shape != model.shape_xyt:
         raise ValueError(f"detector is of shape {detector.shape}, but model {model.name} of {model.shape_xyt}")
     check_time_bins(model, detector, "detector")
@@ -202,7 +206,7 @@ def denoise_run(
     Raises:
         ValueError: not one of `folder` and `model`; `thresholds` do not fit; and as for `load_run` and `denoise`.
     """
-    _check_request(write, thresholds, Path(output), (source, tracks), overwrite=overwrite)
+    _check_request(write, thresholds, Path(output), _inputs(source, tracks), overwrite=overwrite)
     ready = load_model(folder, model, precision=precision)
     setup = _setup_for(ready, source, thresholds)
     counts = denoise(
@@ -227,11 +231,10 @@ def denoise_run(
 
 
 def _check_request(
-    write: Written, thresholds: ThresholdChoice, output: Path, inputs: tuple[str | Path | None, ...], *, overwrite: bool
+    write: Written, thresholds: ThresholdChoice, output: Path, inputs: list[Path], *, overwrite: bool
 ) -> None:
     """Check, before anything is loaded, that thresholds fit what is written, and that it can be written."""
-    _check_is_no_input(output, inputs)
-    check_hit_file(output, overwrite=overwrite)
+    check_hit_file(output, overwrite=overwrite, sources=inputs)
     if write == "pattern" and thresholds != RUN_DEFAULT:
         raise ValueError("a pattern is the whole direct output: thresholds choose hits of the input, leave them out")
 

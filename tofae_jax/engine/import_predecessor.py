@@ -17,16 +17,17 @@ from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.precision import cast_variables
 from tofae_jax.core.text import one_line
-from tofae_jax.data.atomic import replacing_folder
 from tofae_jax.data.events import DataError
 from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
+from tofae_jax.data.storage.atomic import replacing_folder
+from tofae_jax.data.storage.replaceable import check_free
 from tofae_jax.engine.build import RunSetup, build_run, describe_devices
 from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
 from tofae_jax.engine.device_precision import prepare
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
 from tofae_jax.runs import environment, folder
 from tofae_jax.runs import record as runs
-from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.folder import NO_RUN, RunError, RunPaths
 from tofae_jax.runs.record import RunRecord, Session
 from tofae_jax.steps.state import TrainState
 
@@ -48,7 +49,7 @@ def predecessor_run(
         checkpoint: as read from a file.
         out: folder to be made, whose name is the run's id; it appears only when complete.
         detector: that the network was trained for.
-        overwrite: replace a run that is there; anything else there is never replaced.
+        overwrite: replace a run that is there; anything else there, and one with other files, is never replaced.
         command: for the record.
 
     Raises:
@@ -57,7 +58,10 @@ def predecessor_run(
     """
     started = folder.timestamp()
     paths = RunPaths(out)
-    _check_free(paths, checkpoint.path, overwrite=overwrite)
+    check_free(Path(out), NO_RUN, overwrite=overwrite, sources=[checkpoint.path], error_type=RunError)
+    if paths.record.is_file():
+        with folder.locked(paths):
+            pass
     settings = _settings(checkpoint, detector)
     config = from_tree(settings, Config, str(checkpoint.path))
     _check_weights(checkpoint, detector)
@@ -65,7 +69,8 @@ def predecessor_run(
     setup = build_run(config)
     state = _state(checkpoint, setup)
     record = _record(checkpoint, settings, state, run_id=paths.folder.name, started=started, command=command or [])
-    with replacing_folder(paths.folder, error_type=RunError) as partial:
+    may_replace = NO_RUN if overwrite else None
+    with replacing_folder(paths.folder, may_replace=may_replace, error_type=RunError) as partial:
         with Checkpoints(RunPaths(partial).checkpoints) as checkpoints:
             checkpoints.save(state, _meta(checkpoint, record, config), score=None)
         runs.write_record(RunPaths(partial), record)
@@ -172,17 +177,3 @@ def _meta(checkpoint: PredecessorCheckpoint, record: RunRecord, config: Config) 
         history=[],
         git_revision=record.system.get("git_revision"),
     )
-
-
-def _check_free(paths: RunPaths, source: Path, *, overwrite: bool) -> None:
-    """RunError where something is that may not be replaced."""
-    if not paths.folder.exists():
-        return
-    is_run = paths.record.is_file()
-    if not (is_run and overwrite):
-        hint = "give another name, or --overwrite" if is_run else "give another name"
-        raise RunError(f"{paths.folder}: exists already; {hint}")
-    if source.resolve().is_relative_to(paths.folder):
-        raise RunError(f"{paths.folder}: holds {source.name}, which would be lost with it; give another name")
-    with folder.locked(paths):
-        pass

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tofae_jax.data.atomic import replacing_file
 from tofae_jax.data.events import DataError
+from tofae_jax.data.storage.atomic import replacing_file
 
 _VERSION = 1
 

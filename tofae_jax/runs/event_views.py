@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.atomic import replacing_file
 from tofae_jax.data.events import DataError, offsets_from_counts
+from tofae_jax.data.storage.atomic import replacing_file
 from tofae_jax.plots.event_view import FLAGS, HIT_LISTS, PATTERN, EventView, check_view
 
 _VERSION = 1

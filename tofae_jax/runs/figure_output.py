@@ -9,23 +9,32 @@ from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 
 from tofae_jax.config import PlotMode
-from tofae_jax.data.atomic import check_can_be_written, replacing_file
+from tofae_jax.data.storage.atomic import check_can_be_written, replacing_output
+from tofae_jax.data.storage.replaceable import check_free, no_file_like
 from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.plots.style import style
 from tofae_jax.runs.display import missing_display
 from tofae_jax.runs.messages import Say, warn_once
 
 
-def deliver(figure: Figure, path: str | Path | None, mode: PlotMode | str, *, warn: Say = warn_once) -> Path | None:
+def deliver(
+    figure: Figure,
+    path: str | Path | None,
+    mode: PlotMode | str,
+    *,
+    overwrite: bool = True,
+    warn: Say = warn_once,
+) -> Path | None:
     """Show a figure, save it as PNG, both or neither; returns the path once the file is there, None if none was asked.
 
     A file is there completely or not at all; missing folders are made. Showing waits until the window is closed. Where
     there is no display, `warn` is called once with one line, no window opens, and a file that was asked for is there.
 
-    Raises `ValueError` for an unknown mode, and for saving without a path or to one that does not end in `.png`.
+    Raises `ValueError` for an unknown mode, for saving without a path or to one that does not end in `.png`, and where
+    a file is there that is no PNG, or any unless `overwrite`.
     """
-    check_delivery(path, mode)
-    saved = _save(figure, Path(path)) if path is not None and mode in ("save", "both") else None
+    check_delivery(path, mode, overwrite=overwrite)
+    saved = _save(figure, Path(path), overwrite=overwrite) if path is not None and mode in ("save", "both") else None
     if mode in ("show", "both"):
         obstacle = display_obstacle() or _show(figure)
         if obstacle:
@@ -33,22 +42,23 @@ def deliver(figure: Figure, path: str | Path | None, mode: PlotMode | str, *, wa
     return saved
 
 
-def check_delivery(path: str | Path | None, mode: PlotMode | str) -> None:
+def check_delivery(path: str | Path | None, mode: PlotMode | str, *, overwrite: bool = True) -> None:
     """Check that a figure can be delivered, before what it shows is computed.
 
     Raises:
-        ValueError: an unknown mode; saving without a path, to one that does not end in `.png`, or to a folder that
-            cannot be written.
+        ValueError: an unknown mode; saving without a path, to one that does not end in `.png`, to a folder that cannot
+            be written, or where something is that is not to be replaced.
     """
     check_choice("plot mode", mode, PlotMode)
     if mode in ("save", "both"):
         if path is None or Path(path).suffix.lower() != ".png":
             raise ValueError(f"plot mode {mode!r} needs a path that ends in '.png', got {path and str(path)!r}")
+        check_free(Path(path), no_file_like(Path(path)), overwrite=overwrite)
         check_can_be_written(Path(path).parent)
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    with style(), replacing_file(path) as partial:
+def _save(figure: Figure, path: Path, *, overwrite: bool) -> Path:
+    with style(), replacing_output(path, overwrite=overwrite) as partial:
         figure.savefig(partial, format="png")
     return path
 

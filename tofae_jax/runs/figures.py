@@ -156,7 +156,13 @@ def drawn(drawing: Drawing, *, say: Say, warn: Say) -> Figure | str:
 
 
 def deliver_all(
-    drawings: Iterable[Drawing], folder: Path, mode: PlotMode, *, say: Say, warn: Say | None = None
+    drawings: Iterable[Drawing],
+    folder: Path,
+    mode: PlotMode,
+    *,
+    say: Say,
+    warn: Say | None = None,
+    overwrite: bool = True,
 ) -> list[Path]:
     """Draw figures one by one, and show or save each; returns the paths of those that are there.
 
@@ -171,6 +177,6 @@ def deliver_all(
         figure = drawn(drawing, say=say, warn=warn or say)
         if isinstance(figure, str):
             continue
-        if path := deliver(figure, folder / f"{drawing.name}.png", mode):
+        if path := deliver(figure, folder / f"{drawing.name}.png", mode, overwrite=overwrite):
             saved.append(path)
     return saved

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tofae_jax.runs.lock import locked_file
+from tofae_jax.data.storage.lock import locked_file
+from tofae_jax.data.storage.replaceable import no_folder_of
 
 
 class RunError(ValueError):
@@ -40,6 +41,12 @@ class RunPaths:
     def epoch_plots(self, epoch: int) -> Path:
         """Return the folder of the figures that are drawn of an epoch during the training."""
         return self.plots / f"epoch_{epoch:04d}"
+
+
+NO_RUN = no_folder_of(
+    {path.name for path in vars(RunPaths("run")).values()}.__contains__, needs=RunPaths("run").record.name, kind="run"
+)
+"""lets only run folders be replaced, and none that holds other files"""
 
 
 def timestamp() -> str:

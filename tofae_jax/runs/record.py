@@ -23,7 +23,7 @@ from typing import Any, Literal
 import msgspec
 
 from tofae_jax.config import Config, from_tree
-from tofae_jax.data.atomic import write_text
+from tofae_jax.data.storage.atomic import write_text
 from tofae_jax.runs.folder import RunError, RunPaths
 from tofae_jax.runs.migrations import migrated_record
 

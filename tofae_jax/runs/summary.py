@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tofae_jax.config import leaves, only_used
-from tofae_jax.data.atomic import write_text
+from tofae_jax.data.storage.atomic import write_text
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.record import RunRecord
 

@@ -106,8 +106,12 @@ def test_write_dataset_existing_path_is_not_replaced(tmp_path):
     _, dataset = write_small(tmp_path / "set", [2, 2], overwrite=True)
     assert len(dataset) == 2
     (tmp_path / "other").mkdir()
-    with pytest.raises(DataError, match="exists already; give another name"):
+    with pytest.raises(DataError, match="exists already and is no dataset; give another name"):
         write_small(tmp_path / "other", [2], overwrite=True)
+    (tmp_path / "set" / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"exists already and holds 'notes\.txt', which is not part of a dataset; give"):
+        write_small(tmp_path / "set", [3], overwrite=True)
+    assert len(dataset_format.Dataset(tmp_path / "set")) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "set"]
 
 

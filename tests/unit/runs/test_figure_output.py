@@ -87,7 +87,7 @@ def test_deliver_saved_file_is_the_figure(tmp_path):
 
 def test_deliver_failed_save_leaves_the_old_file(figure, tmp_path, monkeypatch):
     path = tmp_path / "a.png"
-    path.write_bytes(b"old")
+    path.write_bytes(b"\x89PNG old")
 
     def fail(partial, **_):
         partial.write_bytes(b"half")
@@ -96,7 +96,7 @@ def test_deliver_failed_save_leaves_the_old_file(figure, tmp_path, monkeypatch):
     monkeypatch.setattr(figure, "savefig", fail)
     with pytest.raises(OSError, match="disk full"):
         deliver(figure, path, "save")
-    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.png", b"old")]
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.png", b"\x89PNG old")]
 
 
 @pytest.mark.backlog("B18")

@@ -67,6 +67,8 @@ class Format(NamedTuple):
     """open a file to be written; None: files of this format cannot be written"""
     written: tuple[str, ...] = ()
     """endings of the files that can be written; empty: all, where there is a writer"""
+    begins: tuple[bytes, ...] = ()
+    """ways in which files can begin that are written; those with `has_dialects` can be any text, too"""
     arrangements: tuple[Arrangement, ...] = ("lists", "rows")
     """how a file can arrange its rows, the usual way first"""
     holds: tuple[Content, ...] = ("hits",)

@@ -91,5 +91,6 @@ FORMAT = Format(
     "Arrow IPC or Feather table",
     open_table=_open_table,
     writer=_Writer,
+    begins=(b"ARROW1",),
     libraries=LIBRARIES,
 )

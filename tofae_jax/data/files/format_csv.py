@@ -187,6 +187,7 @@ FORMAT = Format(
     "text with a header, one row per hit",
     open_table=_open_table,
     writer=_Writer,
+    begins=(b"\x1f\x8b", b"\x28\xb5\x2f\xfd"),
     written=(".csv", ".csv.gz", ".csv.zst"),
     arrangements=("rows",),
     is_lossless=False,

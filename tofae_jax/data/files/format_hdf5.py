@@ -235,6 +235,7 @@ FORMAT = Format(
     "HDF5 group or dataset of records",
     open_table=_open_table,
     writer=_Writer,
+    begins=(b"\x89HDF\r\n\x1a\n",),
     libraries=("h5py",),
     extra="hdf5",
     has_trees=True,

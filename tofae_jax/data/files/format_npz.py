@@ -353,6 +353,7 @@ FORMAT = Format(
     read=_read,
     open_table=_open_table,
     writer=_Writer,
+    begins=(b"PK\x03\x04", b"PK\x05\x06"),
     arrangements=("arrays",),
     holds=("hits", "images"),
     has_named_arrays=True,

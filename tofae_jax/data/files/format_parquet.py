@@ -64,5 +64,6 @@ FORMAT = Format(
     "Parquet table",
     open_table=_open_table,
     writer=_Writer,
+    begins=(b"PAR1",),
     libraries=(*LIBRARIES, "pyarrow.parquet"),
 )

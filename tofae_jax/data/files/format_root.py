@@ -206,6 +206,7 @@ FORMAT = Format(
     "ROOT tree",
     open_table=_open_table,
     writer=_Writer,
+    begins=(b"root",),
     libraries=("uproot", "awkward"),
     extra="root",
     has_trees=True,

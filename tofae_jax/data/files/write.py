@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tofae_jax.data.atomic import check_can_be_written, naming_path
 from tofae_jax.data.events import DataError, Events, concatenate, slice_events
 from tofae_jax.data.files.column_types import ColumnTypes, check_columns, empty_events, listed, types_of_rows
 from tofae_jax.data.files.file_errors import naming_file
@@ -21,6 +20,8 @@ from tofae_jax.data.files.hit_rows import native
 from tofae_jax.data.files.layout import Arrangement, Layout, OutputRows, output_rows
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.registry import ending_of, format_of, writable_endings
+from tofae_jax.data.storage.atomic import check_can_be_written, naming_path, placing
+from tofae_jax.data.storage.replaceable import check_free, no_file_of
 
 OpenWriter = Callable[[Path, ColumnTypes], FormatWriter]
 _BATCH = 200_000  # hits and events: least size of a basket, row group or batch, since few of them read faster
@@ -144,6 +145,7 @@ def open_hit_file(
     *,
     columns: Mapping[str, DTypeLike] | None = None,
     overwrite: bool = False,
+    sources: Iterable[Path] = (),
     layout: Callable[[], Layout | None] | None = None,
 ) -> Iterator[HitFileWriter]:
     """Open a hit file to be written in a `with` block; its ending decides on the format.
@@ -160,21 +162,20 @@ def open_hit_file(
         path: the file.
         columns: types of all hit columns, where there are no event columns but `event` and no tracks; so that a file
             without events has the columns too. None: the first events decide.
-        overwrite: replace an existing file.
+        overwrite: replace an existing file of the same format.
+        sources: files and folders that are read meanwhile, which are never replaced.
         layout: returns how the columns are called and arranged, when the first events are written; None: `event, x, y,
             t`, as the format likes best.
 
     Raises:
-        DataError: for an unknown ending, a path that cannot be written to, and a file that exists unless `overwrite`.
+        DataError: for an unknown ending, a path that cannot be written to, and a file that exists unless `overwrite`,
+            or appears meanwhile; it stays.
     """
-    kind, open_writer = check_hit_file(path, overwrite=overwrite)
-    with ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Beside the target, since a file can be renamed within one file system only.
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+    kind, open_writer = check_hit_file(path, overwrite=overwrite, sources=sources)
+    may_replace = no_file_of(*kind.begins, or_text=kind.has_dialects) if overwrite else None
+    with placing(path, may_replace=may_replace, error_type=DataError) as new, ExitStack() as stack:
+        # a folder of its own, as some formats write temporary files
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=new.parent)))
         writer = HitFileWriter(
             path,
             lambda types: _closed_by(stack, open_writer(folder / f"hits{ending_of(path)}", types)),
@@ -184,9 +185,8 @@ def open_hit_file(
         )
         yield writer
         finished = writer.finish()
-        _check_free(path, overwrite)
         with naming_path(path):
-            os.replace(finished, path)
+            os.rename(finished, new)
 
 
 def _closed_by(stack: ExitStack, writer: FormatWriter) -> FormatWriter:
@@ -200,17 +200,18 @@ def _closed_by(stack: ExitStack, writer: FormatWriter) -> FormatWriter:
     return writer
 
 
-def check_hit_file(path: Path, *, overwrite: bool = False) -> tuple[Format, OpenWriter]:
+def check_hit_file(path: Path, *, overwrite: bool = False, sources: Iterable[Path] = ()) -> tuple[Format, OpenWriter]:
     """Check that a hit file can be written, before what goes into it is computed; returns its format and writer.
 
     Raises:
         DataError: its ending is unknown, its library is missing, its folder cannot be written, or it exists and is not
-            to be replaced.
+            to be replaced: it is one of the `sources`, of another format, or `overwrite` is False.
     """
     kind, ending = format_of(path), ending_of(path)
     if kind is None or kind.writer is None or ending not in (kind.written or kind.endings):
         raise DataError(f"{path}: unknown ending {ending!r}; known are {', '.join(writable_endings())}")
-    _check_free(path, overwrite)
+    obstacle = no_file_of(*kind.begins, or_text=kind.has_dialects)
+    check_free(path, obstacle, overwrite=overwrite, sources=sources, error_type=DataError)
     with naming_file(path, damage=()):
         import_libraries(kind, ending)
     try:
@@ -218,10 +219,3 @@ def check_hit_file(path: Path, *, overwrite: bool = False) -> tuple[Format, Open
     except ValueError as error:
         raise DataError(f"{path}: cannot be written: {error}") from None
     return kind, kind.writer
-
-
-def _check_free(path: Path, overwrite: bool) -> None:
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise DataError(
-            f"{path}: exists already; choose another name{'' if path.is_dir() else ', or give --overwrite'}"
-        )

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tofae_jax.data.storage.lock import locked_file
 from tofae_jax.runs.display import missing_display
-from tofae_jax.runs.lock import locked_file
 
 _HOST = "127.0.0.1"
 _STATE, _LOG = ".dashboard.json", ".dashboard.log"

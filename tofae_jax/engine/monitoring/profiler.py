@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from tofae_jax.data.atomic import replacing_file, writable_folder
+from tofae_jax.data.storage.atomic import replacing_file, writable_folder
 from tofae_jax.runs.display import missing_display
 from tofae_jax.runs.messages import Say, say
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tofae_jax.config import leaves
-from tofae_jax.data.atomic import replacing_file, writable_folder
+from tofae_jax.data.storage.atomic import replacing_file, writable_folder
 from tofae_jax.engine.parameters import named_parameters
 from tofae_jax.models import Model, Variables
 

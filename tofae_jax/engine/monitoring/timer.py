@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from tofae_jax.data.atomic import write_text
+from tofae_jax.data.storage.atomic import write_text
 from tofae_jax.runs.timeline import Span, Timeline, Total
 
 _MOST_SPANS = 100_000  # some 15 MB of memory, and as much as JSON

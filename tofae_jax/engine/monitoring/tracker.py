@@ -24,7 +24,7 @@ import numpy as np
 
 from tofae_jax.config import leaves
 from tofae_jax.core.detector import NO_HIT
-from tofae_jax.data.atomic import naming_path
+from tofae_jax.data.storage.atomic import naming_path
 from tofae_jax.runs.history import read_history
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)  # TensorBoard keeps scalars as float32

@@ -9,9 +9,7 @@ NAME/model.json    settings, operating point, where the weights come from, what 
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,10 @@ import numpy as np
 
 from tofae_jax.config import Config, MaskConfig, only_used, to_tree
 from tofae_jax.config.unused import Unused
-from tofae_jax.data.atomic import writable_folder, write_text
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError
+from tofae_jax.data.storage.atomic import replacing_folder, write_text
+from tofae_jax.data.storage.replaceable import check_free, no_folder_of
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.checks import check_run
 from tofae_jax.engine.checksums import misfit
@@ -53,6 +52,10 @@ MOST = 127
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
 
 
+NO_MODEL = no_folder_of({WEIGHTS, SCORES, MODEL, "__pycache__"}.__contains__, needs=MODEL, kind="packaged model")
+"""lets only packaged models be replaced, and none with other files"""
+
+
 def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent: Path = FOLDER) -> Path:
     """Store a run's weights as the packaged model `name`; returns its folder.
 
@@ -78,10 +81,11 @@ def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent:
     store = _events_of(run, config)
     config = on_scale_of(config, store, warn=warn)
     check_lengths(config)
-    folder = writable_folder(parent / name)
+    folder = parent / name
+    if folder.exists():
+        check_free(folder, NO_MODEL, overwrite=True, sources=[run.paths.folder])
     # the evaluation takes minutes: a model that is there is replaced once it has succeeded
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.") as partial:
-        new = Path(partial)
+    with replacing_folder(folder, may_replace=NO_MODEL) as new:
         np.savez_compressed(new / WEIGHTS, allow_pickle=False, **arrays)
         rounded = {"params": read_weights(new / WEIGHTS, run.variables["params"]), "batch_stats": {}}
         point, results = _measured(config, store, rounded, new / SCORES)
@@ -95,8 +99,6 @@ def pack_run(run: LoadedRun, name: str, *, config: Config | None = None, parent:
             trained_on=only_used(to_tree(run.setup.config))["degradation"],
         )
         write_text(new / MODEL, msgspec.json.format(msgspec.json.encode(described), indent=1).decode() + "\n")
-        for file in (WEIGHTS, SCORES, MODEL):
-            os.replace(new / file, folder / file)
     return folder
 
 

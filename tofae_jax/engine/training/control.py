@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tofae_jax.engine.interrupts import STOP_SIGNALS, leave_closed_terminal
+from tofae_jax.data.storage.interrupts import STOP_SIGNALS, leave_closed_terminal
 
 STOP, PAUSE = "STOP", "PAUSE"
 POLL_S = 0.5  # between looks at the files

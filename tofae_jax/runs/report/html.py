@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tofae_jax.config import leaves, only_used
-from tofae_jax.data.atomic import write_text
+from tofae_jax.data.storage.atomic import replacing_output
 from tofae_jax.plots import style as look
 from tofae_jax.plots.event_viewer import event_viewer, plotly_script
 from tofae_jax.plots.labels import QUALITIES
@@ -266,6 +266,16 @@ def render(runs: Sequence[SavedRun], *, with_figures: bool = True, say: Say = la
     )
 
 
-def write_page(path: Path, runs: Sequence[SavedRun], *, with_figures: bool = True, say: Say = lambda _: None) -> Path:
+def write_page(
+    path: Path,
+    runs: Sequence[SavedRun],
+    *,
+    with_figures: bool = True,
+    overwrite: bool = True,
+    say: Say = lambda _: None,
+) -> Path:
     """Write the page of the runs, completely or not at all; returns its path."""
-    return write_text(path, render(runs, with_figures=with_figures, say=say))
+    page = render(runs, with_figures=with_figures, say=say)
+    with replacing_output(path, overwrite=overwrite) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from tofae_jax.data.atomic import replacing_file
+from tofae_jax.data.storage.atomic import replacing_output
 from tofae_jax.plots import style as look
 from tofae_jax.runs.figures import Drawing, drawn
 from tofae_jax.runs.messages import Say
@@ -63,7 +63,9 @@ def text_page(lines: list[str]) -> Figure:
     return figure
 
 
-def write_pdf(path: Path, text: Iterable[str], drawings: Iterable[Drawing], *, say: Say) -> Path:
+def write_pdf(
+    path: Path, text: Iterable[str], drawings: Iterable[Drawing], *, say: Say, overwrite: bool = True
+) -> Path:
     """Write pages of text, then a page for each figure, completely or not at all; returns the path.
 
     `say` is given what is being drawn, and why a figure was left out.
@@ -76,6 +78,6 @@ def write_pdf(path: Path, text: Iterable[str], drawings: Iterable[Drawing], *, s
             figure = drawn(drawing, say=say, warn=say)
             if not isinstance(figure, str):
                 pages.savefig(figure)
-    with replacing_file(path) as partial:
+    with replacing_output(path, overwrite=overwrite) as partial:
         partial.write_bytes(buffer.getvalue())
     return path

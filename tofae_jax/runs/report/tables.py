@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tofae_jax.config import leaves
-from tofae_jax.data.atomic import replacing_file
+from tofae_jax.data.storage.atomic import replacing_output
 from tofae_jax.plots.labels import QUALITIES
 
 Cell = str | int | float | bool | None
@@ -167,29 +167,29 @@ def _csv_cell(cell: Cell) -> str | int | float | None:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
 
 
-def _write_csv(path: str | Path, table: NumberTable) -> Path:
+def _write_csv(path: str | Path, table: NumberTable, *, overwrite: bool) -> Path:
     path = _checked(path, ".csv")
     with (
-        replacing_file(path) as partial,
+        replacing_output(path, overwrite=overwrite) as partial,
         partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         csv.writer(file).writerows([_csv_cell(cell) for cell in row] for row in [table.columns, *table.rows])
     return path
 
 
-def write_csv(path: str | Path, runs: Sequence[RunNumbers]) -> Path:
+def write_csv(path: str | Path, runs: Sequence[RunNumbers], *, overwrite: bool = True) -> Path:
     """Write `result_table` as CSV, completely or not at all; returns its path.
 
     RFC 4180 in UTF-8; numbers come back exactly, None is an empty field. A text that a spreadsheet could run as a
     formula (it begins with `=`, `+`, `-`, `@`, their full-width forms, a tab or a line break) gets an apostrophe before
     it. Raises `ValueError` for a name that does not end in `.csv`.
     """
-    return _write_csv(path, result_table(runs))
+    return _write_csv(path, result_table(runs), overwrite=overwrite)
 
 
-def write_history_csv(path: str | Path, runs: Sequence[RunNumbers]) -> Path:
+def write_history_csv(path: str | Path, runs: Sequence[RunNumbers], *, overwrite: bool = True) -> Path:
     """Write `history_table` as `write_csv` does; returns its path."""
-    return _write_csv(path, history_table(runs))
+    return _write_csv(path, history_table(runs), overwrite=overwrite)
 
 
 def _clipped(text: str, most: int) -> str:
@@ -319,7 +319,7 @@ def check_can_write_xlsx() -> None:
         raise ModuleNotFoundError("XLSX tables need openpyxl: pip install 'tofae-jax[report]'", name="openpyxl")
 
 
-def write_xlsx(path: str | Path, runs: Sequence[RunNumbers]) -> Path:
+def write_xlsx(path: str | Path, runs: Sequence[RunNumbers], *, overwrite: bool = True) -> Path:
     """Write a workbook, completely or not at all: sheet "metrics" with `result_table`, then each run's history.
 
     Metrics are coloured from orange (worst) to blue (best). Numbers are kept in full, integers beyond 2^53 as text.
@@ -349,6 +349,6 @@ def write_xlsx(path: str | Path, runs: Sequence[RunNumbers]) -> Path:
     except OSError as error:  # openpyxl writes each sheet to a temporary file first
         _forget(error)
         raise OSError(error.errno, error.strerror, str(path)) from None
-    with replacing_file(path) as partial:
+    with replacing_output(path, overwrite=overwrite) as partial:
         partial.write_bytes(buffer.getvalue())
     return path

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tofae_jax.config import PlotMode, leaves, only_used
-from tofae_jax.data.atomic import writable_folder
+from tofae_jax.data.storage.atomic import writable_folder
+from tofae_jax.data.storage.replaceable import check_free, no_file_like
 from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.runs.figures import Drawing, comparison_drawings, deliver_all, run_drawings
 from tofae_jax.runs.folder import RunError
@@ -80,8 +81,10 @@ def check_wanted(wanted: ReportPaths, *, mode: PlotMode, overwrite: bool) -> Non
             raise ValueError(f"{option} {path}: must end in {ENDINGS[name]}")
         if path.is_dir():
             raise ValueError(f"{option} {path}: is a folder")
-        if path.exists() and not overwrite:
-            raise ValueError(f"{option} {path}: there already; --overwrite replaces it")
+        try:
+            check_free(path, no_file_like(path), overwrite=overwrite)
+        except ValueError as error:
+            raise ValueError(f"{option} {error}") from None
 
 
 def numbers(run: SavedRun) -> RunNumbers:
@@ -138,12 +141,15 @@ def _figure_folders(folder: Path, runs: Sequence[SavedRun]) -> list[tuple[Path, 
     return places
 
 
-def _check_figures(places: list[tuple[Path, list[Drawing]]]) -> None:
-    """ValueError where a figure is there already."""
+def _check_figures(places: list[tuple[Path, list[Drawing]]], *, overwrite: bool) -> None:
+    """ValueError where something is that is not to be replaced."""
     for folder, drawings in places:
         for drawing in drawings:
-            if (path := folder / f"{drawing.name}.png").exists():
-                raise ValueError(f"--png {folder}: holds {path.name} already; --overwrite replaces it")
+            path = folder / f"{drawing.name}.png"
+            try:
+                check_free(path, no_file_like(path), overwrite=overwrite)
+            except ValueError as error:
+                raise ValueError(f"--png {error}") from None
 
 
 def _check_place(path: Path, *, hint: str) -> None:
@@ -153,12 +159,12 @@ def _check_place(path: Path, *, hint: str) -> None:
         raise ValueError(f"{error}{hint}") from None
 
 
-def _write_tables(wanted: ReportPaths, rows: Sequence[RunNumbers]) -> list[Path]:
+def _write_tables(wanted: ReportPaths, rows: Sequence[RunNumbers], *, overwrite: bool) -> list[Path]:
     writers = {"csv": write_csv, "history_csv": write_history_csv, "xlsx": write_xlsx}
     written = []
     for name, write in writers.items():
         if (path := getattr(wanted, name)) is not None:
-            written.append(write(path, rows))
+            written.append(write(path, rows, overwrite=overwrite))
     return written
 
 
@@ -177,7 +183,7 @@ def write_report(
         wanted: where things go.
         mode: `save`: files; `show`: the figures in windows, and no files but tables; `both`; `none`: files, and no
             figure in the page.
-        overwrite: replace files that are there. The page at its usual place always is.
+        overwrite: replace files of the same kinds that are there. The page at its usual place always is.
         say: is given what is being made, and what went wrong with a part of it.
 
     Raises ValueError for what cannot be written or read, before anything is drawn.
@@ -188,20 +194,20 @@ def write_report(
     if mode != "show":
         wanted = wanted._replace(out=wanted.out or usual)
     figures = _figure_folders(wanted.png, runs) if wanted.png is not None else []
-    if not overwrite:
-        _check_figures(figures)
+    _check_figures(figures, overwrite=overwrite)
     for name, path in wanted._asdict().items():
         if path is not None:
             _check_place(path, hint="; name another file with --out" if name == "out" and path == usual else "")
     for problem in (problem for run in runs for problem in run.problems):
         say(f"warning: {problem}")
-    written = _write_tables(wanted, [numbers(run) for run in runs])
+    written = _write_tables(wanted, [numbers(run) for run in runs], overwrite=overwrite)
     if mode in ("show", "both"):
         deliver_all(_drawings(runs), Path(), "show", say=say)
     if wanted.out is not None:
-        written.append(write_page(wanted.out, runs, with_figures=mode != "none", say=say))
+        replaces = overwrite or wanted.out == usual
+        written.append(write_page(wanted.out, runs, with_figures=mode != "none", overwrite=replaces, say=say))
     if wanted.pdf is not None:
-        written.append(write_pdf(wanted.pdf, _text(runs), _drawings(runs), say=say))
+        written.append(write_pdf(wanted.pdf, _text(runs), _drawings(runs), say=say, overwrite=overwrite))
     for folder, drawings in figures:
-        written += deliver_all(drawings, folder, "save", say=say)
+        written += deliver_all(drawings, folder, "save", say=say, overwrite=overwrite)
     return written

@@ -139,25 +139,24 @@ def test_open_hit_file_no_events_has_the_columns(tmp_path, ending, columns):
 @pytest.mark.parametrize("existed", [False, True])
 def test_open_hit_file_error_keeps_the_old_file(tmp_path, ending, existed):
     path = tmp_path / f"hits{ending}"
-    if existed:
-        path.write_text("before")
+    before = write(path, full_events()).read_bytes() if existed else b""
     with pytest.raises(KeyboardInterrupt), open_hit_file(path, overwrite=True) as writer:
         writer.append(full_events())
         raise KeyboardInterrupt
     assert [left.name for left in tmp_path.iterdir()] == [path.name] * existed
-    assert not existed or path.read_text() == "before"
+    assert not existed or path.read_bytes() == before
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_open_hit_file_table_error_leaves_nothing(tmp_path, kind):
-    path = tmp_path / f"hits{kind}"
-    path.write_text("before")
+    path = write(tmp_path / f"hits{kind}", some_events())
+    before = path.read_bytes()
     with pytest.raises(KeyboardInterrupt), open_hit_file(path, overwrite=True) as writer:
         writer.append(some_events(200_000))
         raise KeyboardInterrupt
-    assert path.read_text() == "before"
+    assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(DataError, match="exists already; choose another name, or give --overwrite"):
+    with pytest.raises(DataError, match="exists already; give another name, or --overwrite"):
         write(path, some_events())
     with pytest.raises(ValueError, match="hit columns are none, expected score float32"):
         write(tmp_path / f"b{kind}", some_events(), some_events()._replace(hit_columns={}))
@@ -173,14 +172,14 @@ def test_open_hit_file_killed_leaves_no_file(tmp_path, kind):
 
 @pytest.mark.parametrize("ending", ROW_ENDINGS)
 def test_open_hit_file_existing_needs_overwrite(tmp_path, ending):
-    path = tmp_path / f"hits{ending}"
-    path.write_text("before")
+    path = write(tmp_path / f"hits{ending}", some_events())
+    before = path.read_bytes()
     with (
-        pytest.raises(DataError, match="exists already; choose another name, or give --overwrite"),
+        pytest.raises(DataError, match="exists already; give another name, or --overwrite"),
         open_hit_file(path),
     ):
         pass
-    assert path.read_text() == "before"
+    assert path.read_bytes() == before
     with open_hit_file(path, overwrite=True) as writer:
         writer.append(full_events())
     assert concatenate(read_events(path, detector=LARGE)).n_events == 3
@@ -189,10 +188,30 @@ def test_open_hit_file_existing_needs_overwrite(tmp_path, ending):
 
 def test_open_hit_file_file_that_appears_is_kept(tmp_path):
     path = tmp_path / "hits.csv"
-    with pytest.raises(DataError, match="exists already"), open_hit_file(path):
+    with pytest.raises(DataError, match=r"hits\.csv: appeared meanwhile; it stays"), open_hit_file(path) as file:
+        file.append(full_events())
         path.write_text("of someone else")
     assert path.read_text() == "of someone else"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ending", [*WRITTEN, *ROW_ENDINGS])
+def test_open_hit_file_overwrites_files_of_its_format_alone(tmp_path, ending):
+    path = tmp_path / f"hits{ending}"
+    path.write_bytes(b"\0my thesis")
+    with pytest.raises(DataError, match="exists already and is a file of another kind"):
+        write_over(path)
+    assert path.read_bytes() == b"\0my thesis"
+    path.write_bytes(b"")
+    write_over(path)
+    write_over(path)
+    assert read(path, detector=LARGE).n_events == 3
+    assert [left.name for left in tmp_path.iterdir()] == [path.name]
+
+
+def write_over(path):
+    with open_hit_file(path, overwrite=True) as writer:
+        writer.append(full_events())
 
 
 def test_open_hit_file_bad_path_raises(tmp_path):

@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from permissions import without_privileges
 
-from tofae_jax.data.atomic import (
+from tofae_jax.data.storage import atomic
+from tofae_jax.data.storage.atomic import (
     check_can_be_written,
     naming_path,
     replacing_file,
@@ -14,6 +16,7 @@ from tofae_jax.data.atomic import (
     writable_folder,
     write_text,
 )
+from tofae_jax.data.storage.replaceable import nothing
 
 
 def names(folder):
@@ -24,7 +27,7 @@ def test_replacing_file_success_replaces_the_old_one(tmp_path):
     path = tmp_path / "new" / "a.txt"
     for text in ("old", "new"):
         with replacing_file(path) as partial:
-            assert partial.parent == path.parent and partial != path
+            assert partial.name == path.name and partial.parent.parent == path.parent
             partial.write_text(text)
             assert path.exists() == (text == "new")
     assert path.read_text() == "new"
@@ -56,7 +59,7 @@ def test_write_text_utf8_returns_the_path(tmp_path):
 def test_replacing_folder_success_replaces_the_old_one(tmp_path):
     path = tmp_path / "new" / "run"
     for text in ("old", "new"):
-        with replacing_folder(path) as partial:
+        with replacing_folder(path, may_replace=nothing) as partial:
             assert names(partial) == []
             (partial / text).write_text(text)
             assert path.exists() == (text == "new")
@@ -68,7 +71,7 @@ def test_replacing_folder_success_replaces_the_old_one(tmp_path):
 def test_replacing_folder_error_leaves_the_old_one(tmp_path, error):
     with replacing_folder(tmp_path / "run") as partial:
         (partial / "old").touch()
-    with pytest.raises(error), replacing_folder(tmp_path / "run") as partial:
+    with pytest.raises(error), replacing_folder(tmp_path / "run", may_replace=nothing) as partial:
         (partial / "half").touch()
         raise error
     assert names(tmp_path / "run") == ["old"]
@@ -78,27 +81,71 @@ def test_replacing_folder_error_leaves_the_old_one(tmp_path, error):
 def test_replacing_folder_failed_move_puts_the_old_one_back(tmp_path, monkeypatch):
     with replacing_folder(tmp_path / "run") as partial:
         (partial / "old").touch()
-    rename = os.rename
-
-    def failing(source, target):
-        if str(source).endswith(".partial"):
-            raise OSError(28, "No space left on device")
-        rename(source, target)
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", failing)
+        patch.setattr(atomic, "exchange", mock.Mock(side_effect=OSError(28, "No space left on device")))
         with (
-            pytest.raises(KeyError, match="run: cannot be made: No space left on device"),
-            replacing_folder(tmp_path / "run", error_type=KeyError) as partial,
+            pytest.raises(KeyError, match="run: cannot be written: No space left on device"),
+            replacing_folder(tmp_path / "run", may_replace=nothing, error_type=KeyError) as partial,
         ):
             (partial / "new").touch()
     assert names(tmp_path / "run") == ["old"]
     assert names(tmp_path) == ["run"]
 
 
+@pytest.mark.parametrize("replacing", [replacing_file, replacing_folder])
+def test_replacing_what_appeared_meanwhile_stays(tmp_path, replacing):
+    """Neither a folder nor a file that somebody makes meanwhile is lost, whatever is in it."""
+    path = tmp_path / "out"
+    for make in (lambda: path.mkdir(), lambda: path.write_text("thesis"), lambda: path.symlink_to("nowhere")):
+        with (
+            pytest.raises(KeyError, match="out: appeared meanwhile; it stays"),
+            replacing(path, may_replace=None, error_type=KeyError) as partial,
+        ):
+            partial.touch()
+            make()
+        assert names(tmp_path) == ["out"] and os.path.lexists(path)
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_replacing_asks_of_what_lies_there_in_the_end(tmp_path):
+    """What may be replaced is asked when it is done, and again when nobody else can change it."""
+    path, asked = tmp_path / "a.txt", []
+
+    def obstacle(place):
+        asked.append((place.name, place.read_text()))
+        return "is precious" if place.read_text() == "precious" else None
+
+    path.write_text("old")
+    with replacing_file(path, may_replace=obstacle) as partial:
+        partial.write_text("new")
+    assert asked == [("a.txt", "old")] * 2 and path.read_text() == "new"
+    with (
+        pytest.raises(ValueError, match=r"a\.txt: is precious; it stays"),
+        replacing_file(path, may_replace=obstacle) as partial,
+    ):
+        partial.write_text("newer")
+        path.write_text("precious")
+    assert path.read_text() == "precious" and names(tmp_path) == ["a.txt"]
+    answers = iter([None, "was changed in between"])
+    with (
+        pytest.raises(ValueError, match=r"was changed in between; it stays"),
+        replacing_file(path, may_replace=lambda _: next(answers)) as partial,
+    ):
+        partial.write_text("newer")
+    assert path.read_text() == "precious" and names(tmp_path) == ["a.txt"]
+
+
+def test_replacing_through_a_link_keeps_the_link(tmp_path):
+    write_text(tmp_path / "there" / "a.txt", "old")
+    (tmp_path / "a.txt").symlink_to("there/a.txt")
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").is_symlink() and (tmp_path / "there" / "a.txt").read_text() == "new"
+    assert names(tmp_path / "there") == ["a.txt"]
+
+
 def test_replacing_folder_below_a_file_raises(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"file/run: cannot be made: Not a directory"):
+    with pytest.raises(ValueError, match=r"file/run: cannot be written: Not a directory"):
         replacing_folder(tmp_path / "file" / "run").__enter__()
 
 

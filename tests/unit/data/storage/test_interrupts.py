@@ -10,8 +10,8 @@ import threading
 import pytest
 from places import ROOT
 
-from tofae_jax.engine import interrupts
-from tofae_jax.engine.interrupts import STOP_SIGNALS, deferred_interrupts, signals_interrupt
+from tofae_jax.data.storage import interrupts
+from tofae_jax.data.storage.interrupts import STOP_SIGNALS, deferred_interrupts, signals_interrupt
 
 
 def handlers():
@@ -82,7 +82,7 @@ def test_deferred_interrupts_error_of_the_block_is_in_the_chain(interrupting):
 def test_deferred_interrupts_third_signal_ends_the_process(n, code):
     program = f"""
 import signal, sys
-from tofae_jax.engine.interrupts import deferred_interrupts, signals_interrupt
+from tofae_jax.data.storage.interrupts import deferred_interrupts, signals_interrupt
 with signals_interrupt():
     try:
         with deferred_interrupts():
@@ -96,7 +96,7 @@ with signals_interrupt():
 
 FORGOTTEN = """
 import gc, signal, sys, time
-from tofae_jax.engine.interrupts import signals_interrupt
+from tofae_jax.data.storage.interrupts import signals_interrupt
 
 def while_collecting(phase, info):
     if phase == "start":
@@ -146,7 +146,7 @@ def test_signals_interrupt_other_forgotten_exceptions_are_told(monkeypatch):
 
 CLOSED = """
 import os, signal, sys, time
-from tofae_jax.engine.interrupts import signals_interrupt
+from tofae_jax.data.storage.interrupts import signals_interrupt
 os.open(os.ttyname(0), os.O_RDWR)  # of a new session, it becomes the terminal
 told = int(sys.argv[1])
 with signals_interrupt():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tofae_jax.data.array_file import save_array
+from tofae_jax.data.storage.array_file import save_array
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from tofae_jax.runs import lock
+from tofae_jax.data.storage import lock
+from tofae_jax.data.storage.lock import locked_file
 from tofae_jax.runs.folder import RunError, RunPaths, locked
-from tofae_jax.runs.lock import locked_file
 
 pytest.importorskip("fcntl")
 SOON_S = 0.2
