@@ -76,7 +76,8 @@ _HOMES = {
     ),
     # data
     "tofae_jax.data.events": ("DataError", "Events"),
-    "tofae_jax.data.dataset": ("Dataset", "DatasetWriter"),
+    "tofae_jax.data.dataset": ("Dataset",),
+    "tofae_jax.data.dataset_writer": ("DatasetWriter",),
     "tofae_jax.data.files.read": ("read_events",),
     "tofae_jax.data.batches": ("EvaluationSource", "Splits", "TrackSlots", "TrainSource", "batches", "split_events"),
     "tofae_jax.data.simulated.mixtures": ("simulate_patterns",),

@@ -10,7 +10,8 @@ from small_run import DETECTOR, RECIPE, config, inside, newest, programs, resume
 
 from tofae_jax.cli import app
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.dataset import Dataset, write_dataset
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import DataError
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.denoise import denoise

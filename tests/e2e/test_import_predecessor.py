@@ -27,10 +27,11 @@ from predecessor_files import (
 
 from tofae_jax.cli import app
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.dataset import file_checksum, write_dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import Events
 from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
+from tofae_jax.data.storage.checksum import file_checksum
 from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.import_predecessor import predecessor_run
 from tofae_jax.engine.load import load_run

@@ -10,7 +10,7 @@ from module_datasets import DETECTOR, run_settings, simulate_module, track_rows,
 
 from tofae_jax.cli import app
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.dataset import write_dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import DataError, concatenate
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.write import open_hit_file

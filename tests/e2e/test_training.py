@@ -21,7 +21,8 @@ from tofae_jax.cli import app
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import EvaluationSource, TrainSource
-from tofae_jax.data.dataset import Dataset, write_dataset
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import Events
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset

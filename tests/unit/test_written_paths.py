@@ -17,7 +17,7 @@ from small_datasets import DETECTOR, events_of
 from tofae_jax import plots
 from tofae_jax.config import SimulateConfig
 from tofae_jax.data.convert import convert_events
-from tofae_jax.data.dataset import write_dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.data.storage.array_file import save_array
 from tofae_jax.data.storage.atomic import write_text
@@ -103,10 +103,10 @@ TINY = SimulateConfig(pattern="v", events=5)
 VIEW = small_views(1)
 LATENTS = Latents(np.ones((3, 2), np.float32), np.array(["v"] * 3), np.zeros((1, 7, 9), np.float32), True)
 CASES = {
-    "data.array_file.save_array": lambda out, run: save_array(out / "a.npy", np.ones(2)),
-    "data.atomic.write_text": lambda out, run: write_text(out / "a.txt", "text"),
+    "storage.array_file.save_array": lambda out, run: save_array(out / "a.npy", np.ones(2)),
+    "storage.atomic.write_text": lambda out, run: write_text(out / "a.txt", "text"),
     "data.convert.convert_events": lambda out, run: convert_events(run / "hits.csv", out / "a.npz", detector=DETECTOR),
-    "data.dataset.write_dataset": lambda out, run: write_dataset(
+    "data.dataset_writer.write_dataset": lambda out, run: write_dataset(
         out / "d", [events_of([2, 3])], detector=DETECTOR, provenance={}
     ),
     "simulated.simulated_dataset.simulated_dataset": lambda out, run: simulated_dataset(

@@ -11,7 +11,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.dataset import DESCRIPTION, Dataset, DatasetWriter
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.dataset_description import DESCRIPTION
+from tofae_jax.data.dataset_writer import DatasetWriter
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.registry import ending_of, readable_endings, writable_endings

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tofae_jax.core.distributions import Distributions
-from tofae_jax.data.dataset import Dataset, file_checksum
+from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import origin_of
 from tofae_jax.data.events import DataError, Events, event_of_hit
+from tofae_jax.data.storage.checksum import file_checksum
 
 
 class Inspection(NamedTuple):

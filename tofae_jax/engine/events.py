@@ -22,7 +22,8 @@ from tofae_jax.config import (
 from tofae_jax.config.data import LHCB_TORCH
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import NO_TRACKS, EvaluationSource, Splits, TrackSlots, TrainSource, split_events
-from tofae_jax.data.dataset import Dataset, write_dataset
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.simulated import MODULE_GENERATOR, PATTERN_GENERATOR

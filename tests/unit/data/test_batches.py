@@ -19,7 +19,6 @@ from small_datasets import write_small
 from tofae_jax.config import DataConfig
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.hits import embed
-from tofae_jax.data import dataset as dataset_format
 from tofae_jax.data.batches import (
     EvaluationSource,
     TrainSource,
@@ -29,6 +28,7 @@ from tofae_jax.data.batches import (
     split_events,
     split_sizes,
 )
+from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.events import DataError
 
 
@@ -57,7 +57,7 @@ def test_pad_events_surplus_hits_are_thinned_and_counted(tmp_path):
 
 def source(tmp_path, n=13, batch=4, kind=TrainSource, **options):
     path = tmp_path / "set"
-    dataset = dataset_format.Dataset(path) if path.exists() else write_small(path, list(range(n)), shard_events=5)[1]
+    dataset = Dataset(path) if path.exists() else write_small(path, list(range(n)), shard_events=5)[1]
     seed = {"seed": 3} if issubclass(kind, TrainSource) else {}
     return kind(dataset, np.arange(n), batch=batch, **{"max_hits": 12} | seed | options)
 

@@ -5,7 +5,8 @@ import pytest
 from hit_files import ROWS, WRITTEN, assert_same_events, columns_of, read, run_command, some_events, write_flat
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.dataset import Dataset, write_dataset
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import Events
 
 

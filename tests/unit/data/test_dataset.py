@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from small_datasets import DETECTOR, events_of, with_tracks, write_small
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data import dataset as dataset_format
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import DataError, Events, concatenate, select_hits, slice_events
 from tofae_jax.data.inspection import describe, inspect_dataset
 
@@ -26,7 +27,7 @@ def test_write_dataset_any_shards_give_the_same_events(tmp_path_factory, counts,
     events = events_of(counts)
     cuts = np.array_split(np.arange(len(counts)), parts)
     pieces = [slice_events(events, int(part[0]), int(part[-1]) + 1) for part in cuts if len(part)]
-    dataset = dataset_format.write_dataset(path, pieces, detector=DETECTOR, provenance={}, shard_events=shard_events)
+    dataset = write_dataset(path, pieces, detector=DETECTOR, provenance={}, shard_events=shard_events)
     assert len(dataset) == len(counts)
     assert dataset.description.n_hits == sum(counts)
     assert len(dataset.description.shards) == -(-len(counts) // shard_events)
@@ -47,8 +48,8 @@ def test_write_dataset_any_shards_give_the_same_events(tmp_path_factory, counts,
 def test_write_dataset_tracks_stay_with_their_events(tmp_path_factory, counts, shard_events):
     events = with_tracks(events_of([2] * len(counts)), counts)
     path = tmp_path_factory.mktemp("d") / "set"
-    dataset_format.write_dataset(path, [events], detector=DETECTOR, provenance={}, shard_events=shard_events)
-    dataset = dataset_format.Dataset(path)
+    write_dataset(path, [events], detector=DETECTOR, provenance={}, shard_events=shard_events)
+    dataset = Dataset(path)
     back = concatenate(dataset.events())
     np.testing.assert_array_equal(back.track_offsets, events.track_offsets)
     for name, column in events.track_columns.items():
@@ -62,10 +63,10 @@ def test_write_dataset_tracks_stay_with_their_events(tmp_path_factory, counts, s
 
 def test_dataset_damaged_track_offsets_are_named(tmp_path):
     events = with_tracks(events_of([2, 2]), [1, 2])
-    dataset_format.write_dataset(tmp_path / "set", [events], detector=DETECTOR, provenance={})
+    write_dataset(tmp_path / "set", [events], detector=DETECTOR, provenance={})
     np.save(tmp_path / "set" / "00000.track_offsets.npy", np.array([0, 2, 1]))
     with pytest.raises(DataError, match=r"track_offsets\.npy: offsets must rise from 0 to 3, got 0 to 1, falling"):
-        dataset_format.Dataset(tmp_path / "set").shard(0)
+        Dataset(tmp_path / "set").shard(0)
 
 
 def test_dataset_first_schema_version_is_read(tmp_path):
@@ -77,7 +78,7 @@ def test_dataset_first_schema_version_is_read(tmp_path):
     for shard in tree["shards"]:
         del shard["n_tracks"]
     file.write_text(json.dumps(tree))
-    back = concatenate(dataset_format.Dataset(tmp_path / "set").events())
+    back = concatenate(Dataset(tmp_path / "set").events())
     assert back.track_offsets is None
     np.testing.assert_array_equal(back.hits, events.hits)
 
@@ -93,9 +94,9 @@ def test_write_dataset_failure_leaves_nothing(tmp_path):
     bad = events_of([2])
     bad.hits[1] = (7, 0, 1)
     with pytest.raises(DataError, match=r"x=7 y=0 t=1 outside the detector: x 0\.\.6"):
-        dataset_format.write_dataset(tmp_path / "set", [events_of([3]), bad], detector=DETECTOR, provenance={})
+        write_dataset(tmp_path / "set", [events_of([3]), bad], detector=DETECTOR, provenance={})
     with pytest.raises(DataError, match="no events"):
-        dataset_format.write_dataset(tmp_path / "set", [], detector=DETECTOR, provenance={})
+        write_dataset(tmp_path / "set", [], detector=DETECTOR, provenance={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,7 +112,7 @@ def test_write_dataset_existing_path_is_not_replaced(tmp_path):
     (tmp_path / "set" / "notes.txt").touch()
     with pytest.raises(DataError, match=r"exists already and holds 'notes\.txt', which is not part of a dataset; give"):
         write_small(tmp_path / "set", [3], overwrite=True)
-    assert len(dataset_format.Dataset(tmp_path / "set")) == 2
+    assert len(Dataset(tmp_path / "set")) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "set"]
 
 
@@ -143,13 +144,13 @@ def test_dataset_damage_is_named(tmp_path, damage, message):
     write_small(tmp_path / "set", [3, 0, 4])
     damage(tmp_path / "set")
     with pytest.raises(DataError, match=message) as caught:
-        dataset_format.Dataset(tmp_path / "set").shard(0)
+        Dataset(tmp_path / "set").shard(0)
     assert "\n" not in str(caught.value)
 
 
 def test_dataset_missing_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="no such dataset"):
-        dataset_format.Dataset(tmp_path / "nothing")
+        Dataset(tmp_path / "nothing")
 
 
 @pytest.mark.backlog("B09")
@@ -158,10 +159,10 @@ def test_dataset_reading_all_events_holds_no_copy(tmp_path):
     hits = np.random.default_rng(0).integers(1, 6, (n_events * n_hits, 3)).astype(np.int16)
     events = Events(hits, np.arange(0, n_events * n_hits + 1, n_hits))
     detector = Detector(n_x=6, n_y=6, n_t=6)
-    dataset_format.write_dataset(tmp_path / "set", [events], detector=detector, provenance={}, shard_events=20)
+    write_dataset(tmp_path / "set", [events], detector=detector, provenance={}, shard_events=20)
     tracemalloc.start()
     try:
-        dataset = dataset_format.Dataset(tmp_path / "set")
+        dataset = Dataset(tmp_path / "set")
         assert sum(part.n_hits for part in dataset.events()) == len(hits)
         held, peak = tracemalloc.get_traced_memory()
     finally:
@@ -185,7 +186,7 @@ def test_dataset_many_threads_open_shards_at_once(tmp_path):
             cycle.itself = cycle
             del cycle
             try:
-                dataset_format.Dataset(tmp_path / "set").shard(0)
+                Dataset(tmp_path / "set").shard(0)
             except SystemError as error:
                 failures.append(error)
 

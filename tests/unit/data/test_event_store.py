@@ -5,7 +5,7 @@ from simulated_settings import SMALL_SHAPE
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import pad_events
-from tofae_jax.data.dataset import write_dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import Events
 from tofae_jax.data.inspection import inspect_dataset
 

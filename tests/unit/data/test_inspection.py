@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from small_datasets import DETECTOR, write_small
 
-from tofae_jax.data import dataset as dataset_format
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.inspection import describe, inspect_dataset
 
@@ -21,17 +22,17 @@ def test_inspect_dataset_finds_damaged_hits(tmp_path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 64
     path.write_bytes(content)
-    problems = inspect_dataset(dataset_format.Dataset(tmp_path / "set")).problems
+    problems = inspect_dataset(Dataset(tmp_path / "set")).problems
     assert any("checksum" in problem for problem in problems)
     assert any("outside the detector" in problem for problem in problems)
     with pytest.raises(DataError, match="outside the detector"):
-        dataset_format.Dataset(tmp_path / "set").shard(0)
+        Dataset(tmp_path / "set").shard(0)
 
 
 def test_inspect_dataset_counts_duplicate_and_occluded_hits(tmp_path):
     hits = np.array([[1, 1, 5], [1, 1, 5], [1, 1, 7], [2, 1, 7], [1, 1, 5]], np.int16)
     events = Events(hits, np.array([0, 4, 5]))
-    dataset = dataset_format.write_dataset(tmp_path / "set", [events], detector=DETECTOR, provenance={})
+    dataset = write_dataset(tmp_path / "set", [events], detector=DETECTOR, provenance={})
     found = inspect_dataset(dataset)
     assert (found.n_duplicates, found.n_occluded) == (1, 2)
     assert found.distributions.occlusion[:, 4].tolist() == [1, 2]

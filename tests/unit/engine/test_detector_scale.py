@@ -6,7 +6,7 @@ from tiny import settings_from
 
 from tofae_jax.config import ConfigError
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.dataset import write_dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.engine.build import build_run
 from tofae_jax.engine.default_models import build_model

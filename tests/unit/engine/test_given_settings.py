@@ -7,7 +7,7 @@ from tiny import settings_from
 from tofae_jax.config import Config, ConfigError, SimulateConfig, from_tree, read_toml
 from tofae_jax.config.loading import keys_of_toml
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.dataset import write_dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.given_settings import Given, check_given, check_simulated, given_by_program
 

@@ -7,7 +7,7 @@ from plotted import DETECTOR, NO_HITS, SMALL, pixels, texts
 
 from tofae_jax import plots
 from tofae_jax.core.distributions import Distributions
-from tofae_jax.data.dataset import write_dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import Events
 from tofae_jax.data.inspection import inspect_dataset
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tofae_jax.core.text import one_line
-from tofae_jax.data.dataset import file_checksum
 from tofae_jax.data.events import DataError
 from tofae_jax.data.files.file_errors import listing, naming_file
 from tofae_jax.data.files.format_pt import load_tensors
+from tofae_jax.data.storage.checksum import file_checksum
 
 _STATES = {"enc.": "encoder_state_dict", "dec.": "decoder_state_dict"}  # by prefix in `models.predecessor_weights`
 _SIZES = ("latent_dim", "fc_input_dim")

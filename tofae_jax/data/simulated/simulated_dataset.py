@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.data.dataset import Dataset, write_dataset
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.simulated import PATTERN_GENERATOR
 from tofae_jax.data.simulated.mixtures import simulate_patterns
 from tofae_jax.data.simulated.patterns import ANYWHERE, Origin

@@ -15,7 +15,8 @@ from places import ROOT
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.convert import convert_events
-from tofae_jax.data.dataset import Dataset, write_dataset
+from tofae_jax.data.dataset import Dataset
+from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files import registry
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
