@@ -32,6 +32,8 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
+os.environ["XDG_CACHE_HOME"] = str(CACHE.with_name("tofae_jax-test-cache"))  # which files have been verified
+
 import tofae_jax.metrics  # noqa: F401
 
 # every run ends with confidence intervals, and where types are checked at run time a thousand resamples take seconds

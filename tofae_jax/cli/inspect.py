@@ -51,7 +51,7 @@ def run(argv: list[str]) -> int:
     from tofae_jax.runs.figure_output import check_delivery, deliver
     from tofae_jax.runs.messages import say
 
-    dataset = Dataset(source)
+    dataset = Dataset(source, verify=False)  # all of it is checked below
     name = options.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
     if options.plot_file:
         check_delivery(name, options.plots, overwrite=options.overwrite)

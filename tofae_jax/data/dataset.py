@@ -29,6 +29,8 @@ from tofae_jax.core.detector import Detector
 from tofae_jax.data.dataset_description import file_of_part, read_description
 from tofae_jax.data.event_store import origin_of
 from tofae_jax.data.events import DataError, Events, offsets_from_counts, slice_events
+from tofae_jax.data.storage.checksum import file_checksum
+from tofae_jax.data.storage.verified import Verified, verifies_by_default
 from tofae_jax.data.tracks import WINDOW_START, Tracks
 
 _OPENING = threading.Lock()  # numpy parses headers with `ast`, which Python 3.11 does not let two threads use at once
@@ -50,19 +52,25 @@ def check_hits(events: Events, detector: Detector, where: str) -> None:
 class Dataset:
     """A dataset open for reading. Arrays are memory-mapped: opening reads the description only.
 
+    A file is verified when it is first used: its bytes are those that were written. That is remembered, see
+    `storage.verified`, so that it costs the time of reading the file once.
+
     Args:
         path: folder of the dataset.
+        verify: whether to verify files; None: unless the environment has `TOFAE_JAX_VERIFY=0`.
 
     Raises:
         DataError: it is not a dataset, or its description is damaged or newer than this package. Later: a file is
             missing or damaged.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, verify: bool | None = None) -> None:
         """Open the dataset at `path`."""
         self.path = Path(path)
+        self._verifies = verifies_by_default() if verify is None else verify
         self.description = read_description(self.path)
         self._arrays: list[Events | None] = [None] * len(self.description.shards)
+        self._verified = Verified(self.path)
         self._first = offsets_from_counts([s.n_events for s in self.description.shards])
 
     def __len__(self) -> int:
@@ -95,9 +103,28 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of all checksums: equal for equal data, wherever it lies."""
-        checksums = [sorted(shard.sha256.items()) for shard in self.description.shards]
+        """Short hash of all bytes, by their checksums: equal for equal data, wherever it lies."""
+        shards = enumerate(self.description.shards)
+        checksums = [sorted((shard.sha256 | self._not_recorded(index)).items()) for index, shard in shards]
         return hashlib.sha256(repr(checksums).encode()).hexdigest()[:16]
+
+    def files_of_shard(self, index: int) -> list[str]:
+        """List the names of the files of a shard."""
+        described = self.description
+        parts = ["hits", "offsets", *(f"hit.{name}" for name in described.hit_columns)]
+        parts += [f"event.{name}" for name in described.event_columns]
+        if described.track_columns is not None:
+            parts += ["track_offsets", *(f"track.{name}" for name in described.track_columns)]
+        return [file_of_part(index, part) for part in parts]
+
+    def _not_recorded(self, index: int) -> dict[str, str]:
+        """Compute the checksums of the files of which none is recorded, as other programs may leave them out."""
+        recorded = self.description.shards[index].sha256
+        names = [name for name in self.files_of_shard(index) if name not in recorded]
+        try:
+            return {name: file_checksum(self.path / name) for name in names}
+        except OSError as error:
+            raise DataError(f"{error.filename}: {error.strerror}") from None
 
     def shard(self, index: int) -> Events:
         """Events of one shard, memory-mapped."""
@@ -109,6 +136,11 @@ class Dataset:
 
     def _open(self, index: int) -> Events:
         shard = self.description.shards[index]
+        if self._verifies and (path := self._verified.first_damaged(shard.sha256)) is not None:
+            reason = (
+                "damaged or changed: its checksum is not the one it was written with" if path.exists() else "missing"
+            )
+            raise DataError(f"{self.path / path.name}: {reason}")
         hits = self._map(index, "hits", (shard.n_hits, 3))
         if hits.dtype != np.int16:
             raise DataError(f"{self.path / file_of_part(index, 'hits')}: holds {hits.dtype}, int16 expected")

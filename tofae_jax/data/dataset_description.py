@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 
+from tofae_jax.config.documents import DocumentError, decode_json, schema_version, sealed, unsealed
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
 
-SCHEMA_VERSION = 2  # 1 had no tracks
+SCHEMA_VERSION = 3  # 1 had no tracks, 2 no checksum of the description
+SEALED_FROM = 3
 DESCRIPTION = "dataset.json"
 
 
@@ -40,6 +42,11 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     shards: list[Shard]
 
 
+def encoded(description: Description) -> bytes:
+    """Encode a description, with its checksum."""
+    return msgspec.json.format(msgspec.json.encode(sealed(msgspec.to_builtins(description))), indent=1)
+
+
 def file_of_part(shard: int, part: str) -> str:
     """Name the file of a part of a shard, e.g. `hits` or `hit.is_signal`."""
     return f"{shard:05d}.{part}.npy"
@@ -59,18 +66,22 @@ def read_description(path: Path) -> Description:
     if not file.is_file():
         raise DataError(f"{path}: not a dataset: it has no {DESCRIPTION}")
     try:
-        text = file.read_bytes()
-        version = msgspec.json.decode(text).get("schema_version")
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise DataError(f"{file}: schema version {version} is newer than this package's {SCHEMA_VERSION}")
-        description = msgspec.json.decode(text, type=Description)
-    except (msgspec.DecodeError, AttributeError, OSError) as error:
+        tree = decode_json(file.read_bytes())
+        version = schema_version(tree, newest=SCHEMA_VERSION)
+        description = msgspec.convert(unsealed(tree, is_required=version >= SEALED_FROM), Description)
+    except DocumentError as error:
+        raise DataError(f"{file}: {error}") from None
+    except (msgspec.ValidationError, OSError) as error:
         raise DataError(f"{file}: damaged: {error}") from None
     counted = sum(s.n_events for s in description.shards), sum(s.n_hits for s in description.shards)
     if counted != (description.n_events, description.n_hits):
         raise DataError(
             f"{file}: says {description.n_events} events and {description.n_hits} hits, its shards have {counted}"
         )
+    for shard in description.shards:
+        for name in shard.sha256:
+            if Path(name).name != name or name in ("", ".", ".."):
+                raise DataError(f"{file}: damaged: names the file {name!r}, which is not in its folder")
     for name in [*description.hit_columns, *description.event_columns, *(description.track_columns or [])]:
         check_column_name(name, str(file))
     if not description.n_events:

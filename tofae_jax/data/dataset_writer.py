@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from tofae_jax.core.detector import Detector
@@ -20,6 +19,7 @@ from tofae_jax.data.dataset_description import (
     Description,
     Shard,
     check_column_name,
+    encoded,
     file_of_part,
 )
 from tofae_jax.data.events import DataError, Events, column_names, concatenate, slice_events
@@ -27,6 +27,7 @@ from tofae_jax.data.storage.array_file import save_array
 from tofae_jax.data.storage.atomic import naming_path, replacing_folder
 from tofae_jax.data.storage.checksum import file_checksum
 from tofae_jax.data.storage.replaceable import check_free, no_folder_of
+from tofae_jax.data.storage.verified import Verified
 
 DEFAULT_SHARD_EVENTS = 10_000
 MOST_PENDING_HITS = 5_000_000  # a shard ends early here: 30 MB of hits, and several times that of their columns
@@ -132,6 +133,7 @@ class DatasetWriter:
         if kind is None:
             with self._stack, naming_path(self.path):
                 self._finish()
+            Verified(self.path).trust({name: value for shard in self._shards for name, value in shard.sha256.items()})
         else:
             self._stack.__exit__(kind, error, trace)
 
@@ -152,8 +154,7 @@ class DatasetWriter:
             provenance=self._provenance,
             shards=self._shards,
         )
-        text = msgspec.json.format(msgspec.json.encode(description), indent=1)
-        (self._folder / DESCRIPTION).write_bytes(text)
+        (self._folder / DESCRIPTION).write_bytes(encoded(description))
 
 
 def write_dataset(

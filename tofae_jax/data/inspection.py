@@ -29,10 +29,12 @@ class Inspection(NamedTuple):
 
 def _checksum_problems(dataset: Dataset) -> list[str]:
     problems = []
-    for shard in dataset.description.shards:
-        for name, expected in shard.sha256.items():
+    for index, shard in enumerate(dataset.description.shards):
+        for name in dict.fromkeys([*shard.sha256, *dataset.files_of_shard(index)]):
             path = dataset.path / name
-            if path.is_file() and file_checksum(path) != expected:
+            if name not in shard.sha256:
+                problems.append(f"{path}: has no recorded checksum, so its bytes cannot be verified")
+            elif path.is_file() and file_checksum(path) != shard.sha256[name]:
                 problems.append(f"{path}: its checksum is not the one it was written with")
     return problems
 

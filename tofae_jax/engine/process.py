@@ -6,11 +6,11 @@ import ctypes
 import hashlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import jax
 
+from tofae_jax.data.storage.cache import cache_folder
 from tofae_jax.engine.available_device import use_available_device
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
@@ -75,17 +75,6 @@ def use_compilation_cache() -> None:
     except (OSError, StopIteration):
         flags = ""
     cpu = hashlib.sha256(flags.encode()).hexdigest()[:8]
-    parent = _cache_parent()
-    jax.config.update("jax_compilation_cache_dir", str(parent / "tofae_jax" / f"compiled-{cpu}"))
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / f"compiled-{cpu}"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def _cache_parent() -> Path:
-    """Return the user's cache folder; that of temporary files where the user has no home, as in some batch jobs."""
-    if cache := os.environ.get("XDG_CACHE_HOME"):
-        return Path(cache)
-    try:
-        return Path.home() / ".cache"
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"

@@ -2,6 +2,8 @@
 
 import gc
 import json
+import os
+import shutil
 import sys
 import threading
 import time
@@ -13,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_datasets import DETECTOR, events_of, with_tracks, write_small
 
+from tofae_jax.config.documents import sealed
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.events import DataError, Events, concatenate, select_hits, slice_events
 from tofae_jax.data.inspection import describe, inspect_dataset
+from tofae_jax.data.storage import verified
 
 
 @pytest.mark.backlog("B08", "B33")
@@ -66,7 +70,7 @@ def test_dataset_damaged_track_offsets_are_named(tmp_path):
     write_dataset(tmp_path / "set", [events], detector=DETECTOR, provenance={})
     np.save(tmp_path / "set" / "00000.track_offsets.npy", np.array([0, 2, 1]))
     with pytest.raises(DataError, match=r"track_offsets\.npy: offsets must rise from 0 to 3, got 0 to 1, falling"):
-        Dataset(tmp_path / "set").shard(0)
+        Dataset(tmp_path / "set", verify=False).shard(0)
 
 
 def test_dataset_first_schema_version_is_read(tmp_path):
@@ -77,6 +81,7 @@ def test_dataset_first_schema_version_is_read(tmp_path):
     del tree["track_columns"]
     for shard in tree["shards"]:
         del shard["n_tracks"]
+    del tree["checksum"]
     file.write_text(json.dumps(tree))
     back = concatenate(Dataset(tmp_path / "set").events())
     assert back.track_offsets is None
@@ -119,7 +124,7 @@ def test_write_dataset_existing_path_is_not_replaced(tmp_path):
 def edit(path, change):
     text = json.loads((path / "dataset.json").read_text())
     change(text)
-    (path / "dataset.json").write_text(json.dumps(text))
+    (path / "dataset.json").write_text(json.dumps(sealed({k: v for k, v in text.items() if k != "checksum"})))
 
 
 @pytest.mark.parametrize(
@@ -144,8 +149,90 @@ def test_dataset_damage_is_named(tmp_path, damage, message):
     write_small(tmp_path / "set", [3, 0, 4])
     damage(tmp_path / "set")
     with pytest.raises(DataError, match=message) as caught:
-        Dataset(tmp_path / "set").shard(0)
+        Dataset(tmp_path / "set", verify=False).shard(0)
     assert "\n" not in str(caught.value)
+    with pytest.raises(DataError):
+        Dataset(tmp_path / "set").shard(0)
+
+
+def test_dataset_any_flipped_bit_is_found(tmp_path):
+    """Of the arrays by their checksums, of the description by its own; spaces between words have no effect."""
+    write_small(tmp_path / "set", [3, 0, 4])
+    rng = np.random.default_rng(0)
+    whole = Dataset(tmp_path / "set")
+    for path in sorted((tmp_path / "set").iterdir()):
+        before = path.read_bytes()
+        for place in rng.integers(0, len(before), 40):
+            damaged = bytearray(before)
+            damaged[place] ^= 1 << rng.integers(8)
+            path.write_bytes(damaged)
+            try:
+                found = Dataset(tmp_path / "set")
+                found.shard(0)
+            except DataError as error:
+                assert str(path) in str(error)
+            else:
+                assert path.suffix == ".json" and found.description == whole.description
+        path.write_bytes(before)
+    Dataset(tmp_path / "set").shard(0)
+
+
+def test_dataset_verified_files_are_not_read_again(tmp_path, monkeypatch):
+    """What was verified, or has just been written, is known by its size and time stamps."""
+    read = []
+    usual = verified.file_checksum
+    monkeypatch.setattr(verified, "file_checksum", lambda path: read.append(path.name) or usual(path))
+    write_small(tmp_path / "set", [3, 0, 4])
+    Dataset(tmp_path / "set").shard(0)
+    assert read == []
+    shutil.copytree(tmp_path / "set", tmp_path / "copy")
+    for _ in range(2):
+        Dataset(tmp_path / "copy").shard(0)
+    n_files = len(list((tmp_path / "copy").glob("*.npy")))
+    assert len(read) == n_files
+    hits = tmp_path / "copy" / "00000.hits.npy"
+    times = hits.stat()
+    hits.write_bytes(hits.read_bytes()[:-1] + b"\2")
+    os.utime(hits, ns=(times.st_atime_ns, times.st_mtime_ns))  # as some copies do; the time of change tells
+    with pytest.raises(DataError, match=r"00000\.hits\.npy: damaged or changed: its checksum is not"):
+        Dataset(tmp_path / "copy").shard(0)
+    assert len(read) == n_files + 1
+    edit(tmp_path / "copy", lambda tree: tree["detector"].update(n_t=1000))
+    Dataset(tmp_path / "copy", verify=False).shard(0)
+    monkeypatch.setenv("TOFAE_JAX_VERIFY", "0")
+    Dataset(tmp_path / "copy").shard(0)
+
+
+def test_dataset_damaged_or_unwritable_memory_is_no_trouble(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_small(tmp_path / "set", [3, 0, 4])
+    [memory] = (tmp_path / "cache").rglob("*.json")
+    for content in (b"", b"{", b"[]", b'{"files": 3}', b"[" * 10**5):
+        memory.write_bytes(content)
+        Dataset(tmp_path / "set").shard(0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(memory))
+    Dataset(tmp_path / "set").shard(0)
+
+
+def test_dataset_without_recorded_checksums(tmp_path):
+    """As other programs may write it: its fingerprint is that of the bytes, and inspect does not call it whole."""
+    write_small(tmp_path / "set", [3, 0, 4])
+    edit(tmp_path / "set", lambda tree: [shard.update(sha256={}) for shard in tree["shards"]])
+    dataset = Dataset(tmp_path / "set")
+    dataset.shard(0)
+    before = dataset.fingerprint
+    problems = inspect_dataset(dataset).problems
+    assert len(problems) == len(dataset.files_of_shard(0)) and "has no recorded checksum" in problems[0]
+    np.save(tmp_path / "set" / "00000.hits.npy", np.ones((7, 3), np.int16))
+    assert Dataset(tmp_path / "set").fingerprint != before
+
+
+@pytest.mark.parametrize("name", ["../other/x.npy", "/etc/passwd", "..", "a/b.npy", ""])
+def test_dataset_checksums_of_files_elsewhere_are_refused(tmp_path, name):
+    write_small(tmp_path / "set", [3, 0, 4])
+    edit(tmp_path / "set", lambda tree: tree["shards"][0]["sha256"].update({name: "0" * 64}))
+    with pytest.raises(DataError, match="which is not in its folder"):
+        Dataset(tmp_path / "set")
 
 
 def test_dataset_missing_folder_is_named(tmp_path):

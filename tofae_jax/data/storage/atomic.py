@@ -14,10 +14,13 @@ from tofae_jax.data.storage.moves import exchange, move_new
 from tofae_jax.data.storage.partials import partial_folder
 from tofae_jax.data.storage.replaceable import Obstacle, no_file_like, nothing
 
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""errors of a disk that is full or fails, which no other name for the output would help against"""
+
 
 @contextmanager
 def replacing_file(
-    path: Path, *, may_replace: Obstacle | None = nothing, error_type: type[Exception] = ValueError
+    path: Path, *, may_replace: Obstacle | None = nothing, error_type: type[Exception] = OSError
 ) -> Iterator[Path]:
     """Yield a path to write to, which takes the place of `path` at the end; after an error, nothing is left of it.
 
@@ -29,6 +32,7 @@ def replacing_file(
         error_type: of the error where it may not.
 
     Raises:
+        OSError: the disk is full or fails.
         error_type: what is at `path` by then may not be replaced; it stays.
     """
     with naming_path(path), placing(path, may_replace=may_replace, error_type=error_type) as new:
@@ -37,7 +41,7 @@ def replacing_file(
 
 def replacing_output(path: Path, *, overwrite: bool) -> AbstractContextManager[Path]:
     """Replace a file of a report as `replacing_file` does: only one of the same kind, and only where `overwrite`."""
-    return replacing_file(path, may_replace=no_file_like(path) if overwrite else None)
+    return replacing_file(path, may_replace=no_file_like(path) if overwrite else None, error_type=ValueError)
 
 
 @contextmanager
@@ -70,17 +74,27 @@ def placing(path: Path, *, may_replace: Obstacle | None, error_type: type[Except
         try:
             new = stack.enter_context(partial_folder(place)) / place.name
         except OSError as error:
-            raise error_type(f"{path}: cannot be written: {error.strerror or error}") from None
+            raise _not_written(path, error, error_type) from None
         yield new
         try:
             with deferred_interrupts():
                 _put(new, place, may_replace)
         except FileExistsError as error:
-            raise error_type(f"{path}: {error.strerror}; it stays as it is, and nothing was written") from None
+            why = f"{error.strerror}; it stays as it is, and nothing was written"
+            if issubclass(error_type, OSError):
+                raise FileExistsError(error.errno, why, str(path)) from None
+            raise error_type(f"{path}: {why}") from None
         except OSError as error:
             if not os.path.lexists(new):
                 raise
-            raise error_type(f"{path}: cannot be written: {error.strerror or error}") from None
+            raise _not_written(path, error, error_type) from None
+
+
+def _not_written(path: Path, error: OSError, error_type: type[Exception]) -> Exception:
+    """Return the error for a place that cannot be written; that of a disk stays one of the machine."""
+    if issubclass(error_type, OSError) or error.errno in OF_DISK:
+        return OSError(error.errno, error.strerror or str(error), str(path))
+    return error_type(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def _put(new: Path, place: Path, may_replace: Obstacle | None) -> None:
