@@ -84,7 +84,8 @@ _HOMES = {
     "tofae_jax.data.simulated.stream": ("SimulatedEvents", "pattern_stream"),
     "tofae_jax.data.simulated.lhcb_torch": ("ModuleEvents", "module_stream"),
     # whole evaluations, files, runs
-    "tofae_jax.engine.checkpoints": ("CheckpointError", "CheckpointMeta", "Checkpoints", "SaveError"),
+    "tofae_jax.engine.checkpoint_format": ("CheckpointError", "CheckpointMeta"),
+    "tofae_jax.engine.checkpoints": ("Checkpoints", "SaveError"),
     "tofae_jax.engine.denoiser": ("Denoiser",),
     "tofae_jax.engine.denoise": ("DenoiseCounts", "DenoiseReport", "denoise", "denoise_run"),
     "tofae_jax.engine.evaluate": ("evaluate", "evaluate_run"),

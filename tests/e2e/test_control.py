@@ -101,10 +101,11 @@ def test_off_the_main_thread_files_and_time_still_work(tmp_path):
 
 
 def test_files_stop_and_pause(tmp_path, monkeypatch):
-    (tmp_path / "STOP").touch()  # left over
+    (tmp_path / "STOP").touch()
     said = []
-    with Control(tmp_path, say=said.append) as asked:
+    with Control(tmp_path, began_s=time.time() + 5, say=said.append) as asked:  # the file is older than the process
         assert asked.reason_to_stop() == ""
+        assert said.pop().endswith("STOP: removed, as it is older than this process")
         assert not asked.is_to_pause()
         (tmp_path / "PAUSE").touch()
         assert not asked.is_to_pause()  # it does not look at once
@@ -121,6 +122,29 @@ def test_files_stop_and_pause(tmp_path, monkeypatch):
         assert not (tmp_path / "STOP").exists()
         assert asked.reason_to_stop() == "STOP file"  # and stays so
     assert str(tmp_path / "PAUSE") in said[0]
+
+
+def test_stop_file_touched_while_a_run_starts_is_obeyed(tmp_path):
+    began_s = time.time() - 5
+    (tmp_path / "STOP").touch()
+    with Control(tmp_path, began_s=began_s, say=print) as asked:
+        assert asked.reason_to_stop() == "STOP file"
+    (tmp_path / "STOP").touch()
+    with Control(tmp_path, say=print) as asked:  # of a new run, whose folder is no older
+        assert asked.reason_to_stop() == "STOP file"
+
+
+def test_folders_named_stop_and_pause_are_told_and_ask_for_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "POLL_S", 0.0)
+    said = []
+    (tmp_path / "STOP").mkdir()
+    (tmp_path / "PAUSE").mkdir()
+    with Control(tmp_path, began_s=time.time() + 5, say=said.append) as asked:
+        for _ in range(3):
+            assert asked.reason_to_stop() == "" and not asked.is_to_pause()
+    assert [line.partition(": ")[2] for line in said] == [
+        "is a folder, which asks for nothing; a file of that name does"
+    ] * 2
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sealing import reseal
 from small_run import DETECTOR, RECIPE, config, inside, newest, programs, resumed, stopped  # noqa: F401
 
 from tofae_jax.cli import app
@@ -135,7 +136,7 @@ def test_resume_of_an_older_run_goes_on_with_its_own_lengths(tmp_path, caplog):
     paths = RunPaths(shutil.copytree(stopped(config(), 9).folder, tmp_path / "halted"))
     tree = json.loads(paths.record.read_text())
     tree["config"]["data"]["path"] = tree["data"]["path"] = str(Path("w").resolve())
-    paths.record.write_text(json.dumps(tree))
+    reseal(paths.record, tree)
     with caplog.at_level("WARNING"):
         assert resumed(paths).status == "finished"
     assert "window_ns = 250, that of the run width_mm = 660, window_ns = 25, with which it goes on" in caplog.text

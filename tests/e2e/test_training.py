@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 from places import ROOT
+from sealing import reseal
 from small_training import DETECTOR, config
 
 from tofae_jax.cli import app
@@ -396,7 +397,7 @@ def test_a_run_can_be_evaluated_from_elsewhere(trained, capsys, tmp_path, monkey
     gone["config"]["data"]["path"] = gone["data"]["path"] = "nowhere"
     copy = tmp_path / "run"
     shutil.copytree(trained[0].folder, copy)
-    (copy / "run.json").write_text(json.dumps(gone))
+    reseal(copy / "run.json", gone)
     assert app.main(["evaluate", str(copy)]) == 2
     assert "name one with --data" in capsys.readouterr().err
 

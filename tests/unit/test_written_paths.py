@@ -21,7 +21,8 @@ from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.data.storage.array_file import save_array
 from tofae_jax.data.storage.atomic import write_text
-from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
+from tofae_jax.engine.checkpoint_format import CheckpointMeta
+from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.events import write_simulation
 from tofae_jax.engine.monitoring.recorder import Recorder
 from tofae_jax.engine.monitoring.timer import Timer

@@ -34,7 +34,7 @@ def decode_json(content: bytes) -> Any:
         raise _too_deep() from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DocumentError(f"damaged: {error}") from None
-    return _checked(tree)
+    return within_limits(tree)
 
 
 def decode_toml(content: bytes) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def decode_toml(content: bytes) -> dict[str, Any]:
         raise DocumentError(f"is no text in UTF-8 (byte {error.start})") from None
     except ValueError as error:  # a TOMLDecodeError, or an integer of thousands of digits
         raise DocumentError(str(error)) from None
-    return _checked(tree)
+    return within_limits(tree)
 
 
 def schema_version(tree: Any, *, newest: int) -> int:
@@ -117,8 +117,12 @@ def _too_deep() -> DocumentError:
     return DocumentError(f"is nested more than {MOST_DEPTH} deep")
 
 
-def _checked(tree: Any) -> Any:
-    """Return a decoded document whose depth, numbers and text have been checked."""
+def within_limits(tree: Any) -> Any:
+    """Return a decoded document, whatever decoded it.
+
+    Raises:
+        DocumentError: its depth, numbers or text are beyond the limits.
+    """
     waiting = [(tree, 0)]
     while waiting:
         value, depth = waiting.pop()

@@ -29,26 +29,24 @@ from orbax.checkpoint import checkpoint_managers
 from tofae_jax.core.precision import POLICIES
 from tofae_jax.core.text import one_line
 from tofae_jax.data.storage.interrupts import deferred_interrupts
+from tofae_jax.engine.checkpoint_format import (
+    WORST,
+    CheckpointError,
+    CheckpointMeta,
+    DamagedError,
+    decoded_meta,
+    encoded_meta,
+    score_of,
+)
 from tofae_jax.engine.checksums import checksums, misfit_of
 from tofae_jax.engine.orbax_failures import forget_unfinished, quiet_failures
 from tofae_jax.runs.messages import warn
-from tofae_jax.runs.migrations import migrated_meta
 from tofae_jax.steps.state import TrainState, scale_of
 
-SCHEMA_VERSION = 2
 NUMBER_DIGITS = 9
 """digits of the number in the name of a checkpoint's folder"""
 UNFINISHED = "*.orbax-checkpoint-tmp*"  # folders of saves under way
 CLEAN_LOOKS, MOST_LOOKS, LOOK_S = 5, 40, 0.05  # in a row without such a folder, after a failed save
-WORST = -1e30  # score of an epoch without one: NaN has no place in an order
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged or does not fit; the message names it and what is wrong."""
-
-
-class DamagedError(CheckpointError):
-    """What is on disk is not what was written."""
 
 
 class SaveError(OSError):
@@ -62,56 +60,24 @@ class SaveError(OSError):
         return f"{self.filename}: {self.strerror}"
 
 
-class EpochTotals(msgspec.Struct):
-    """Sums over the steps done of an epoch, in float64, so that a resumed epoch ends with exactly the same means."""
-
-    steps: int = 0
-    skipped: int = 0
-    totals: dict[str, float] = {}
-    """over the steps that were not skipped"""
-    loss_scale: float = 1.0
-    """of the last step"""
-    hits_dropped: int = 0
-    train_s: float = 0.0
+class _UnwantedError(CheckpointError):
+    """A checkpoint is whole, and not to be used."""
 
 
-class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
-    """Description of a checkpoint, stored with it."""
+class _BestScores(checkpoint_managers.PreservationPolicy):
+    """Preserve the checkpoints of the highest scores. Orbax's own policy keeps scores in a file without a checksum."""
 
-    schema_version: int = SCHEMA_VERSION
-    """version of this format"""
-    step: int
-    """optimiser steps done"""
-    batches_delivered: int
-    """position in the training data, which numbers the checkpoint"""
-    notes: dict[str, Any] = {}
-    """what the caller of `Checkpoints.save` had to say of it"""
-    run_id: str = ""
-    """empty for checkpoints of no run, as all fields below"""
-    parent_run_id: str | None = None
-    """run that this one started from, if any"""
-    epoch: int = 0
-    """epochs done"""
-    data_fingerprint: str = ""
-    """of dataset, split, batch size and seed: a position means nothing in other data"""
-    package_versions: dict[str, str] = {}
-    """versions of the packages in use"""
-    model_name: str = ""
-    """name of the model"""
-    config: dict[str, Any] = {}
-    """settings of the run"""
-    precision: str = ""
-    """policy of the weights; not that of `config` if the run fell back"""
-    history: list[dict[str, Any]] = []
-    """one record per epoch done"""
-    partial_epoch: EpochTotals | None = msgspec.field(default=None, name="under_way")
-    """totals of the epoch that the checkpoint was made within, if any; stored as `under_way`"""
-    fallback: str = ""
-    """why the precision is not that of `config`"""
-    git_revision: str | None = None
-    """of the source tree the package ran from"""
-    checksums: dict[str, str] = {}
-    """dtype, shape and CRC-32 of each array, by name"""
+    def __init__(self, n: int, scores: Callable[[], dict[int, float]]) -> None:
+        """Preserve `n` checkpoints by `scores`, by number."""
+        self._n, self._scores = n, scores
+
+    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        """Say which of the checkpoints to preserve."""
+        del context
+        scores = self._scores()
+        known = [info.step for info in checkpoints if info.step in scores]
+        best = sorted(known, key=lambda number: (scores[number], number))[len(known) - min(self._n, len(known)) :]
+        return [info.step in best for info in checkpoints]
 
 
 def _items(state: TrainState) -> dict[str, Any]:
@@ -148,15 +114,12 @@ class Checkpoints:
             raise ValueError(f"keep must be at least 1 and keep_best at least 0, got {keep} and {keep_best}")
         if read_only and not folder.is_dir():
             raise CheckpointError(f"{folder}: no checkpoints here")
-        score: Callable[[Any], float] = lambda metrics: metrics["score"]  # noqa: E731
         policies = checkpoint_managers
-        self._prefix = _prefix(folder)
-        best = policies.BestN(get_metric_fn=score, n=keep_best, keep_checkpoints_without_metrics=False)
+        self._prefix, self._scores = _prefix(folder), {}
+        best = _BestScores(keep_best, self.scores)
         options = ocp.CheckpointManagerOptions(
             save_decision_policy=policies.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            best_fn=score,
-            best_mode="max",
             step_prefix=self._prefix,
             step_format_fixed_length=NUMBER_DIGITS,
             cleanup_tmp_directories=not read_only,
@@ -226,19 +189,20 @@ class Checkpoints:
         if meta.batches_delivered in self.numbers():
             raise SaveError(self.folder, f"there is a checkpoint {meta.batches_delivered} already")
         items = _items(state)
-        meta = msgspec.structs.replace(meta, checksums=checksums(items))
+        score = None if score is None else float(score) if np.isfinite(score) else WORST
+        meta = msgspec.structs.replace(meta, checksums=checksums(items), score=score)
         items = {name: ocp.args.StandardSave(item) for name, item in items.items()}
-        args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(msgspec.to_builtins(meta)))
-        metrics = None if score is None else {"score": float(score) if np.isfinite(score) else WORST}
+        args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(encoded_meta(meta)))
+        self._scores[meta.batches_delivered] = score
         try:
             with deferred_interrupts():
-                is_saved = self._manager.save(meta.batches_delivered, args=args, metrics=metrics)
+                is_saved = self._manager.save(meta.batches_delivered, args=args)
         except Exception as error:
             raise self._not_written(error) from None
         if not is_saved:  # Orbax refuses numbers below the newest without a word
             newest = max(self.numbers(), default=None)
             raise SaveError(self.folder, f"checkpoint {meta.batches_delivered} is not saved: there is a later {newest}")
-        return self.folder / f"{self._prefix}_{meta.batches_delivered:0{NUMBER_DIGITS}d}"
+        return self._folder_of(meta.batches_delivered)
 
     def wait(self) -> None:
         """Until all is on disk; SaveError if it is not."""
@@ -256,9 +220,23 @@ class Checkpoints:
         """Of all checkpoints, rising."""
         return sorted(self._manager.all_steps())
 
+    def scores(self) -> dict[int, float]:
+        """Return the scores of the checkpoints that have one and can be read, by number."""
+        for number in self.numbers():
+            if number not in self._scores:
+                try:
+                    self._scores[number] = score_of(self.read_meta(number), self._folder_of(number))
+                except CheckpointError:
+                    self._scores[number] = None
+        return {number: score for number in self.numbers() if (score := self._scores.get(number)) is not None}
+
     def best(self) -> int | None:
-        """Number of the best checkpoint."""
-        return self._manager.best_step()
+        """Return the number of the best checkpoint, the newest of several; None where none has a score."""
+        scores = self.scores()
+        return max(scores, key=lambda number: (scores[number], number), default=None)
+
+    def _folder_of(self, number: int) -> Path:
+        return self.folder / f"{self._prefix}_{number:0{NUMBER_DIGITS}d}"
 
     def _where(self, number: int) -> str:
         return f"{self.folder}: checkpoint {number}"
@@ -270,34 +248,27 @@ class Checkpoints:
                 tree = self._manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         except Exception as error:  # Orbax raises many kinds, bare Exception among them
             raise DamagedError(f"{self._where(number)}: {_shown(error)}") from None
-        version = tree.get("schema_version") if isinstance(tree, dict) else None
-        if not isinstance(version, int):
-            raise CheckpointError(f"{self._where(number)} lacks its schema_version")
-        if version > SCHEMA_VERSION:
-            raise CheckpointError(
-                f"{self._where(number)} has schema version {version}, newer than this package's {SCHEMA_VERSION}"
-            )
-        try:
-            return msgspec.convert(migrated_meta(tree), CheckpointMeta)
-        except msgspec.ValidationError as error:
-            raise CheckpointError(f"{self._where(number)}: {error}") from None
+        return decoded_meta(tree, self._where(number))
 
     def restore(
         self,
         template: TrainState | Callable[[CheckpointMeta], TrainState],
         *,
         best: bool = False,
+        objection: Callable[[CheckpointMeta], str | None] = lambda _: None,
         warn: Callable[[str], None] = warn,
     ) -> tuple[TrainState, CheckpointMeta]:
         """Restore the newest (or best) good checkpoint.
 
         A damaged one is passed over, with a warning, for the newest of the others. Unless opened to read only, the
-        damaged ones are then deleted, as a run will save them again.
+        damaged ones are then deleted, as a run will save them again. One that is not to be used, as of another run, is
+        passed over likewise, but stays.
 
         Args:
             template: a state of the same shapes, dtypes and placement, e.g. of `create_train_state`, or what makes one
                 for a checkpoint's `meta`.
             best: the one of the highest score; False: the newest.
+            objection: says why a checkpoint, which is whole, is not to be used; None: it is.
             warn: is given the messages.
 
         Returns:
@@ -314,29 +285,34 @@ class Checkpoints:
         numbers = self.numbers()[::-1]
         if best and (chosen := self.best()) is not None:
             numbers = [chosen, *(number for number in numbers if number != chosen)]
-        problems: dict[int, str] = {}
+        problems: dict[int, CheckpointError] = {}
         for number in numbers:
             try:
-                restored = self._restore(number, template_of)
-            except DamagedError as error:
-                problems[number] = str(error)
+                restored = self._restore(number, template_of, objection)
+            except (DamagedError, _UnwantedError) as error:
+                problems[number] = error
                 continue
-            for damaged, problem in problems.items():
+            for passed, problem in problems.items():
                 warn(f"{problem}; using checkpoint {number} (epoch {restored[1].epoch}) instead")
-                if not self._read_only:
-                    self._manager.delete(damaged)
+                if not self._read_only and isinstance(problem, DamagedError):
+                    self._manager.delete(passed)
             return restored
-        raise CheckpointError("; ".join(problems.values()) or f"{self.folder}: holds no finished checkpoint")
+        raise CheckpointError("; ".join(map(str, problems.values())) or f"{self.folder}: holds no finished checkpoint")
 
     def _restore(
-        self, number: int, template_of: Callable[[CheckpointMeta], TrainState]
+        self,
+        number: int,
+        template_of: Callable[[CheckpointMeta], TrainState],
+        objection: Callable[[CheckpointMeta], str | None],
     ) -> tuple[TrainState, CheckpointMeta]:
         meta = self.read_meta(number)
+        if (reason := objection(meta)) is not None:
+            raise _UnwantedError(f"{self._where(number)}: {reason}")
         if meta.precision and meta.precision not in POLICIES:
             raise CheckpointError(f"{self._where(number)}: its precision {meta.precision!r} is not known")
         template = template_of(meta)
         wanted = _items(template)
-        if meta.schema_version < SCHEMA_VERSION:  # it knew neither loss scale nor residual: those of a fresh state do
+        if meta.schema_version < 2:  # it knew neither loss scale nor residual: those of a fresh state do
             wanted["train"] = {name: wanted["train"][name] for name in ("step", "opt_state", "key")}
         if (misfit := misfit_of(meta.checksums, wanted)) is not None:
             raise CheckpointError(f"{self._where(number)}: {misfit}")

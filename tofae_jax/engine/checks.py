@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tofae_jax.config import Config, ConfigError, leaves, selected_settings, to_tree
 from tofae_jax.engine.build import every_epoch, losses_in_use
 from tofae_jax.engine.checkpoint_policy import checkpoint_policy
@@ -121,6 +123,15 @@ def check_metric(config: Config) -> None:
         )
 
 
+def first_difference(old: Config, new: Config) -> tuple[str, Any, Any] | None:
+    """Return key and both values of the first setting that differs and changes what a run computes; None: none does."""
+    before, after = (dict(leaves(to_tree(config))) for config in (old, new))
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key) and not key.startswith(MAY_CHANGE):
+            return key, before.get(key), after.get(key)
+    return None
+
+
 def check_resumable(old: Config, new: Config, record: RunRecord) -> None:
     """Check that a run can be resumed with new settings.
 
@@ -128,13 +139,11 @@ def check_resumable(old: Config, new: Config, record: RunRecord) -> None:
         ConfigError: a setting differs that may not.
         RunError: no epoch is left to train.
     """
-    before, after = (dict(leaves(to_tree(config))) for config in (old, new))
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key) and not key.startswith(MAY_CHANGE):
-            raise ConfigError(
-                f"{key} = {after.get(key)!r}: a resumed run keeps its own, {before.get(key)!r}; "
-                "start another run from it with --from"
-            )
+    if (found := first_difference(old, new)) is not None:
+        key, before, after = found
+        raise ConfigError(
+            f"{key} = {after!r}: a resumed run keeps its own, {before!r}; start another run from it with --from"
+        )
     if old.train.epochs != new.train.epochs and (old.optimiser.schedule != "constant" or old.schedules):
         raise ConfigError(
             f"train.epochs = {new.train.epochs}: optimiser.schedule and schedules run over all epochs, so another "

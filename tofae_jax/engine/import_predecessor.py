@@ -22,7 +22,8 @@ from tofae_jax.data.files.predecessor_checkpoint import PredecessorCheckpoint
 from tofae_jax.data.storage.atomic import replacing_folder
 from tofae_jax.data.storage.replaceable import check_free
 from tofae_jax.engine.build import RunSetup, build_run, describe_devices
-from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
+from tofae_jax.engine.checkpoint_format import CheckpointMeta
+from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.device_precision import prepare
 from tofae_jax.models.predecessor_weights import predecessor_shapes, variables_from_predecessor
 from tofae_jax.runs import environment, folder

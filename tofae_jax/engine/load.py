@@ -11,7 +11,9 @@ import jax
 from tofae_jax.config import Config, from_tree
 from tofae_jax.core.precision import cast_variables, policy_by_name
 from tofae_jax.engine.build import RunSetup, build_run, with_precision
-from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints
+from tofae_jax.engine.checkpoint_format import CheckpointMeta
+from tofae_jax.engine.checkpoints import Checkpoints
+from tofae_jax.engine.checks import first_difference
 from tofae_jax.engine.device_precision import allow_64_bit, prepare
 from tofae_jax.engine.operating_point import with_point
 from tofae_jax.runs.folder import RunPaths
@@ -59,12 +61,29 @@ def load_run(folder: str | Path, *, best: bool = True, precision: str | None = N
         prepare(precision)
     allow_64_bit(policy_by_name(config.precision.policy))  # to read; a run in float64 never falls back
     with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
-        state, meta = checkpoints.restore(stored_shapes(config), best=best, warn=warn)
+        state, meta = checkpoints.restore(stored_shapes(config), best=best, objection=not_of(record), warn=warn)
     if precision is None:
         prepare(meta.precision)
     config = with_point(config, record.results.get("operating_point"))
     setup = build_run(with_precision(config, precision or meta.precision))
     return LoadedRun(paths, record, setup, cast_variables(state.variables, setup.policy), meta.epoch)
+
+
+def not_of(record: RunRecord) -> Callable[[CheckpointMeta], str | None]:
+    """Return what objects to checkpoints of another run, and to those that were made with other settings."""
+
+    def objection(meta: CheckpointMeta) -> str | None:
+        if meta.run_id and meta.run_id != record.run_id:
+            return f"is of run {meta.run_id}, not of {record.run_id}"
+        if not meta.config:
+            return None
+        theirs, ours = (from_tree(tree, Config, "its settings") for tree in (meta.config, record.config))
+        if (found := first_difference(theirs, ours)) is None:
+            return None
+        key, then, now = found
+        return f"was made with {key} = {then!r}, but run.json has {now!r}: one of them was changed"
+
+    return objection
 
 
 def stored_shapes(config: Config) -> Callable[[CheckpointMeta], Any]:

@@ -6,12 +6,16 @@ import ctypes
 import hashlib
 import os
 import sys
+import time
 from pathlib import Path
 
 import jax
 
 from tofae_jax.data.storage.cache import cache_folder
 from tofae_jax.engine.available_device import use_available_device
+
+PROCESS_BEGAN_S = time.time()
+"""when this module was loaded, soon after the process began [s since the epoch]"""
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 

@@ -23,12 +23,15 @@ from typing import Any, Literal
 import msgspec
 
 from tofae_jax.config import Config, from_tree
+from tofae_jax.config.documents import DocumentError, decode_json, schema_version, sealed, unsealed
 from tofae_jax.data.storage.atomic import write_text
 from tofae_jax.runs.folder import RunError, RunPaths
 from tofae_jax.runs.migrations import migrated_record
 
 RunStatus = Literal["running", "finished", "stopped", "failed"]
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+SEALED_FROM = 3
+"""schema version since which `run.json` and the lines of `metrics.jsonl` have checksums"""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +72,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_record(paths: RunPaths, record: RunRecord) -> Path:
     """Write `run.json`; returns its path."""
-    return write_text(paths.record, msgspec.json.format(msgspec.json.encode(record), indent=1).decode())
+    content = msgspec.json.encode(sealed(msgspec.json.decode(msgspec.json.encode(record))))
+    return write_text(paths.record, msgspec.json.format(content, indent=1).decode())
 
 
 def read_record(folder: str | Path) -> tuple[RunPaths, RunRecord]:
@@ -80,15 +84,15 @@ def read_record(folder: str | Path) -> tuple[RunPaths, RunRecord]:
     if not paths.record.is_file():
         raise RunError(f"{folder}: not a run folder: it has no {paths.record.name}")
     try:
-        tree = msgspec.json.decode(paths.record.read_bytes())
-        version = tree.get("schema_version") if isinstance(tree, dict) else None
-        if not isinstance(version, int):
-            raise RunError(f"{paths.record}: damaged: it lacks its schema_version")
-        if version > SCHEMA_VERSION:
-            raise RunError(f"{paths.record}: schema version {version} is newer than this package's {SCHEMA_VERSION}")
-        return paths, msgspec.convert(migrated_record(tree), RunRecord)
+        tree = decode_json(paths.record.read_bytes())
+        version = schema_version(unsealed(tree, is_required=False), newest=SCHEMA_VERSION)
+        content = unsealed(tree, is_required=version >= SEALED_FROM)
+        record = msgspec.convert(migrated_record(content), RunRecord)
+    except DocumentError as error:
+        raise RunError(f"{paths.record}: {error}") from None
     except (msgspec.MsgspecError, OSError) as error:
         raise RunError(f"{paths.record}: damaged: {error}") from None
+    return paths, record
 
 
 def settings_of(folder: str | Path) -> Config:

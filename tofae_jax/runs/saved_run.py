@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from tofae_jax.runs.arrays import load_arrays, reason_of, save_arrays
 from tofae_jax.runs.event_views import load_views
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.history import read_history
-from tofae_jax.runs.record import RunRecord, read_record
+from tofae_jax.runs.record import SEALED_FROM, RunRecord, read_record
 
 NO_LABEL = ""
 
@@ -189,7 +190,7 @@ def read_saved(folder: str | Path, *, views: Path | None = None) -> SavedRun:
     return SavedRun(
         paths=paths,
         record=record,
-        history=read(paths.metrics, read_history, []),
+        history=read(paths.metrics, partial(read_history, is_sealed=record.schema_version >= SEALED_FROM), []),
         detector=detector,
         views=read(views or paths.plot_data, lambda path: _views(path, detector), []),
         events=read(paths.plot_events, load_events, {}),

@@ -15,13 +15,8 @@ from own_parts import SHAPE, Images
 
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.engine.build import build_run
-from tofae_jax.engine.checkpoints import (
-    SCHEMA_VERSION,
-    CheckpointError,
-    CheckpointMeta,
-    Checkpoints,
-    SaveError,
-)
+from tofae_jax.engine.checkpoint_format import SCHEMA_VERSION, CheckpointError, CheckpointMeta
+from tofae_jax.engine.checkpoints import Checkpoints, SaveError
 from tofae_jax.engine.checksums import checksums
 from tofae_jax.models import model_from_module
 from tofae_jax.steps import TrainState, create_train_state

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_runs import change, latents, made_up_result, make_run, small_views
 from plotted import SMALL, v_shape
+from sealing import reseal
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
@@ -197,7 +198,7 @@ def test_read_saved_any_change_of_a_record_is_read_or_named(paths, data):
         branch = branch[key]
     branch[key] = data.draw(st.sampled_from([None, 0, -1.5, "<b>", [], {}, {"a": [1]}, [None], True, 10**30]))
     try:
-        paths.record.write_text(json.dumps(tree))
+        reseal(paths.record, tree)
         read_saved(paths.folder)
     except (RunError, DataError) as error:
         assert "run.json" in str(error)

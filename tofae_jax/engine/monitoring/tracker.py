@@ -8,10 +8,10 @@ dies of a full disk, the next calls wait for ever. So only its summaries and its
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -25,9 +25,10 @@ import numpy as np
 from tofae_jax.config import leaves
 from tofae_jax.core.detector import NO_HIT
 from tofae_jax.data.storage.atomic import naming_path
-from tofae_jax.runs.history import read_history
+from tofae_jax.runs.history import encoded_epoch, read_history
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)  # TensorBoard keeps scalars as float32
+_MOST_BITS = 63  # of integers that every reader of JSON takes
 _SMALLEST_EDGE, _N_EDGES = 1e-12, 1222  # of histograms: each bin 10 % wider than the last, as in TensorFlow's
 _FINAL = "final/"  # before the names of a run's results, so that they add no point to a curve of the same name
 
@@ -117,9 +118,9 @@ class Tracker:
         epoch = plain.pop("epoch", None)
         if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1:
             raise ValueError(f"record: epoch is {epoch!r}, expected a whole number from 1")
-        line = json.dumps({"epoch": epoch, **plain}, allow_nan=False)
+        line = encoded_epoch({"epoch": epoch, **plain})
         if epoch not in self._written:
-            _append_line(self._file, self._path, line.encode() + b"\n")
+            _append_line(self._file, self._path, line.encode())
             if self._resumed_after is not None:
                 self._written.add(epoch)
         self._last_epoch = max(self._last_epoch, epoch)
@@ -277,13 +278,18 @@ def _append_line(file: FileIO, path: Path, line: bytes) -> None:
 
 
 def _plain(tree: Any, name: str) -> Any:
-    """A copy in JSON's own types: arrays become lists, what is not finite becomes null; TypeError names the rest."""
+    """A copy in JSON's own types: arrays become lists, what is not finite becomes null.
+
+    Integers of more than 63 bits become floats. TypeError names the rest.
+    """
     if isinstance(tree, Mapping):
         return {str(key): _plain(value, f"{name}/{key}") for key, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [_plain(value, f"{name}/{index}") for index, value in enumerate(tree)]
     if isinstance(tree, float):
         return float(tree) if math.isfinite(tree) else None
+    if isinstance(tree, int) and not isinstance(tree, bool) and tree.bit_length() > _MOST_BITS:
+        return float(tree) if tree.bit_length() < sys.float_info.max_exp else None
     if tree is None or isinstance(tree, str | int):
         return tree
     if hasattr(tree, "__array__"):

@@ -25,24 +25,42 @@ class Control:
     where it is, as under `nohup`.
     """
 
-    def __init__(self, folder: Path, *, time_limit_s: float | None = None, say: Callable[[str], None]) -> None:
-        """Watch `folder` for STOP and PAUSE; the time limit counts from entering the context."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        time_limit_s: float | None = None,
+        began_s: float | None = None,
+        say: Callable[[str], None],
+    ) -> None:
+        """Watch `folder` for STOP and PAUSE; the time limit counts from entering the context.
+
+        A STOP that is older than `began_s`, when the process began [s since the epoch], was meant for a run before.
+        """
         self._folder, self._limit_s, self._say = folder, time_limit_s, say
+        self._process_began_s = began_s
         self._asked = ""
         self.signal: int | None = None
         """the signal that stopped the run"""
         self._previous: dict[int, Any] = {}
         self._looked = -POLL_S
         self._found: set[str] = set()
+        self._told: set[str] = set()
 
     def __enter__(self) -> Control:
         self._began = time.monotonic()
-        (self._folder / STOP).unlink(missing_ok=True)  # it was meant for the run that it ended
+        self._remove_old_stop()
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
                 if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._on_signal)
         return self
+
+    def _remove_old_stop(self) -> None:
+        stop = self._folder / STOP
+        if self._process_began_s is not None and stop.is_file() and stop.stat().st_mtime < self._process_began_s:
+            self._say(f"{stop}: removed, as it is older than this process")
+            stop.unlink(missing_ok=True)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
@@ -76,7 +94,7 @@ class Control:
         """Returns once the PAUSE file is gone or the run is to stop, with the seconds that it took."""
         began = time.monotonic()
         self._say(f"paused; remove {self._folder / PAUSE} to go on")
-        while (self._folder / PAUSE).exists() and not self.reason_to_stop():
+        while (self._folder / PAUSE).is_file() and not self.reason_to_stop():
             time.sleep(POLL_S / 5)
         self._looked = -POLL_S
         return time.monotonic() - began
@@ -86,5 +104,9 @@ class Control:
         now = time.monotonic()
         if now - self._looked >= POLL_S:
             self._looked = now
-            self._found = {name for name in (STOP, PAUSE) if (self._folder / name).exists()}
+            self._found = {name for name in (STOP, PAUSE) if (self._folder / name).is_file()}
+            for name in (STOP, PAUSE):
+                if name not in self._told and (self._folder / name).is_dir():
+                    self._told.add(name)
+                    self._say(f"{self._folder / name}: is a folder, which asks for nothing; a file of that name does")
         return self._found

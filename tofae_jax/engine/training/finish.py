@@ -15,7 +15,7 @@ from tofae_jax.data.simulated.patterns import PATTERNS
 from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.evaluator import Details, RunEvaluator
 from tofae_jax.engine.latents import LatentCollector
-from tofae_jax.engine.load import stored_shapes
+from tofae_jax.engine.load import not_of, stored_shapes
 from tofae_jax.engine.monitoring.callbacks import Callbacks
 from tofae_jax.engine.operating_point import chosen_point, not_reached, point_record, save_scores, with_point
 from tofae_jax.engine.parameters import parameter_rows
@@ -39,7 +39,7 @@ def finish_run(job: TrainingJob, result: LoopResult, checkpoints: Checkpoints, c
         The results, as they go into the run's record.
     """
     config = job.config
-    state, meta = checkpoints.restore(stored_shapes(config), best=True, warn=say)
+    state, meta = checkpoints.restore(stored_shapes(config), best=True, objection=not_of(job.record), warn=say)
     evaluator = result.evaluator
     if meta.precision != evaluator.setup.policy.name:
         evaluator = RunEvaluator(job.setup.with_policy(meta.precision), job.dataset)

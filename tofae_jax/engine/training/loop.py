@@ -16,8 +16,9 @@ from tofae_jax.core.precision import policy_by_name
 from tofae_jax.data.batches import Splits, TrainSource, batches
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.engine.build import RunSetup, learning_rate_at
+from tofae_jax.engine.checkpoint_format import CheckpointMeta, EpochTotals
 from tofae_jax.engine.checkpoint_policy import CheckpointPolicy
-from tofae_jax.engine.checkpoints import CheckpointMeta, Checkpoints, EpochTotals
+from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.device_precision import prepare
 from tofae_jax.engine.evaluator import RunEvaluator
 from tofae_jax.engine.monitoring.callbacks import Callbacks, EpochEnd

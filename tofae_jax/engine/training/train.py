@@ -15,8 +15,9 @@ from tofae_jax.data.batches import Splits
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import EventStore
 from tofae_jax.engine.build import build_run, describe_devices
+from tofae_jax.engine.checkpoint_format import CheckpointError, CheckpointMeta
 from tofae_jax.engine.checkpoint_policy import CheckpointPolicy, checkpoint_policy
-from tofae_jax.engine.checkpoints import CheckpointError, CheckpointMeta, Checkpoints
+from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.checks import check_new_run, check_resumable, check_run
 from tofae_jax.engine.class_weights import resolved_losses
 from tofae_jax.engine.data_checks import check_planned, warn_of_empty_splits
@@ -24,7 +25,9 @@ from tofae_jax.engine.detector_scale import differing_lengths, listed_lengths, w
 from tofae_jax.engine.device_precision import check_device, prepare
 from tofae_jax.engine.events import check_tracks, is_gone, open_events, splits_of, train_source
 from tofae_jax.engine.given_settings import Given, check_given, given_by_program
+from tofae_jax.engine.load import not_of
 from tofae_jax.engine.monitoring.callbacks import Callbacks
+from tofae_jax.engine.process import PROCESS_BEGAN_S
 from tofae_jax.engine.training.control import Control
 from tofae_jax.engine.training.finish import finish_run
 from tofae_jax.engine.training.loop import Loop, TrainingError, TrainingJob
@@ -33,6 +36,7 @@ from tofae_jax.engine.unused_settings import recorded_seeds, recorded_settings
 from tofae_jax.runs import environment, folder
 from tofae_jax.runs import record as runs
 from tofae_jax.runs.folder import RunError, RunPaths
+from tofae_jax.runs.history import restore_history
 from tofae_jax.runs.messages import say, warn
 from tofae_jax.runs.record import RunRecord, Session
 from tofae_jax.steps.loss_scaling import FALLBACKS
@@ -212,7 +216,8 @@ def _run_job(job: TrainingJob, parent: InitialWeights | None) -> tuple[RunPaths,
     say(f"run: {job.paths.folder}")
     train = job.config.train
     debug: AbstractContextManager[Any] = nullcontext() if train.jit else jax.disable_jit()
-    control = Control(job.paths.folder, time_limit_s=parse_duration(train.time_limit), say=say)
+    limit_s = parse_duration(train.time_limit)
+    control = Control(job.paths.folder, time_limit_s=limit_s, began_s=PROCESS_BEGAN_S, say=say)
     try:
         with control, debug:
             stopped_by, results = _train_and_finish(job, control, parent)
@@ -245,6 +250,8 @@ def _train_and_finish(job: TrainingJob, control: Control, parent: InitialWeights
         state, meta = _restored(job, checkpoints) if checkpoints.numbers() else (_initial_state(job, parent), None)
         n_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         say(f"model: {config.model.name}, {f'{n_parameters:,}'.replace(',', ' ')} parameters")
+        if meta:
+            _restore_history(job, meta)
         resumed_after = (len(meta.history) if meta else 0) if paths.metrics.exists() else None
         settings = job.record.config
         with Callbacks(config, paths, settings=settings, resumed_after=resumed_after, say=say) as callbacks:
@@ -255,13 +262,20 @@ def _train_and_finish(job: TrainingJob, control: Control, parent: InitialWeights
             return result.stopped_by, finish_run(job, result, checkpoints, callbacks)
 
 
+def _restore_history(job: TrainingJob, meta: CheckpointMeta) -> None:
+    is_sealed = job.record.schema_version >= runs.SEALED_FROM
+    restored = restore_history(job.paths.metrics, meta.history, is_sealed=is_sealed)
+    if restored:
+        say(f"{job.paths.metrics}: damaged or incomplete; restored from the checkpoint: epochs {restored}")
+
+
 def _restored(job: TrainingJob, checkpoints: Checkpoints) -> tuple[TrainState, CheckpointMeta]:
     """Restore the newest checkpoint of the run itself."""
 
     def template(meta: CheckpointMeta) -> TrainState:
         return job.setup.with_policy(meta.precision).fresh_state()
 
-    state, meta = checkpoints.restore(template, warn=say)
+    state, meta = checkpoints.restore(template, objection=not_of(job.record), warn=say)
     if meta.data_fingerprint != job.source.fingerprint:
         raise CheckpointError(f"{job.paths.checkpoints}: made with other data, batches or seeds")
     done = meta.partial_epoch.steps if meta.partial_epoch else 0

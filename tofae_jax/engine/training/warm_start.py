@@ -14,7 +14,7 @@ from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.checkpoints import Checkpoints
 from tofae_jax.engine.checksums import misfit
 from tofae_jax.engine.detector_scale import differing_lengths, listed_lengths
-from tofae_jax.engine.load import stored_shapes
+from tofae_jax.engine.load import not_of, stored_shapes
 from tofae_jax.models import MODELS
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.messages import warn
@@ -54,7 +54,7 @@ def load_initial_weights(run: str, child: RunSetup, *, optimiser: bool) -> Initi
     policies = (child.policy, policy_by_name(theirs.precision.policy))
     with jax.enable_x64(any(policy.needs_64_bit for policy in policies)):
         with Checkpoints(paths.checkpoints, read_only=True) as checkpoints:
-            state, meta = checkpoints.restore(stored_shapes(theirs), best=True, warn=warn)
+            state, meta = checkpoints.restore(stored_shapes(theirs), best=True, objection=not_of(record), warn=warn)
         state = jax.tree.map(np.asarray, state.replace(key=None, scale=None))
     param, statistic = jnp.dtype(child.policy.param), wide_dtype(child.policy.param)
     parent = InitialWeights(
