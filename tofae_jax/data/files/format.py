@@ -83,6 +83,9 @@ class Format(NamedTuple):
     has_dialects: bool = False
     """whether it is text, with one or another delimiter and decimal point"""
 
+    has_offsets: bool = False
+    """whether columns of a table of events can be without lists, so that `per` can say what they belong to"""
+
     @property
     def is_table(self) -> bool:
         """Whether columns and units can be chosen."""

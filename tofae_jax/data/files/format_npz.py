@@ -26,7 +26,7 @@ from tofae_jax.data.files.file_errors import listing
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, ROWS_PER_BLOCK, event_numbers, native
 from tofae_jax.data.files.images import check_images, image_events, images_per_block
-from tofae_jax.data.files.layout import EVENT_PREFIX, TRACK_PREFIX, OutputRows
+from tofae_jax.data.files.layout import EVENT_NUMBERS, EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX, OutputRows
 from tofae_jax.data.files.npy_header import npy_header
 from tofae_jax.data.files.table_events import table_events
 from tofae_jax.data.files.tables import Column, Rows, Table
@@ -83,8 +83,24 @@ def _read(request: ReadRequest) -> Iterator[Events]:
     if (images := _images(request)) is not None:
         yield from images
         return
-    found = table_events(_open_table(request), request.rules, chunk_hits=request.chunk_hits)
-    yield from with_event_arrays(request.path, found)
+    with zipfile.ZipFile(request.path) as archive:
+        arrays = _arrays(archive)
+    if len(request.rules.keys) > 1 and EVENT_NUMBERS in arrays:
+        raise DataError(f"array {EVENT_NUMBERS} numbers the events; {', '.join(request.rules.keys)} cannot do so too")
+    names, further = _event_arrays(arrays, request.rules.further)
+    rules = request.rules._replace(further=further)
+    found = table_events(_open_table(request._replace(rules=rules)), rules, chunk_hits=request.chunk_hits)
+    yield from with_event_arrays(request.path, found, names)
+
+
+def _event_arrays(
+    arrays: Mapping[str, _Array], further: Sequence[str] | None
+) -> tuple[set[str] | None, list[str] | None]:
+    """Divide the further columns to read into arrays `event.NAME` and `track.NAME`, and columns of hits; None: all."""
+    if further is None or EVENT_NUMBERS not in arrays:
+        return None, None if further is None else list(further)
+    chosen = {name for name in further if name in arrays and name.startswith((EVENT_PREFIX, TRACK_PREFIX))}
+    return chosen, [name for name in further if name not in chosen]
 
 
 def _images(request: ReadRequest) -> Iterator[Events] | None:
@@ -158,7 +174,8 @@ def _open_table(request: ReadRequest) -> Table:
 
 
 def _column(array: _Array) -> Column:
-    return Column(array.dtype if array.dtype.kind in "biuf" else None, False, str(array))
+    is_number = array.dtype.kind in "biuf" and array.dtype.itemsize <= np.dtype(np.float64).itemsize
+    return Column(array.dtype if is_number else None, False, str(array))
 
 
 def _arrays(archive: zipfile.ZipFile) -> dict[str, _Array]:
@@ -241,16 +258,20 @@ def _one_dimensional(arrays: Mapping[str, _Array], request: ReadRequest) -> list
     lengths = [arrays[name].shape[0] if len(arrays[name].shape) == 1 else -1 for name in needed]
     if len(set(lengths)) > 1:
         raise DataError(f"arrays {', '.join(needed)} have lengths {lengths}; the same length expected")
-    of_events = [prefix for prefix in (EVENT_PREFIX, TRACK_PREFIX) if f"{prefix}event" in arrays]
+    needed_for = {EVENT_PREFIX: [EVENT_NUMBERS], TRACK_PREFIX: [EVENT_NUMBERS, TRACK_EVENTS]}
+    of_events = [prefix for prefix, keys in needed_for.items() if all(key in arrays for key in keys)]
     sources = []
     for name, array in arrays.items():
-        if name.startswith(tuple(of_events)):
-            continue  # `with_event_arrays` reads it
+        if name.startswith(tuple(of_events)):  # `with_event_arrays` reads it
+            if array.dtype.kind not in "biuf":
+                request.rules.reading.left_out[name] = f"{array.dtype}{list(array.shape)}"
+            continue
         if array.shape == (lengths[0],):
             sources.append(_Source(array, (name,)))
         elif name.startswith((EVENT_PREFIX, TRACK_PREFIX)):
             prefix = EVENT_PREFIX if name.startswith(EVENT_PREFIX) else TRACK_PREFIX
-            raise DataError(f"array {array} has no array {prefix}event beside it, which says what its values belong to")
+            key = next(key for key in needed_for[prefix] if key not in arrays)
+            raise DataError(f"array {array} has no array {key} beside it, which says what its values belong to")
         else:
             request.rules.reading.left_out[name] = f"{array.dtype}{list(array.shape)}"
     return sources

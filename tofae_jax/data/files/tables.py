@@ -28,6 +28,8 @@ class Column(NamedTuple):
     """its type in the terms of the file, for messages"""
     problem: Callable[[], str] | None = None
     """what is wrong with its values, for the error where it is to be read"""
+    has_values: bool = True
+    """False where it has none, so that in text nothing says of which type they are"""
 
 
 class Lists(NamedTuple):
