@@ -25,7 +25,7 @@ class Options(Section, frozen=True):
     """where to save it; empty: runs/inspect-NAME.png"""
     decimal: Annotated[Literal[".", ","], arg(help=f"decimal point of text ({TEXT_FILES})")] = "."
     detector: Detector = Detector()
-    """of a file of images"""
+    """of the hits of a file; a dataset has its own"""
 
 
 def run(argv: list[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -63,6 +63,8 @@ class Format(NamedTuple):
     """read chunks of complete events, each with the event column `event`; None: `table_events` does"""
     open_table: Callable[[ReadRequest], Table] | None = None
     """open a table with named columns; None: files of this format hold images alone"""
+    column_names: Callable[[ReadRequest], Sequence[str]] | None = None
+    """names of what may be columns, where the columns of a table depend on which of them are `x, y, t`"""
     writer: Callable[[Path, ColumnTypes], FormatWriter] | None = None
     """open a file to be written; None: files of this format cannot be written"""
     written: tuple[str, ...] = ()

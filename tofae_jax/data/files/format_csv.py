@@ -126,9 +126,8 @@ def _problem(path: Path, header: Header, place: int, column: Any) -> str:
     if column.text is not None:
         row, value = column.text
         hint = "; --decimal , reads a decimal comma" if "," in value and column.decimal != "," else ""
-        hint = (
-            "; --decimal , was given, and this has a decimal point" if "." in value and column.decimal == "," else hint
-        )
+        if "." in value and column.decimal == ",":
+            hint = "; --decimal , was given, and this has a decimal point"
         return f"line {line_of(row)}: {name} = {one_line(repr(value))}; a number expected{hint}"
     if column.kind is None:
         return f"column {name} has no values"

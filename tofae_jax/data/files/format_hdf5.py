@@ -79,6 +79,14 @@ def _open_table(request: ReadRequest) -> Table:
     return Table(f"group {one_line(name)}" if name.strip("/") else "", columns, read, own_name=name)
 
 
+def _column_names_of(request: ReadRequest) -> list[str]:
+    """Return the names of the 1-D datasets of a group."""
+    (h5py,) = import_libraries(FORMAT)
+    with h5py.File(request.path, "r") as file:
+        found = file[choose_table(h5py, file, request.tree)]
+        return [] if isinstance(found, h5py.Dataset) else [*datasets_of(h5py, found)]
+
+
 def _other(values: Any, n_hits: int) -> Column:
     return Column(None, False, f"{values.dtype} and has {len(values)} values, not {n_hits} as there are hits")
 
@@ -251,6 +259,7 @@ FORMAT = Format(
     (".h5", ".hdf5"),
     "HDF5 group or dataset of records",
     open_table=_open_table,
+    column_names=_column_names_of,
     writer=_Writer,
     libraries=("h5py",),
     extra="hdf5",

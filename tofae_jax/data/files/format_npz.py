@@ -29,7 +29,7 @@ from tofae_jax.data.files.images import check_images, image_events, images_per_b
 from tofae_jax.data.files.layout import EVENT_NUMBERS, EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX, OutputRows
 from tofae_jax.data.files.npy_header import npy_header
 from tofae_jax.data.files.table_events import table_events
-from tofae_jax.data.files.tables import Column, Rows, Table
+from tofae_jax.data.files.tables import Column, Rows, SeveralTables, Table
 
 _MAX_NAMES_BYTES = 65_536  # of the array `columns`, which is read as a whole
 _COPY_BYTES = 2**20
@@ -235,13 +235,23 @@ def _chosen(arrays: Mapping[str, _Array], array: str | None, n_columns: int) -> 
     tables = [found for found in numeric if len(found.shape) == 2 and found.shape[1] == n_columns]
     candidates = tables or [found for found in numeric if len(found.shape) in (3, 4)]
     if len(candidates) > 1:
-        raise DataError(f"more than one array to read; choose one by its name among {listing(candidates)}")
+        several = [found.member.filename.removesuffix(".npy") for found in candidates]
+        raise SeveralTables(f"{len(several)} arrays to read", several, option="array", shown=listing(candidates))
     if not candidates:
         raise DataError(
             f"neither 1-D arrays {', '.join(HIT_LIST_COLUMNS)}, nor a 2-D array of these columns, nor images; "
             f"it has {shown}"
         )
     return candidates[0]
+
+
+def _column_names_of(request: ReadRequest) -> list[str]:
+    """Return the names of the 1-D arrays of numbers."""
+    if request.array is not None:
+        return []
+    with zipfile.ZipFile(request.path) as archive:
+        arrays = _arrays(archive)
+    return [name for name, array in arrays.items() if len(array.shape) == 1 and array.dtype.kind in "biuf"]
 
 
 class _Source(NamedTuple):
@@ -373,6 +383,7 @@ FORMAT = Format(
     "hits as one NumPy array per column or as a 2-D array, or images",
     read=_read,
     open_table=_open_table,
+    column_names=_column_names_of,
     writer=_Writer,
     arrangements=("arrays",),
     holds=("hits", "images"),

@@ -28,7 +28,9 @@ def test_choose_columns_of_events_may_be_called_x_where_hits_are_not(tmp_path, c
     columns = {name: f"pos_{name}" for name in "xyt"}
     events = read(path, columns=columns)
     assert np.array_equal(rows_of(events), ROWS)
-    assert {name: events.event_columns[f"{name}_"].tolist() for name in "xyt"} == dict.fromkeys("xyt", [0.5, 1.5, 2.5])
+    assert {name: events.event_columns[f"{name}_"].tolist() for name in "xyt"} == {
+        name: [0.5, 1.5, 2.5] for name in "xyt"
+    }
     words = [word for name in "xyt" for word in (f"--columns.{name}", f"pos_{name}")]
     assert run_command(capsys, "convert", path, tmp_path / f"b{kind}", *words)[0] == 0
     again = read(tmp_path / f"b{kind}", columns=columns)

@@ -41,7 +41,7 @@ def test_read_several_arrays_need_a_choice(tmp_path):
     assert np.array_equal(rows_of(read(path, array="a")), ROWS)
     assert np.array_equal(rows_of(read(path, array="b")), ROWS[:2])
     assert np.array_equal(rows_of(read(path, array="c")), [[1, 3, 2, 4]])
-    assert_refused(path, r"more than one array to read; choose one by its name among a int64\[6, 4\], b int64\[2, 4\]")
+    assert_refused(path, r"2 arrays to read; choose one with --array: a int64\[6, 4\], b int64\[2, 4\]")
     assert_refused(path, r"no array 'z'; it has a int64\[6, 4\], b .*, d float64\[3\]", array="z")
     assert_refused(path, "d .* is neither a 2-D hit list nor images", array="d")
     assert_refused(path, r"array e float64\[2, 3\]; integers or floats with 4 columns \(event, x, y, t\)", array="e")
