@@ -65,6 +65,10 @@ class Format(NamedTuple):
     """open a table with named columns; None: files of this format hold images alone"""
     column_names: Callable[[ReadRequest], Sequence[str]] | None = None
     """names of what may be columns, where the columns of a table depend on which of them are `x, y, t`"""
+    holds_images: Callable[[ReadRequest], bool] | None = None
+    """whether a file holds images, where a format `holds` them and tables"""
+    check_joined: Callable[[ReadRequest], None] | None = None
+    """raise `DataError` for a file with more than its table, which `read` alone would read, to be read with others"""
     writer: Callable[[Path, ColumnTypes], FormatWriter] | None = None
     """open a file to be written; None: files of this format cannot be written"""
     written: tuple[str, ...] = ()

@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import zipfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.event_columns import with_event_arrays
 from tofae_jax.data.files.file_errors import listing
-from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
+from tofae_jax.data.files.format import Format, ReadRequest
 from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, ROWS_PER_BLOCK, event_numbers, native
 from tofae_jax.data.files.images import check_images, image_events, images_per_block
-from tofae_jax.data.files.layout import EVENT_NUMBERS, EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX, OutputRows
+from tofae_jax.data.files.layout import EVENT_NUMBERS, EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX
 from tofae_jax.data.files.npy_header import npy_header
+from tofae_jax.data.files.npz_output import NpzWriter
 from tofae_jax.data.files.table_events import table_events
 from tofae_jax.data.files.tables import Column, Rows, SeveralTables, Table
 
 _MAX_NAMES_BYTES = 65_536  # of the array `columns`, which is read as a whole
-_COPY_BYTES = 2**20
 
 
 class _Array(NamedTuple):
@@ -103,15 +100,35 @@ def _event_arrays(
     return chosen, [name for name in further if name not in chosen]
 
 
-def _images(request: ReadRequest) -> Iterator[Events] | None:
-    """Return the events of images; None where the file holds a hit list."""
+def _holds_images(request: ReadRequest) -> bool:
+    return _chosen_images(request) is not None
+
+
+def _chosen_images(request: ReadRequest) -> _Array | None:
     with zipfile.ZipFile(request.path) as archive:
         arrays = _arrays(archive)
         if request.array is None and _is_one_dimensional(arrays, request):
             return None
         names = HIT_LIST_COLUMNS if _is_image(arrays.get(request.array or "")) else _column_names(archive, arrays)
         chosen = _chosen(arrays, request.array, len(names))
-    return _image_events(request, chosen) if _is_image(chosen) else None
+    return chosen if _is_image(chosen) else None
+
+
+def _check_joined(request: ReadRequest) -> None:
+    with zipfile.ZipFile(request.path) as archive:
+        arrays = _arrays(archive)
+    if EVENT_NUMBERS in arrays and request.rules.further is None:
+        raise DataError(
+            f"arrays of events, such as {EVENT_NUMBERS}, cannot be read of several files; read each by itself, or "
+            "choose columns of hits alone with --columns.further"
+        )
+
+
+def _images(request: ReadRequest) -> Iterator[Events] | None:
+    """Return the events of images; None where the file holds a hit list."""
+    if (images := _chosen_images(request)) is None:
+        return None
+    return _image_events(request, images)
 
 
 def _image_events(request: ReadRequest, images: _Array) -> Iterator[Events]:
@@ -331,60 +348,15 @@ def _image_blocks(archive: zipfile.ZipFile, array: _Array, n_per_block: int) -> 
         stream.check_end()
 
 
-class _Writer(FormatWriter):
-    """Write one array per column, uncompressed.
-
-    `event, x, y, t` and the hit columns have one value per hit. Arrays of events are written only if they are needed:
-    with event or track columns, or with events without hits.
-
-    The header of an array tells its length, which is known only at the end; so columns are collected in temporary
-    files.
-    """
-
-    def __init__(self, path: Path, types: ColumnTypes) -> None:
-        super().__init__(path, types)
-        self._needs_events = len(types.event) > 1 or types.track is not None
-        self._types = {**types.hit, **types.event, **(types.track or {})}
-        parts = [path.parent / f"column_{number}" for number in range(len(self._types))]
-        self._files = {
-            name: self.enter_context(part.open("w+b")) for name, part in zip(self._types, parts, strict=True)
-        }
-
-    def write(self, rows: OutputRows) -> None:
-        """Append the events to the temporary files."""
-        columns = {**rows.hit, **rows.event, **rows.track}
-        self._needs_events |= bool(rows.event) and not np.diff(rows.offsets).all()
-        for name in self._types:
-            self._files[name].write(np.ascontiguousarray(columns[name]).data)
-
-    def finish(self) -> None:
-        """Join the columns in one zip file."""
-        with zipfile.ZipFile(self.path, "w") as archive:
-            for name, dtype in self._types.items():
-                if name in self.types.event and not self._needs_events:
-                    continue
-                with self._files[name] as column:
-                    header = {
-                        "descr": np.lib.format.dtype_to_descr(dtype),
-                        "fortran_order": False,
-                        "shape": (column.tell() // dtype.itemsize,),
-                    }
-                    # ZipInfo has the same date in all files (1980), so that the same hits give the same bytes.
-                    member = zipfile.ZipInfo(f"{name}.npy")
-                    with archive.open(member, "w", force_zip64=True) as target:
-                        np.lib.format.write_array_header_1_0(target, header)
-                        column.seek(0)
-                        shutil.copyfileobj(column, target, _COPY_BYTES)
-        super().finish()
-
-
 FORMAT = Format(
     (".npz",),
     "hits as one NumPy array per column or as a 2-D array, or images",
     read=_read,
     open_table=_open_table,
     column_names=_column_names_of,
-    writer=_Writer,
+    holds_images=_holds_images,
+    check_joined=_check_joined,
+    writer=NpzWriter,
     arrangements=("arrays",),
     holds=("hits", "images"),
     has_named_arrays=True,

@@ -25,7 +25,7 @@ from tofae_jax.data.files.registry import (
     readable_endings,
     table_endings,
 )
-from tofae_jax.data.files.several import SourceFile, is_joined, joined_images, joined_table, source_files
+from tofae_jax.data.files.several import SourceFile, holds_images, is_joined, joined_images, joined_table, source_files
 from tofae_jax.data.files.table_events import table_events
 from tofae_jax.data.files.tables import HitRules, Reading, SeveralTables, Table, guarded
 from tofae_jax.data.files.units import AxisOrigin, Units, check_units
@@ -135,7 +135,7 @@ def _checked_format(request: ReadRequest, files: Sequence[SourceFile]) -> Format
 def _events(kind: Format, request: ReadRequest, files: Sequence[SourceFile], source: Path) -> Iterator[Events]:
     if is_joined(files, source, request.rules.keys):
         with naming_file(source, damage=()):
-            if kind.open_table is None:
+            if holds_images(kind, request):
                 yield from joined_images(kind, request, files)
             else:
                 table = joined_table(kind, request, files)

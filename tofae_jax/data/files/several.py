@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +82,20 @@ def _values(file: Path, base: Path) -> dict[str, str]:
     return {name: value for name, is_given, value in pairs if is_given}
 
 
+def _folder_columns(
+    request: ReadRequest, files: Sequence[SourceFile], columns: Container[str]
+) -> dict[str, np.ndarray]:
+    """Return the numbers that the folders of the files give, [n_files], besides the columns that these have."""
+    names = files[0].values
+    for file in files:
+        if file.values.keys() != names.keys():
+            raise DataError(f"{file.path}: its folders give {_listed(file.values)}, {files[0].path}: {_listed(names)}")
+    found = {name: _numbers([file.values[name] for file in files]) for name in names if name not in columns}
+    texts = [name for name, numbers in found.items() if numbers is None]
+    request.rules.reading.left_out.update(dict.fromkeys(texts, "text in the names of folders"))
+    return {name: numbers for name, numbers in found.items() if numbers is not None}
+
+
 def _numbers(words: Sequence[str]) -> np.ndarray | None:
     """Return words as integers, or as floats that hold each of them; None where they are no such numbers."""
     integers = [int(word) for word in words if _INTEGER.fullmatch(word)]
@@ -108,6 +122,14 @@ def is_joined(files: Sequence[SourceFile], source: Path, keys: Sequence[str] = (
     return len(files) > 1 or bool(files[0].values) or (files[0].path != source and FILE in keys)
 
 
+def holds_images(kind: Format, request: ReadRequest) -> bool:
+    """Whether the first of several files holds images."""
+    if kind.open_table is None:
+        return True
+    with naming_file(request.path), library_errors():
+        return kind.holds_images is not None and kind.holds_images(request)
+
+
 def joined_table(kind: Format, request: ReadRequest, files: Sequence[SourceFile]) -> Table:
     """Open the tables of several files as one, with a column `file` that counts the files from 0.
 
@@ -118,15 +140,11 @@ def joined_table(kind: Format, request: ReadRequest, files: Sequence[SourceFile]
     tables: list[Table] = []
     for file in files:
         with naming_file(file.path), library_errors():
+            if kind.check_joined is not None:
+                kind.check_joined(request._replace(path=file.path))
             tables.append(kind.open_table(request._replace(path=file.path)))
     columns = _common_columns(kind, tables, files)
-    added: dict[str, np.ndarray] = {}
-    for name in [name for name in files[0].values if name not in columns]:
-        numbers = _numbers([file.values[name] for file in files])
-        if numbers is None:
-            request.rules.reading.left_out[name] = "text in the names of folders"
-        else:
-            added[name] = numbers
+    added = _folder_columns(request, files, columns)
     if len(files) > 1 or FILE in request.rules.keys:
         added[_free_name(FILE, {**columns, **added})] = np.arange(len(files))
     columns |= {name: Column(numbers.dtype, False, str(numbers.dtype)) for name, numbers in added.items()}
@@ -162,10 +180,8 @@ def _free_name(name: str, taken: Mapping[str, object]) -> str:
 
 def _common_columns(kind: Format, tables: Sequence[Table], files: Sequence[SourceFile]) -> dict[str, Column]:
     """Return the columns that all tables have; `DataError` where they differ in more than text leaves open."""
-    first, values = tables[0], files[0].values
+    first = tables[0]
     for file, table in zip(files, tables, strict=True):
-        if file.values.keys() != values.keys():
-            raise DataError(f"{file.path}: its folders give {_listed(file.values)}, {files[0].path}: {_listed(values)}")
         for name in first.columns.keys() ^ table.columns.keys():
             lacking = file.path if name in first.columns else files[0].path
             raise DataError(f"{lacking}: has no column {one_line(name)}, which the other files have")
@@ -238,11 +254,13 @@ def joined_images(kind: Format, request: ReadRequest, files: Sequence[SourceFile
     """Yield the events of files of images, numbered through."""
     assert kind.read is not None  # formats of images have it
     n_before = 0
-    for file in files:
+    added = _folder_columns(request, files, ())
+    for number, file in enumerate(files):
         n_here = 0
         with naming_file(file.path):
             for events in kind.read(request._replace(path=file.path)):
                 numbers = events.event_columns["event"] + n_before
                 n_here += events.n_events
-                yield events._replace(event_columns={**events.event_columns, "event": numbers})
+                folders = {name: np.full(events.n_events, values[number]) for name, values in added.items()}
+                yield events._replace(event_columns={**folders, **events.event_columns, "event": numbers})
         n_before += n_here

@@ -3,9 +3,10 @@
 import numpy as np
 import pyarrow
 import pytest
-from hit_files import assert_refused, read
+from hit_files import SMALL, assert_refused, read
 from pyarrow import parquet
 
+from tofae_jax.data.files.inspect_file import describe_file
 from tofae_jax.data.files.several import source_files
 from tofae_jax.data.files.tables import Reading
 
@@ -111,3 +112,31 @@ def test_pattern_of_a_single_file_has_a_column_file_where_it_is_a_key(tmp_path):
         assert read(path, columns={"event": "file,event"}).event_columns["key.file"].tolist() == [0]
         assert list(read(path).hit_columns) == ["e"]
     assert_refused(folder / "a0.csv", "no column 'file'", columns={"event": "file,event"})
+
+
+def test_arrays_of_events_in_several_npz_files_are_never_dropped(tmp_path):
+    for number in range(2):
+        columns = {"event": [2 * number], "x": [0], "y": [0], "t": [1], "q": [number]}
+        of_events = {"event.event": [2 * number, 2 * number + 1], "event.w": [0.5, 1.5]}
+        np.savez(tmp_path / f"a{number}.npz", **{k: np.array(v) for k, v in {**columns, **of_events}.items()})
+    assert_refused(tmp_path, "a0.npz: arrays of events, such as event.event, cannot be read of several files")
+    assert read(tmp_path, further=["q"]).hit_columns["q"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+def test_images_of_several_files_have_the_columns_of_their_folders(tmp_path, ending):
+    images = np.zeros((2, 3, 4), np.int16)
+    images[0, 1, 2] = 5
+    for run in (7, 8):
+        folder = tmp_path / f"run={run}"
+        folder.mkdir()
+        if ending == ".npy":
+            np.save(folder / "a.npy", images)
+        else:
+            np.savez(folder / "a.npz", images=images, temperature=np.array([20.0, 21.0]))
+    events = read(tmp_path)
+    assert events.event_columns["event"].tolist() == [0, 1, 2, 3]
+    assert events.event_columns["run"].tolist() == [7, 7, 8, 8]
+    assert (ending == ".npz") == ("temperature" in events.event_columns)
+    assert events.counts.tolist() == [1, 0, 1, 0]
+    assert any("images       4" in line for line in describe_file(tmp_path, detector=SMALL))
