@@ -13,7 +13,7 @@ from places import REFERENCE
 from pyarrow import feather, parquet
 
 from tofae_jax.data.dataset import Dataset
-from tofae_jax.data.files.inspect_file import guess
+from tofae_jax.data.files.proposal import guess
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.tables import Reading
 

@@ -13,6 +13,7 @@ from tofae_jax.cli.options import (
     PROGRAM,
     WRITABLE_FILES,
     OutputOptions,
+    check_own_detector,
     parse,
     reading_options,
     say_of_reading,
@@ -45,18 +46,22 @@ class Options(OutputOptions, frozen=True, kw_only=True):
     overwrite: bool = False
     """replace a dataset, file or run that is there"""
     detector: Detector = Detector()
+    """of the hits of a file; a dataset has its own"""
 
 
 def run(argv: list[str]) -> None:
     """Convert the source and print what was written."""
     options = parse(Options, argv, command="convert")
-    from tofae_jax.data.convert import convert_events
+    from tofae_jax.data.convert import convert_events, is_dataset
+    from tofae_jax.data.dataset import Dataset
     from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
 
     source, out = Path(options.src), Path(options.out)
     if (checkpoint := read_predecessor_checkpoint(source)) is not None:
         _convert_checkpoint(options, checkpoint, [PROGRAM, "convert", *argv])
         return
+    if is_dataset(source):
+        check_own_detector(argv, options, source, Dataset(source).detector)
     done = convert_events(
         source,
         out,

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from tofae_jax.cli.options import TEXT_FILES, parse
+from tofae_jax.cli.options import TEXT_FILES, check_own_detector, parse
+from tofae_jax.config import ConfigError
 from tofae_jax.config.types import PlotMode, Section
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.files.registry import format_of
@@ -19,14 +20,14 @@ class Options(Section, frozen=True):
     source: Annotated[Positional[str], arg(metavar="SOURCE")]
     """dataset folder, or what convert reads: a file, a pattern in quotes ('run*.root'), a folder of files"""
     plots: PlotMode = "save"
-    """figure of the distributions of a dataset"""
+    """figure of the distributions of a dataset; of a file there is none"""
     plot_file: str = ""
     """where to save it; empty: runs/inspect-NAME.png"""
     overwrite: bool = False
     """replace a figure that is there at plot_file"""
     decimal: Annotated[Literal[".", ","], arg(help=f"decimal point of text ({TEXT_FILES})")] = "."
     detector: Detector = Detector()
-    """of a file of images"""
+    """of the hits of a file; a dataset has its own"""
 
     def __post_init__(self) -> None:
         """Refuse what the types cannot."""
@@ -42,6 +43,8 @@ def run(argv: list[str]) -> int:
 
     source = Path(options.source)
     if not is_dataset(source) and (source.is_file() or format_of(source) is not None or source.is_dir()):
+        if options.plot_file or options.plots in ("show", "both"):
+            raise ConfigError(f"inspect: {source} is no dataset, and only of one a figure is drawn; convert makes one")
         print("\n".join(describe_file(source, detector=options.detector, decimal=options.decimal)))
         return 0
     from tofae_jax import plots
@@ -52,6 +55,9 @@ def run(argv: list[str]) -> int:
     from tofae_jax.runs.messages import say
 
     dataset = Dataset(source, verify=False)  # all of it is checked below
+    check_own_detector(argv, options, source, dataset.detector)
+    if options.decimal != ".":
+        raise ConfigError(f"inspect: {source} is a dataset, which has no text: --decimal has no effect")
     name = options.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
     if options.plot_file:
         check_delivery(name, options.plots, overwrite=options.overwrite)

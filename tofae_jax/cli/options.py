@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from tyro.conf import arg
 
 from tofae_jax.config import ConfigError, checked, leaves, to_tree
 from tofae_jax.config.types import Section
+from tofae_jax.core.detector import Detector
 from tofae_jax.core.text import one_line
 from tofae_jax.data.files import registry
 
@@ -102,7 +104,9 @@ def reading_options(options: SourceOptions) -> dict[str, Any]:
         "array": options.array,
         "tree": options.tree,
         "columns": {name: column for name, column in columns.items() if name != column},
-        "further": None if further == "all" else [name for name in further.split(",") if name not in ("", "none")],
+        "further": None
+        if further == "all"
+        else [name for name in map(str.strip, further.split(",")) if name not in ("", "none")],
         "units": options.units,
         "origin": options.origin,
         "decimal": options.decimal,
@@ -144,6 +148,18 @@ def given_keys(words: Sequence[str], settings: msgspec.Struct) -> set[str]:
     names = {word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
     names |= {".".join([*section, last.removeprefix("no_")]) for *section, last in (name.split(".") for name in names)}
     return {key for key, _ in leaves(to_tree(settings)) if f"{key}.".startswith(tuple(f"{name}." for name in names))}
+
+
+def check_own_detector(words: Sequence[str], settings: msgspec.Struct, path: Path, own: Detector) -> None:
+    """Raise `ConfigError` where the words of a command line give a dataset another detector than its own."""
+    given = {key.partition(".")[2] for key in given_keys(words, settings) if key.startswith("detector.")}
+    chosen: Any = settings
+    for name in sorted(given):
+        if getattr(chosen.detector, name) != getattr(own, name):
+            raise ConfigError(
+                f"{path}: is a dataset, whose detector has {name} = {getattr(own, name)}; leave "
+                f"--detector.{name.replace('_', '-')} out"
+            )
 
 
 def error_of_box(box: str) -> str:

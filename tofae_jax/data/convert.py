@@ -53,9 +53,9 @@ def numbered_events(dataset: Dataset) -> Iterator[Events]:
 
 def check_no_reading_options(source: Path, reading: dict[str, Any]) -> None:
     """Raise `DataError` for options of `read_events`, which do not apply to the dataset `source`."""
-    defaults = {"units": "pixels", "origin": "edge", "decimal": "."}
+    defaults = {"units": "pixels", "origin": "edge", "decimal": ".", "per": "", "columns": {}}
     ours = ("reading", "keeps_own")
-    given = [name for name, value in reading.items() if name not in ours and value and value != defaults.get(name)]
+    given = [name for name, value in reading.items() if name not in ours and value not in (None, defaults.get(name))]
     if given:
         raise DataError(f"{source}: is a dataset, for which {', '.join(given)} cannot be chosen")
 

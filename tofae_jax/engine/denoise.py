@@ -39,7 +39,8 @@ Written = Literal["kept", "all", "pattern"]
 """hits that are written: those that are kept; all, with a column `kept`; or those of the direct output"""
 FOUND = ("score", "kept", "visible", "track")
 """hit columns that the denoiser adds"""
-_ASIDE = "input."
+_ASIDE = "\0"
+"""before the names of columns that the denoiser would replace; no column of a file begins so"""
 
 
 class DenoiseCounts(NamedTuple):

@@ -60,6 +60,11 @@ def test_convert_events_mistakes_are_named(tmp_path, capsys):
         (("d", "out"), "a dataset is written to files that end in .csv, .csv.gz"),
         (("d", "out.root", "--units", "physical"), "is a dataset, for which units cannot be chosen"),
         (("d", "out.root", "--columns.x", "px"), "is a dataset, for which columns cannot be chosen"),
+        (("d", "out.root", "--columns.further", "none"), "is a dataset, for which further cannot be chosen"),
+        (("d", "out.root", "--columns.per", "hit"), "is a dataset, for which per cannot be chosen"),
+        (("d", "out.root", "--tree", ""), "is a dataset, for which tree cannot be chosen"),
+        (("d", "out.root", "--detector.n-x", "5"), "is a dataset, whose detector has n_x = 88; leave --detector.n-x"),
+        (("d", "out.root", "--detector.window-ns", "5"), "whose detector has window_ns = 25.0"),
         (("none.root", "out"), "none.root: does not exist"),
         (("d", "out.root", "--units", "cm"), "units"),
     ):

@@ -86,3 +86,17 @@ def test_denoise_run_physical_units_and_mistakes(tmp_path, capsys, fake_run):
         assert expected in err
         assert len(err.splitlines()) == 1
     assert sorted(left.name for left in tmp_path.iterdir()) == ["in.parquet", "out.h5"]
+
+
+@pytest.mark.parametrize("kind", [".parquet", ".csv", ".root"])
+def test_denoise_run_columns_of_any_name_keep_name_and_values(tmp_path, capsys, fake_run, kind):
+    names = ("score", "kept", "visible", "track", "input.score", "input.energy", "energy", "own.x", "score_found")
+    columns = {name: np.arange(6.0) + 10 * number for number, name in enumerate(names)}
+    path = write_flat(tmp_path / "a.parquet", {**columns_of(ROWS), **columns})
+    out = tmp_path / f"out{kind}"
+    assert run_command(capsys, "denoise", "run", path, out, "--all-hits")[0] == 0
+    found = read(out).hit_columns
+    found = {("own.x" if name == "own_x" else name): values for name, values in found.items()}
+    assert set(found) == {*names, "score_found_found", "kept_found"}
+    for name, values in columns.items():
+        assert found[name].tolist() == values.tolist()

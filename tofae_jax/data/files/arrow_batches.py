@@ -5,7 +5,7 @@ All functions take the module `pyarrow`, imported with `pyarrow.compute`, since 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.layout import OutputRows
 from tofae_jax.data.files.tables import Column, Lists, Rows
 
+Places = Mapping[str, tuple[str, str | None, Any]]
+"""column, field of its records and type by the name of a column in a table"""
 LIBRARIES = ("pyarrow", "pyarrow.compute")
 
 
@@ -30,8 +32,9 @@ def schema_columns(pyarrow: Any, schema: Any) -> dict[str, Column]:
     return {name: _column(pyarrow, kind) for name, (_, _, kind) in record_places(pyarrow, schema).items()}
 
 
-def record_places(pyarrow: Any, schema: Any) -> dict[str, tuple[str, str | None, Any]]:
-    """Return column, field of its records and type by the name of the column in a table."""
+def record_places(pyarrow: Any, schema: Any) -> Places:
+    """Return where the columns of a table lie, from the schema of the whole file: its names depend on all columns."""
+    schema = [field.with_type(_stored_type(pyarrow, field.type)) for field in schema]
     found: dict[str, tuple[str, str | None, Any]] = {}
     records = [field for field in schema if _is_list_of_records(pyarrow, field.type)]
     for field in schema:
@@ -43,8 +46,25 @@ def record_places(pyarrow: Any, schema: Any) -> dict[str, tuple[str, str | None,
                 other is not field and inner.name in {part.name for part in other.type.value_type} for other in records
             )
             name = f"{field.name}.{inner.name}" if is_taken else inner.name
+            while name in found:
+                name += "_"
             found[name] = (field.name, inner.name, pyarrow.list_(inner.type))
     return found
+
+
+def _stored_type(pyarrow: Any, kind: Any) -> Any:
+    """Return a type with those that it stores in place of extension types, which awkward registers when imported."""
+    types = pyarrow.types
+    while isinstance(kind, pyarrow.BaseExtensionType):
+        kind = kind.storage_type
+    if is_list_type(pyarrow, kind):
+        inner = kind.value_field.with_type(_stored_type(pyarrow, kind.value_type))
+        if types.is_fixed_size_list(kind):
+            return pyarrow.list_(inner, kind.list_size)
+        return pyarrow.large_list(inner) if types.is_large_list(kind) else pyarrow.list_(inner)
+    if types.is_struct(kind):
+        return pyarrow.struct([field.with_type(_stored_type(pyarrow, field.type)) for field in kind])
+    return kind
 
 
 def _is_list_of_records(pyarrow: Any, kind: Any) -> bool:
@@ -66,13 +86,14 @@ def is_list_type(pyarrow: Any, kind: Any) -> bool:
     return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
-def batch_rows(pyarrow: Any, batch: Any, names: Sequence[str]) -> Rows:
-    """Return the named columns of a record batch."""
-    places = record_places(pyarrow, batch.schema)
+def batch_rows(pyarrow: Any, batch: Any, names: Sequence[str], places: Places) -> Rows:
+    """Return the named columns of a record batch, whose `places` are those of all columns of the file."""
     return {name: _values(pyarrow, batch.column(places[name][0]), name, places[name][1]) for name in names}
 
 
 def _values(pyarrow: Any, column: Any, name: str, field: str | None) -> np.ndarray | Lists:
+    kind = _stored_type(pyarrow, column.type)
+    column = column if column.type == kind else column.cast(kind)
     if not is_list_type(pyarrow, column.type):
         return _numbers(pyarrow, column, name)
     compute = pyarrow.compute

@@ -27,6 +27,7 @@ def choose_columns(table: Table, rules: HitRules) -> tuple[dict[str, str], Layou
     needed = {**_keys(table, rules, where, is_list=is_list), **{name: rules.names[name] for name in "xyt"}}
     for name, column in needed.items():
         _check_numbers(_column(table, column, where, _use(name, column)), column, where)
+    _check_distinct(needed, where)
     further = _further(table, rules, set(needed.values()), is_list, where)
     types = {name: table.columns[needed[name]].dtype for name in HIT_LIST_COLUMNS if name in needed}
     names = {name: column for name, column in {**needed, **further}.items() if name != column}
@@ -42,12 +43,25 @@ def choose_columns(table: Table, rules: HitRules) -> tuple[dict[str, str], Layou
     return {**needed, **further}, layout
 
 
+def _check_distinct(needed: Mapping[str, str], where: str) -> None:
+    uses: dict[str, str] = {}
+    for name, column in needed.items():
+        use = "event" if name.startswith(KEY_PREFIX) else name
+        if column in uses:
+            raise DataError(
+                f"{where}column {column} is chosen for {uses[column]} and for {use}; a column of its own each"
+            )
+        uses[column] = use
+
+
 def _use(name: str, column: str) -> str:
     return f" for {name}" if column != name and not name.startswith(KEY_PREFIX) else ""
 
 
 def _keys(table: Table, rules: HitRules, where: str, *, is_list: bool) -> dict[str, str]:
     """Return the columns that number the events, by their names in `Events`."""
+    if len(set(rules.keys)) < len(rules.keys):
+        raise DataError(f"{where}{', '.join(rules.keys)} number the events; each column once expected")
     if len(rules.keys) > 1:
         found = {f"{KEY_PREFIX}{name}": name for name in rules.keys}
     elif not is_list or (rules.keys and (tuple(rules.keys) != ("event",) or "event" in table.columns)):
@@ -108,18 +122,17 @@ def _further(table: Table, rules: HitRules, used: set[str], is_list: bool, where
         elif column.problem is not None:
             raise DataError(f"{where}{column.problem()}")
         else:
-            is_event = is_list and not column.is_list
-            further[_free_name(name, further, is_event=is_event)] = name
+            further[_free_name(name, further)] = name
     return further
 
 
-def _free_name(name: str, taken: Mapping[str, str], *, is_event: bool) -> str:
+def _free_name(name: str, taken: Mapping[str, str]) -> str:
     """Return a name within `Events`: `x` is taken where --columns.x names another column."""
-    is_event = is_event or name.startswith(EVENT_PREFIX)
     bare = name.removeprefix(EVENT_PREFIX)
-    is_taken = bare == "event" or bare.startswith(_RESERVED) or name in (EVENT_PREFIX, TRACK_PREFIX)
-    is_taken |= not is_event and name in HIT_LIST_COLUMNS
+    is_taken = bare == "event" or name in (EVENT_PREFIX, TRACK_PREFIX, *HIT_LIST_COLUMNS)
     free = f"{name}_" if is_taken else name
+    if bare.startswith(_RESERVED):  # `own.x` of a file is none of ours
+        free = name.removesuffix(bare) + bare.replace(".", "_", 1)
     while free in taken:
         free += "_"
     return free

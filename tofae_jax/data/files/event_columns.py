@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -46,24 +46,25 @@ def once_per_event(chunks: Iterable[Events]) -> Iterator[Events]:
 class _Arrays(ExitStack):
     """Read the arrays `PREFIX.NAME` of an `.npz` file, all of the same length, block by block."""
 
-    def __init__(self, path: Path, prefix: str) -> None:
+    def __init__(self, path: Path, prefix: str, names: Set[str] | None) -> None:
         super().__init__()
         self.key = f"{prefix}event"
         self._files: dict[str, IO[bytes]] = {}
         self._rows: dict[str, np.ndarray] = {}
         self._n_left = 0
         try:
-            self._open(path, prefix)
+            self._open(path, prefix, names)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, path: Path, prefix: str) -> None:
+    def _open(self, path: Path, prefix: str, names: Set[str] | None) -> None:
         archive = self.enter_context(zipfile.ZipFile(path))
         lengths: dict[str, tuple[int, ...]] = {}
         for member in archive.namelist():
             name = member.removesuffix(".npy")
-            if member.endswith(".npy") and name.startswith(prefix):
+            is_chosen = names is None or name in names or name == self.key
+            if member.endswith(".npy") and name.startswith(prefix) and is_chosen:
                 file = self.enter_context(archive.open(member))
                 lengths[name], _, dtype = npy_header(file)
                 if dtype.kind in "biuf":
@@ -115,15 +116,19 @@ class _Arrays(ExitStack):
             raise DataError(f"array {self.key} has to be of integers that never fall")
 
 
-def with_event_arrays(path: Path, chunks: Iterable[Events]) -> Iterator[Events]:
+def with_event_arrays(path: Path, chunks: Iterable[Events], chosen: Set[str] | None = None) -> Iterator[Events]:
     """Add the arrays `event.NAME` and `track.NAME` of an `.npz` file to the events of its hit list.
 
-    Events without hits, which have no row in the hit list, are inserted between the others.
+    Events without hits, which have no row in the hit list, are inserted between the others. Tracks are unknown where
+    arrays were `chosen` and none of them is of tracks.
     """
-    with _Arrays(path, EVENT_PREFIX) as per_event, _Arrays(path, TRACK_PREFIX) as per_track:
+    has_tracks = chosen is None or any(name.startswith(TRACK_PREFIX) for name in chosen)
+    of_tracks = set[str]() if not has_tracks else chosen
+    with _Arrays(path, EVENT_PREFIX, chosen) as per_event, _Arrays(path, TRACK_PREFIX, of_tracks) as per_track:
         if not per_event:
             yield from chunks
             return
+        per_track = per_track if has_tracks else None
         names = per_event.names | (per_track.names if per_track else set())
         rest = Events(np.zeros((0, 3), np.int16), np.zeros(1, np.int64), {}, {"event": np.zeros(0, np.int64)})
         for events in chunks:
@@ -133,9 +138,11 @@ def with_event_arrays(path: Path, chunks: Iterable[Events]) -> Iterator[Events]:
             rest = rest._replace(hit_columns={name: values[:0] for name, values in events.hit_columns.items()})
         while len((rows := per_event.next_rows())[EVENT_NUMBERS]):
             yield _merged(rest, rows, per_track, int(rows[EVENT_NUMBERS][-1]))
+        if per_track and len(left := per_track.next_rows()[TRACK_EVENTS]):
+            raise DataError(f"array {TRACK_EVENTS} has {left[0]}, which {EVENT_NUMBERS} lacks")
 
 
-def _merged(events: Events, rows: Mapping[str, np.ndarray], per_track: _Arrays, last: int) -> Events:
+def _merged(events: Events, rows: Mapping[str, np.ndarray], per_track: _Arrays | None, last: int) -> Events:
     """Return the events of `rows` with the hits of `events`, and the tracks of all events up to number `last`."""
     numbers = rows[EVENT_NUMBERS]
     found = events.event_columns["event"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from tofae_jax.data.files.hit_rows import event_numbers
 
 FILE = "file"
 """column with the number of the file, where several are read as one"""
+CHECKED_PREFIX = "\0"
+"""before the names of columns that are read to be checked alone; no column of a file begins so"""
 RUN_NAMES = frozenset(
     f"{stem}{end}"
     for stem in ("run", "subrun", "lumi", "lumisection", "luminosityblock", "lumiblock", "ls", "spill", "file", "fill")
@@ -66,7 +68,7 @@ class KeyCounter:
 
 def run_columns(names: Iterable[str]) -> list[str]:
     """Return the columns within which event numbers may begin anew, by their names."""
-    return [name for name in names if name.lower() in RUN_NAMES]
+    return [name for name in names if name.lower().rstrip("_") in RUN_NAMES]
 
 
 def hint_for(runs: Sequence[str], event: str) -> str:
@@ -74,17 +76,20 @@ def hint_for(runs: Sequence[str], event: str) -> str:
     return f"; where events are numbered anew in each {runs[0]}: --columns.event {runs[0]},{event}" if runs else ""
 
 
-def within_one_run(chunks: Iterable[Events], runs: Sequence[str], event: str) -> Iterator[Events]:
+def within_one_run(chunks: Iterable[Events], runs: Mapping[str, str], event: str) -> Iterator[Events]:
     """Check that no event has hits of two runs, which then only have the same number.
 
     Args:
         chunks: events.
-        runs: hit columns that are the same for all hits of an event.
+        runs: hit columns that are the same for all hits of an event, and their names in the file.
         event: name of the column that numbers the events.
+
+    Returns:
+        The events, without the columns that begin with `CHECKED_PREFIX`.
     """
     for events in chunks:
-        for name in runs:
-            values = events.hit_columns.get(name)
+        for column, name in runs.items():
+            values = events.hit_columns.get(column)
             if values is None:
                 continue
             differs = values != np.repeat(
@@ -97,4 +102,5 @@ def within_one_run(chunks: Iterable[Events], runs: Sequence[str], event: str) ->
                 raise DataError(
                     f"event {number} has hits of {one_line(name)} {found[0]} and {found[1]}{hint_for([name], event)}"
                 )
-        yield events
+        kept = {name: values for name, values in events.hit_columns.items() if not name.startswith(CHECKED_PREFIX)}
+        yield events._replace(hit_columns=kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -63,6 +63,12 @@ class Format(NamedTuple):
     """read chunks of complete events, each with the event column `event`; None: `table_events` does"""
     open_table: Callable[[ReadRequest], Table] | None = None
     """open a table with named columns; None: files of this format hold images alone"""
+    column_names: Callable[[ReadRequest], Sequence[str]] | None = None
+    """names of what may be columns, where the columns of a table depend on which of them are `x, y, t`"""
+    holds_images: Callable[[ReadRequest], bool] | None = None
+    """whether a file holds images, where a format `holds` them and tables"""
+    check_joined: Callable[[ReadRequest], None] | None = None
+    """raise `DataError` for a file with more than its table, which `read` alone would read, to be read with others"""
     writer: Callable[[Path, ColumnTypes], FormatWriter] | None = None
     """open a file to be written; None: files of this format cannot be written"""
     written: tuple[str, ...] = ()
@@ -84,6 +90,9 @@ class Format(NamedTuple):
     """whether a file can hold several arrays, chosen by `array`"""
     has_dialects: bool = False
     """whether it is text, with one or another delimiter and decimal point"""
+
+    has_offsets: bool = False
+    """whether columns of a table of events can be without lists, so that `per` can say what they belong to"""
 
     @property
     def is_table(self) -> bool:

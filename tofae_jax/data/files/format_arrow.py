@@ -30,13 +30,14 @@ def _open_table(request: ReadRequest) -> Table:
     pyarrow, _ = import_libraries(FORMAT)
     with _open_batches(pyarrow, request.path) as batches:
         columns = schema_columns(pyarrow, batches.schema)
+        places = record_places(pyarrow, batches.schema)
 
     def read(names: Sequence[str]) -> Generator[Rows, None, None]:
         with _open_batches(pyarrow, request.path, names) as batches:
             for batch in _each_batch(batches):
                 n_rows = _rows_at_once(pyarrow, batch, request.chunk_hits)
                 for start in range(0, batch.num_rows, n_rows):
-                    yield batch_rows(pyarrow, batch.slice(start, n_rows), names)
+                    yield batch_rows(pyarrow, batch.slice(start, n_rows), names, places)
 
     return Table("", columns, read)
 

@@ -48,9 +48,11 @@ def _open_table(request: ReadRequest) -> Table:
             problem = partial(_problem, path, header, place, column)
             shown = {None: "empty", "text": "text", "bool": "true and false"}.get(column.kind, str(column.dtype))
             has_problem = column.dtype is None or (column.dtype.kind == "f" and column.rounded is not None)
-            columns[name] = Column(column.dtype, False, shown, problem if has_problem else None)
+            columns[name] = Column(
+                column.dtype, False, shown, problem if has_problem else None, column.kind is not None
+            )
     if not n_rows:  # nothing says what the columns hold
-        columns = {name: Column(np.dtype(np.float64), False, "empty") for name in columns}
+        columns = {name: Column(np.dtype(np.float64), False, "empty", has_values=False) for name in columns}
 
     def read(names: Sequence[str]) -> Generator[Rows, None, None]:
         from tofae_jax.data.files.text_columns import parsed
@@ -123,7 +125,9 @@ def _problem(path: Path, header: Header, place: int, column: Any) -> str:
     name, line_of = header.names[place], partial(_line_of, path, header)
     if column.text is not None:
         row, value = column.text
-        hint = "; --decimal , reads a decimal comma" if "," in value else ""
+        hint = "; --decimal , reads a decimal comma" if "," in value and column.decimal != "," else ""
+        if "." in value and column.decimal == ",":
+            hint = "; --decimal , was given, and this has a decimal point"
         return f"line {line_of(row)}: {name} = {one_line(repr(value))}; a number expected{hint}"
     if column.kind is None:
         return f"column {name} has no values"
@@ -149,7 +153,12 @@ class _Writer(FormatWriter):
         self._file = self.enter_context(text)
         delimiter, self._decimal = types.layout.delimiter, types.layout.decimal
         csv.writer(self._file, lineterminator="\n", delimiter=delimiter).writerow(types.hit)
-        self._row = delimiter.join(map(_text_format, types.hit.values())) + "\n"
+        # A decimal comma between commas is quoted, as the table that was read has to have it.
+        quote = '"' if self._decimal == delimiter else ""
+        formats = [
+            f"{quote}{_text_format(dtype)}{quote}" if dtype.kind == "f" else "%d" for dtype in types.hit.values()
+        ]
+        self._row = delimiter.join(formats) + "\n"
 
     def _open(self, path: Path) -> Any:
         if path.suffix == ".gz":
@@ -175,15 +184,13 @@ class _Writer(FormatWriter):
 
 
 def _text_format(dtype: np.dtype) -> str:
-    """Return the format that prints numbers of a type exactly, and floats with a decimal point."""
-    if dtype.kind != "f":
-        return "%d"
+    """Return the format that prints floats of a type exactly, and with a decimal point."""
     n_bits = np.finfo(dtype).nmant + 1
     return f"%#.{int(np.ceil(1 + n_bits * np.log10(2)))}g"  # "#" keeps the decimal point: 1.0 is no integer
 
 
 FORMAT = Format(
-    (".csv", ".tsv", ".txt", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz"),
+    tuple(f"{kind}{packed}" for packed in ("", ".gz", ".zst", ".bz2", ".xz") for kind in (".csv", ".tsv", ".txt")),
     "text with a header, one row per hit",
     open_table=_open_table,
     writer=_Writer,

@@ -18,7 +18,15 @@ from tofae_jax.data.events import DataError
 from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hdf5_output import Hdf5Output
-from tofae_jax.data.files.hdf5_tables import Source, choose_table, column_of, datasets_of, flat_columns, flat_rows
+from tofae_jax.data.files.hdf5_tables import (
+    Source,
+    choose_table,
+    column_of,
+    datasets_of,
+    flat_columns,
+    flat_rows,
+    others_of,
+)
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
 from tofae_jax.data.files.layout import TRACK_PREFIX, OutputRows
 from tofae_jax.data.files.optional_libraries import import_libraries
@@ -54,7 +62,10 @@ def _open_table(request: ReadRequest) -> Table:
         else:
             columns, n_events = _group_columns(h5py, file[name], rules)
             sources = {column: Source(f"{name}/{column}") for column in columns}
-            is_ragged = any(h5py.check_vlen_dtype(file[name][column].dtype) for column in columns)
+            is_ragged = (
+                n_events is not None and rules.names["x"] in columns and _is_ragged(h5py, file[name][rules.names["x"]])
+            )
+            columns |= {column: Column(None, False, shown) for column, shown in others_of(h5py, file[name]).items()}
 
     def read(names: Sequence[str]) -> Generator[Rows, None, None]:
         with h5py.File(path, "r") as file:
@@ -68,6 +79,14 @@ def _open_table(request: ReadRequest) -> Table:
     return Table(f"group {one_line(name)}" if name.strip("/") else "", columns, read, own_name=name)
 
 
+def _column_names_of(request: ReadRequest) -> list[str]:
+    """Return the names of the 1-D datasets of a group."""
+    (h5py,) = import_libraries(FORMAT)
+    with h5py.File(request.path, "r") as file:
+        found = file[choose_table(h5py, file, request.tree)]
+        return [] if isinstance(found, h5py.Dataset) else [*datasets_of(h5py, found)]
+
+
 def _other(values: Any, n_hits: int) -> Column:
     return Column(None, False, f"{values.dtype} and has {len(values)} values, not {n_hits} as there are hits")
 
@@ -76,11 +95,12 @@ def _group_columns(h5py: Any, group: Any, rules: HitRules) -> tuple[dict[str, Co
     """Return the columns of a group, and the number of events if it has offsets or lists."""
     datasets, x = datasets_of(h5py, group), rules.names["x"]
     n_hits = len(datasets[x]) if x in datasets else -1  # the length of x is the number of hits
-    if x in datasets and h5py.check_vlen_dtype(datasets[x].dtype) is not None:
+    if x in datasets and _is_ragged(h5py, datasets[x]):
         return {name: _ragged(h5py, values, n_hits) for name, values in datasets.items()}, n_hits
     offsets = datasets.get(_OFFSETS)
     # Offsets beside an event number for each hit are no more than an index.
-    if offsets is None or x == _OFFSETS or _is_per_hit(datasets.get("event"), n_hits, len(offsets) - 1):
+    key = rules.keys[-1] if rules.keys else ""
+    if offsets is None or x == _OFFSETS or _is_per_hit(datasets.get(key), n_hits, len(offsets) - 1):
         return {
             name: column_of(values.dtype) if n_hits in (-1, len(values)) else _other(values, n_hits)
             for name, values in datasets.items()
@@ -99,12 +119,17 @@ def _group_columns(h5py: Any, group: Any, rules: HitRules) -> tuple[dict[str, Co
     return columns, lengths["event"]
 
 
+def _is_ragged(h5py: Any, values: Any) -> bool:
+    """Whether a dataset has a list of numbers per row; of text the base type is `str`."""
+    return isinstance(h5py.check_vlen_dtype(values.dtype), np.dtype)
+
+
 def _ragged(h5py: Any, values: Any, n_events: int) -> Column:
-    kind = h5py.check_vlen_dtype(values.dtype)
     if len(values) != n_events:
         return Column(None, False, f"{values.dtype} and has {len(values)} values, not {n_events} as there are events")
-    is_list = isinstance(kind, np.dtype)  # of text it is `str`
-    return column_of(kind, is_list=True) if is_list else column_of(values.dtype)
+    if _is_ragged(h5py, values):
+        return column_of(h5py.check_vlen_dtype(values.dtype), is_list=True)
+    return column_of(values.dtype)
 
 
 def _ragged_rows(
@@ -234,9 +259,11 @@ FORMAT = Format(
     (".h5", ".hdf5"),
     "HDF5 group or dataset of records",
     open_table=_open_table,
+    column_names=_column_names_of,
     writer=_Writer,
     begins=(b"\x89HDF\r\n\x1a\n",),
     libraries=("h5py",),
     extra="hdf5",
     has_trees=True,
+    has_offsets=True,
 )

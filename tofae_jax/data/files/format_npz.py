@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import zipfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events
-from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.event_columns import with_event_arrays
 from tofae_jax.data.files.file_errors import listing
-from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
+from tofae_jax.data.files.format import Format, ReadRequest
 from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, ROWS_PER_BLOCK, event_numbers, native
 from tofae_jax.data.files.images import check_images, image_events, images_per_block
-from tofae_jax.data.files.layout import EVENT_PREFIX, TRACK_PREFIX, OutputRows
+from tofae_jax.data.files.layout import EVENT_NUMBERS, EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX
 from tofae_jax.data.files.npy_header import npy_header
+from tofae_jax.data.files.npz_output import NpzWriter
 from tofae_jax.data.files.table_events import table_events
-from tofae_jax.data.files.tables import Column, Rows, Table
+from tofae_jax.data.files.tables import Column, Rows, SeveralTables, Table
 
 _MAX_NAMES_BYTES = 65_536  # of the array `columns`, which is read as a whole
-_COPY_BYTES = 2**20
 
 
 class _Array(NamedTuple):
@@ -83,19 +80,55 @@ def _read(request: ReadRequest) -> Iterator[Events]:
     if (images := _images(request)) is not None:
         yield from images
         return
-    found = table_events(_open_table(request), request.rules, chunk_hits=request.chunk_hits)
-    yield from with_event_arrays(request.path, found)
+    with zipfile.ZipFile(request.path) as archive:
+        arrays = _arrays(archive)
+    if len(request.rules.keys) > 1 and EVENT_NUMBERS in arrays:
+        raise DataError(f"array {EVENT_NUMBERS} numbers the events; {', '.join(request.rules.keys)} cannot do so too")
+    names, further = _event_arrays(arrays, request.rules.further)
+    rules = request.rules._replace(further=further)
+    found = table_events(_open_table(request._replace(rules=rules)), rules, chunk_hits=request.chunk_hits)
+    yield from with_event_arrays(request.path, found, names)
 
 
-def _images(request: ReadRequest) -> Iterator[Events] | None:
-    """Return the events of images; None where the file holds a hit list."""
+def _event_arrays(
+    arrays: Mapping[str, _Array], further: Sequence[str] | None
+) -> tuple[set[str] | None, list[str] | None]:
+    """Divide the further columns to read into arrays `event.NAME` and `track.NAME`, and columns of hits; None: all."""
+    if further is None or EVENT_NUMBERS not in arrays:
+        return None, None if further is None else list(further)
+    chosen = {name for name in further if name in arrays and name.startswith((EVENT_PREFIX, TRACK_PREFIX))}
+    return chosen, [name for name in further if name not in chosen]
+
+
+def _holds_images(request: ReadRequest) -> bool:
+    return _chosen_images(request) is not None
+
+
+def _chosen_images(request: ReadRequest) -> _Array | None:
     with zipfile.ZipFile(request.path) as archive:
         arrays = _arrays(archive)
         if request.array is None and _is_one_dimensional(arrays, request):
             return None
         names = HIT_LIST_COLUMNS if _is_image(arrays.get(request.array or "")) else _column_names(archive, arrays)
         chosen = _chosen(arrays, request.array, len(names))
-    return _image_events(request, chosen) if _is_image(chosen) else None
+    return chosen if _is_image(chosen) else None
+
+
+def _check_joined(request: ReadRequest) -> None:
+    with zipfile.ZipFile(request.path) as archive:
+        arrays = _arrays(archive)
+    if EVENT_NUMBERS in arrays and request.rules.further is None:
+        raise DataError(
+            f"arrays of events, such as {EVENT_NUMBERS}, cannot be read of several files; read each by itself, or "
+            "choose columns of hits alone with --columns.further"
+        )
+
+
+def _images(request: ReadRequest) -> Iterator[Events] | None:
+    """Return the events of images; None where the file holds a hit list."""
+    if (images := _chosen_images(request)) is None:
+        return None
+    return _image_events(request, images)
 
 
 def _image_events(request: ReadRequest, images: _Array) -> Iterator[Events]:
@@ -158,7 +191,8 @@ def _open_table(request: ReadRequest) -> Table:
 
 
 def _column(array: _Array) -> Column:
-    return Column(array.dtype if array.dtype.kind in "biuf" else None, False, str(array))
+    is_number = array.dtype.kind in "biuf" and array.dtype.itemsize <= np.dtype(np.float64).itemsize
+    return Column(array.dtype if is_number else None, False, str(array))
 
 
 def _arrays(archive: zipfile.ZipFile) -> dict[str, _Array]:
@@ -218,13 +252,23 @@ def _chosen(arrays: Mapping[str, _Array], array: str | None, n_columns: int) -> 
     tables = [found for found in numeric if len(found.shape) == 2 and found.shape[1] == n_columns]
     candidates = tables or [found for found in numeric if len(found.shape) in (3, 4)]
     if len(candidates) > 1:
-        raise DataError(f"more than one array to read; choose one by its name among {listing(candidates)}")
+        several = [found.member.filename.removesuffix(".npy") for found in candidates]
+        raise SeveralTables(f"{len(several)} arrays to read", several, option="array", shown=listing(candidates))
     if not candidates:
         raise DataError(
             f"neither 1-D arrays {', '.join(HIT_LIST_COLUMNS)}, nor a 2-D array of these columns, nor images; "
             f"it has {shown}"
         )
     return candidates[0]
+
+
+def _column_names_of(request: ReadRequest) -> list[str]:
+    """Return the names of the 1-D arrays of numbers."""
+    if request.array is not None:
+        return []
+    with zipfile.ZipFile(request.path) as archive:
+        arrays = _arrays(archive)
+    return [name for name, array in arrays.items() if len(array.shape) == 1 and array.dtype.kind in "biuf"]
 
 
 class _Source(NamedTuple):
@@ -241,16 +285,20 @@ def _one_dimensional(arrays: Mapping[str, _Array], request: ReadRequest) -> list
     lengths = [arrays[name].shape[0] if len(arrays[name].shape) == 1 else -1 for name in needed]
     if len(set(lengths)) > 1:
         raise DataError(f"arrays {', '.join(needed)} have lengths {lengths}; the same length expected")
-    of_events = [prefix for prefix in (EVENT_PREFIX, TRACK_PREFIX) if f"{prefix}event" in arrays]
+    needed_for = {EVENT_PREFIX: [EVENT_NUMBERS], TRACK_PREFIX: [EVENT_NUMBERS, TRACK_EVENTS]}
+    of_events = [prefix for prefix, keys in needed_for.items() if all(key in arrays for key in keys)]
     sources = []
     for name, array in arrays.items():
-        if name.startswith(tuple(of_events)):
-            continue  # `with_event_arrays` reads it
+        if name.startswith(tuple(of_events)):  # `with_event_arrays` reads it
+            if array.dtype.kind not in "biuf":
+                request.rules.reading.left_out[name] = f"{array.dtype}{list(array.shape)}"
+            continue
         if array.shape == (lengths[0],):
             sources.append(_Source(array, (name,)))
         elif name.startswith((EVENT_PREFIX, TRACK_PREFIX)):
             prefix = EVENT_PREFIX if name.startswith(EVENT_PREFIX) else TRACK_PREFIX
-            raise DataError(f"array {array} has no array {prefix}event beside it, which says what its values belong to")
+            key = next(key for key in needed_for[prefix] if key not in arrays)
+            raise DataError(f"array {array} has no array {key} beside it, which says what its values belong to")
         else:
             request.rules.reading.left_out[name] = f"{array.dtype}{list(array.shape)}"
     return sources
@@ -300,59 +348,15 @@ def _image_blocks(archive: zipfile.ZipFile, array: _Array, n_per_block: int) -> 
         stream.check_end()
 
 
-class _Writer(FormatWriter):
-    """Write one array per column, uncompressed.
-
-    `event, x, y, t` and the hit columns have one value per hit. Arrays of events are written only if they are needed:
-    with event or track columns, or with events without hits.
-
-    The header of an array tells its length, which is known only at the end; so columns are collected in temporary
-    files.
-    """
-
-    def __init__(self, path: Path, types: ColumnTypes) -> None:
-        super().__init__(path, types)
-        self._needs_events = len(types.event) > 1 or types.track is not None
-        self._types = {**types.hit, **types.event, **(types.track or {})}
-        parts = [path.parent / f"column_{number}" for number in range(len(self._types))]
-        self._files = {
-            name: self.enter_context(part.open("w+b")) for name, part in zip(self._types, parts, strict=True)
-        }
-
-    def write(self, rows: OutputRows) -> None:
-        """Append the events to the temporary files."""
-        columns = {**rows.hit, **rows.event, **rows.track}
-        self._needs_events |= bool(rows.event) and not np.diff(rows.offsets).all()
-        for name in self._types:
-            self._files[name].write(np.ascontiguousarray(columns[name]).data)
-
-    def finish(self) -> None:
-        """Join the columns in one zip file."""
-        with zipfile.ZipFile(self.path, "w") as archive:
-            for name, dtype in self._types.items():
-                if name in self.types.event and not self._needs_events:
-                    continue
-                with self._files[name] as column:
-                    header = {
-                        "descr": np.lib.format.dtype_to_descr(dtype),
-                        "fortran_order": False,
-                        "shape": (column.tell() // dtype.itemsize,),
-                    }
-                    # ZipInfo has the same date in all files (1980), so that the same hits give the same bytes.
-                    member = zipfile.ZipInfo(f"{name}.npy")
-                    with archive.open(member, "w", force_zip64=True) as target:
-                        np.lib.format.write_array_header_1_0(target, header)
-                        column.seek(0)
-                        shutil.copyfileobj(column, target, _COPY_BYTES)
-        super().finish()
-
-
 FORMAT = Format(
     (".npz",),
     "hits as one NumPy array per column or as a 2-D array, or images",
     read=_read,
     open_table=_open_table,
-    writer=_Writer,
+    column_names=_column_names_of,
+    holds_images=_holds_images,
+    check_joined=_check_joined,
+    writer=NpzWriter,
     begins=(b"PK\x03\x04", b"PK\x05\x06"),
     arrangements=("arrays",),
     holds=("hits", "images"),

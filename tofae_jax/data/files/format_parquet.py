@@ -33,7 +33,7 @@ def _open_table(request: ReadRequest) -> Table:
             places = record_places(pyarrow, file.schema_arrow)
             stored = list(dict.fromkeys(places[name][0] for name in names))
             for batch in file.iter_batches(n_rows, columns=stored, use_threads=False):
-                yield batch_rows(pyarrow, batch, names)
+                yield batch_rows(pyarrow, batch, names, places)
 
     return Table("", columns, read)
 

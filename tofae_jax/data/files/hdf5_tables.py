@@ -85,6 +85,17 @@ def datasets_of(h5py: Any, group: Any) -> dict[str, Any]:
     }
 
 
+def others_of(h5py: Any, group: Any) -> dict[str, str]:
+    """Return type and shape, by name, of what else lies in the group itself and is no table of its own."""
+    found = {}
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            found[name] = "link, which is not followed"
+        elif isinstance(values := group[name], h5py.Dataset) and values.ndim != 1 and not is_table(h5py, values):
+            found[name] = f"{values.dtype}{[*values.shape] if values.shape is not None else ''}"
+    return found
+
+
 def column_of(dtype: np.dtype, *, is_list: bool = False) -> Column:
     """Return the column of values of a type."""
     is_number = dtype.kind in "biuf" and not dtype.shape

@@ -19,12 +19,13 @@ from tofae_jax.data.files.registry import (
     ending_of,
     endings_of_text,
     endings_with_arrays,
+    endings_with_offsets,
     endings_with_trees,
     format_of,
     readable_endings,
     table_endings,
 )
-from tofae_jax.data.files.several import SourceFile, joined_images, joined_table, source_files
+from tofae_jax.data.files.several import SourceFile, holds_images, is_joined, joined_images, joined_table, source_files
 from tofae_jax.data.files.table_events import table_events
 from tofae_jax.data.files.tables import HitRules, Reading, SeveralTables, Table, guarded
 from tofae_jax.data.files.units import AxisOrigin, Units, check_units
@@ -118,6 +119,11 @@ def _checked_format(request: ReadRequest, files: Sequence[SourceFile]) -> Format
         raise DataError(f"{path}: columns and units can be chosen for {', '.join(table_endings())} files only")
     if rules.decimal != "." and not kind.has_dialects:
         raise DataError(f"{path}: a decimal comma can be said for {', '.join(endings_of_text())} files only")
+    if rules.per and not kind.has_offsets:
+        raise DataError(
+            f"{path}: per {rules.per!r} chosen, but only in {', '.join(endings_with_offsets())} files may it be open "
+            "what columns have a value for"
+        )
     for file in files:
         if not file.path.is_file():
             raise DataError(f"{file.path}: {'is no file' if file.path.exists() else 'does not exist'}")
@@ -127,9 +133,9 @@ def _checked_format(request: ReadRequest, files: Sequence[SourceFile]) -> Format
 
 
 def _events(kind: Format, request: ReadRequest, files: Sequence[SourceFile], source: Path) -> Iterator[Events]:
-    if len(files) > 1 or files[0].values:
+    if is_joined(files, source, request.rules.keys):
         with naming_file(source, damage=()):
-            if kind.open_table is None:
+            if holds_images(kind, request):
                 yield from joined_images(kind, request, files)
             else:
                 table = joined_table(kind, request, files)

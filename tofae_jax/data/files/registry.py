@@ -67,6 +67,11 @@ def endings_of_text() -> tuple[str, ...]:
     return _endings(lambda kind: kind.has_dialects)
 
 
+def endings_with_offsets() -> tuple[str, ...]:
+    """Return the endings of files in which `per` can say what columns have a value for."""
+    return _endings(lambda kind: kind.has_offsets)
+
+
 def endings_with_arrays() -> tuple[str, ...]:
     """Return the endings of files in which an array can be chosen."""
     return _endings(lambda kind: kind.has_named_arrays)

@@ -21,7 +21,7 @@ from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events, event_of_hit, offsets_from_counts, select_hits, slice_events
 from tofae_jax.data.files.column_choice import choose_columns
 from tofae_jax.data.files.event_columns import once_per_event, without_prefix
-from tofae_jax.data.files.event_keys import KeyCounter, hint_for, run_columns, within_one_run
+from tofae_jax.data.files.event_keys import CHECKED_PREFIX, KeyCounter, hint_for, run_columns, within_one_run
 from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, HitBlock, checked_block, complete_events, event_numbers
 from tofae_jax.data.files.layout import EVENT_PREFIX, KEY_PREFIX, OWN_PREFIX, TRACK_PREFIX
 from tofae_jax.data.files.tables import HitRules, Lists, Rows, Table, guarded
@@ -31,6 +31,10 @@ from tofae_jax.data.files.units import in_pixels
 def table_events(table: Table, rules: HitRules, *, chunk_hits: int) -> Iterator[Events]:
     """Yield the events of a table, in chunks of at most `chunk_hits` hits, or of one event with more."""
     names, rules.reading.layout = choose_columns(table, rules)
+    runs: dict[str, str] = {}
+    if not rules.reading.layout.is_list:  # where a row is an event, its number has to rise anyway
+        runs = _runs(table, names, rules)
+        names |= runs
     with closing(table.read(list(dict.fromkeys(names.values())))) as rows:  # close the file after an error too
         renamed = (_renamed(row, names, table) for row in guarded(rows))
         if rules.reading.layout.is_list:
@@ -38,8 +42,18 @@ def table_events(table: Table, rules: HitRules, *, chunk_hits: int) -> Iterator[
                 yield from pieces(events, chunk_hits=chunk_hits)
         else:
             found = once_per_event(complete_events(_flat_blocks(table, renamed, rules), chunk_hits=chunk_hits))
-            runs = [name for name in run_columns(names) if name not in rules.keys]
             yield from within_one_run(found, runs, ",".join(rules.keys))
+
+
+def _runs(table: Table, names: Mapping[str, str], rules: HitRules) -> dict[str, str]:
+    """Return the columns of runs, by their names in `Events`; those that were not chosen are only checked."""
+    chosen = {column: name for name, column in names.items()}
+    runs = {chosen.get(column, f"{CHECKED_PREFIX}{column}"): column for column in run_columns(table.columns)}
+    return {
+        name: column
+        for name, column in runs.items()
+        if column not in rules.keys and (found := table.columns[column]).dtype is not None and found.problem is None
+    }
 
 
 def _renamed(rows: Rows, names: Mapping[str, str], table: Table) -> Rows:

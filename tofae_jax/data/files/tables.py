@@ -28,6 +28,8 @@ class Column(NamedTuple):
     """its type in the terms of the file, for messages"""
     problem: Callable[[], str] | None = None
     """what is wrong with its values, for the error where it is to be read"""
+    has_values: bool = True
+    """False where it has none, so that in text nothing says of which type they are"""
 
 
 class Lists(NamedTuple):
@@ -42,10 +44,10 @@ class Lists(NamedTuple):
 class SeveralTables(DataError):
     """A file has several tables, and none was chosen."""
 
-    def __init__(self, what: str, tables: Sequence[str]) -> None:
-        """Make the error: `what` the tables are and how many, and their names."""
-        self.tables, self.names = tuple(tables), listing(tables)
-        super().__init__(f"{what}; choose one with --tree: {self.names}")
+    def __init__(self, what: str, tables: Sequence[str], *, option: str = "tree", shown: str = "") -> None:
+        """Make the error: `what` the tables are and how many, their names, and the option that chooses one."""
+        self.tables, self.names, self.option = tuple(tables), shown or listing(tables), option
+        super().__init__(f"{what}; choose one with --{option}: {self.names}")
 
 
 Rows = Mapping[str, "np.ndarray | Lists"]

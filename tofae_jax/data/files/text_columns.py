@@ -29,7 +29,7 @@ class TextColumn:
     """What the values of a column are, found block by block."""
 
     def __init__(self, decimal: str) -> None:
-        self._decimal = decimal
+        self.decimal = decimal
         self.kind: Kind | None = None
         """None: all values are missing"""
         self.missing: int | None = None
@@ -48,9 +48,9 @@ class TextColumn:
             return
         values = strings
         numbers = _integers(values)
-        is_float = numbers is None and _cast(values, arrow.float64()) is not None
+        is_float = numbers is None and self.decimal == "." and _cast(values, arrow.float64()) is not None
         if numbers is None and not is_float:  # slow
-            values = cleaned(values, self._decimal)
+            values = cleaned(values, self.decimal)
             if values.null_count and self.missing is None:
                 self.missing = first + compute.index(compute.is_null(values), True).as_py()
             if values.null_count == len(values):
@@ -63,7 +63,7 @@ class TextColumn:
         elif _is_bool(values):
             self._join("bool", first, str(values.drop_null()[0]))
         else:
-            self._set_text(values, first)
+            self._set_text(values, strings, first)
 
     def _add_integers(self, numbers: Any, first: int) -> None:
         is_wide = numbers.type == arrow.uint64()
@@ -102,11 +102,11 @@ class TextColumn:
         else:
             self.kind = "uint"
 
-    def _set_text(self, values: Any, first: int) -> None:
+    def _set_text(self, values: Any, strings: Any, first: int) -> None:
         self.kind = "text"
         for row, value in enumerate(values.to_pylist()):
             if value is not None and not _is_float(value):
-                self.text = (first + row, value)
+                self.text = (first + row, strings[row].as_py().strip())
                 return
 
     @property
@@ -127,10 +127,14 @@ def parsed(strings: Any, dtype: np.dtype, decimal: str) -> np.ndarray:
 
 
 def cleaned(strings: Any, decimal: str) -> Any:
-    """Return the strings without blanks around, plus signs and the decimal comma; missing values become null."""
+    """Return the strings without blanks around, plus signs and the decimal comma; missing values become null.
+
+    Where the comma is the decimal point, a point is none: it may group thousands, so that a value with one is text.
+    """
     values = compute.utf8_trim_whitespace(strings)
     values = compute.replace_substring_regex(values, r"^\+([0-9.])", r"\1")
     if decimal != ".":
+        values = compute.replace_substring(values, ".", "..")  # no number
         values = compute.replace_substring(values, decimal, ".")
     is_missing = compute.is_in(values, arrow.array(MISSING))
     return compute.if_else(is_missing, arrow.scalar(None, arrow.string()), values)

@@ -1,5 +1,7 @@
 """Types of columns in Parquet and Arrow files of other programs."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +77,38 @@ def test_batch_rows_names_with_dots_and_spaces(tmp_path):
         events = read(path, columns=names)
         assert np.array_equal(rows_of(events), ROWS)
         assert events.hit_columns["hit"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("kind", [".parquet", ".arrow"])
+@pytest.mark.parametrize("is_imported", [True, False])
+def test_batch_rows_records_of_awkward_whether_it_is_imported_or_not(tmp_path, kind, is_imported):
+    """Once imported, awkward has extension types of its own for columns and what they hold."""
+    awkward = pytest.importorskip("awkward")
+    events = [{"event": 2, "hits": [{"x": 0, "y": 0, "t": 1}, {"x": 3, "y": 2, "t": 10}]}, {"event": 5, "hits": []}]
+    table = awkward.to_arrow_table(awkward.Array(events), extensionarray=True)
+    path = stored(tmp_path / f"a{kind}", table)
+    if is_imported:
+        found = read(path)
+        assert (rows_of(found).tolist(), found.counts.tolist()) == (ROWS[:2].tolist(), [2, 0])
+        return
+    code = (
+        "import sys; from tofae_jax.core.detector import Detector; from tofae_jax.data.files.read import read_events;"
+        f"(e,) = read_events({str(path)!r}, detector=Detector()); assert 'awkward' not in sys.modules; print(e.n_hits)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n"
+
+
+@pytest.mark.parametrize("kind", [".parquet", ".arrow"])
+def test_batch_rows_names_of_fields_do_not_depend_on_what_is_read(tmp_path, kind):
+    hits = pyarrow.array([[{"x": 0, "y": 0, "t": 1, "e": 3}], []])
+    tracks = pyarrow.array([[{"e": 4}], []])
+    columns = {"event": [2, 5], "hits": hits, "trk": tracks, "x": [7, 8], "hits.x": [5, 6]}
+    path = stored(tmp_path / f"a{kind}", pyarrow.table(columns))
+    for further in (None, [], ["hits.e"], ["trk.e", "hits.x"]):
+        events = read(path, columns={"x": "hits.x_"}, further=further)
+        assert rows_of(events).tolist() == ROWS[:1].tolist()
+        assert {name: v.tolist() for name, v in events.hit_columns.items()} == {
+            name: value for name, value in {"hits.e": [3], "trk.e": [4]}.items() if further is None or name in further
+        }
+        assert further not in (None, ["trk.e", "hits.x"]) or events.event_columns["hits.x"].tolist() == [5, 6]

@@ -21,6 +21,7 @@ from hit_files import (
     full_events,
     read,
     rows_of,
+    run_command,
     write,
 )
 from hypothesis import given, settings
@@ -238,3 +239,35 @@ def test_write_values_per_hit_and_event_are_kept(events):
         np.testing.assert_array_equal(found.hit_columns[name].astype(values.dtype), values)
     for name, values in events.event_columns.items():
         np.testing.assert_array_equal(found.event_columns[name].astype(values.dtype), values[has_hits])
+
+
+def test_write_decimal_comma_between_commas_is_quoted(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_text('event,x,y,t,e\n0,1,1,5,"1,5"\n1,2,2,6,"-2,25"\n')
+    out = tmp_path / "b.csv"
+    assert run_command(capsys, "convert", path, out, "--decimal", ",")[0] == 0
+    assert '"1,5' in out.read_text()
+    found = read(out, decimal=",")
+    assert found.hit_columns["e"].tolist() == [1.5, -2.25]
+    assert rows_of(found).tolist() == [[0, 1, 1, 5], [1, 2, 2, 6]]
+
+
+@pytest.mark.parametrize("values", [("1.000", "2,5"), ("1.000", "2.500"), ("1", "1.000,5")])
+def test_read_points_beside_a_decimal_comma_are_no_numbers(tmp_path, values):
+    path = tmp_path / "a.csv"
+    path.write_text("event;x;y;t;e\n" + "".join(f"{row};1;1;5;{value}\n" for row, value in enumerate(values)))
+    reading = Reading()
+    assert read(path, decimal=",", reading=reading).hit_columns == {}
+    assert reading.left_out == {"e": "text"}
+    bad = next(value for value in values if "." in value)
+    assert_refused(path, f"e = '{bad}'; a number expected; --decimal , was given", decimal=",", further=["e"])
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".txt"])
+@pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz", ".zst"])
+def test_read_any_text_can_be_compressed(tmp_path, ending, packed):
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}.get(packed)
+    pack = pack or (lambda content: pyarrow.Codec("zstd").compress(content, asbytes=True))
+    path = tmp_path / f"a{ending}{packed}"
+    path.write_bytes(pack(b"event\tx\ty\tt\n3\t1\t1\t5\n"))
+    assert rows_of(read(path)).tolist() == [[3, 1, 1, 5]]

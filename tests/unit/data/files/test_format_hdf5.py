@@ -10,6 +10,7 @@ h5py = pytest.importorskip("h5py")
 from hit_files import COUNTS, ROWS, assert_refused, columns_of, read, rows_of, write  # noqa: E402
 
 from tofae_jax.data.events import Events  # noqa: E402
+from tofae_jax.data.files.tables import Reading  # noqa: E402
 
 OFFSETS = np.append(0, np.cumsum(COUNTS))
 HITS = {name: ROWS[:, axis + 1] for axis, name in enumerate("xyt")}
@@ -145,3 +146,21 @@ def test_write_group_is_plain(tmp_path):
         with pytest.raises(ValueError, match=f"column '{name}' cannot be written under this name"):
             write(tmp_path / "b.h5", events._replace(hit_columns={name: np.zeros(6)}))
     assert not (tmp_path / "b.h5").exists()
+
+
+@pytest.mark.parametrize("columns", [columns_of(ROWS), {**HITS, "event": [2, 5, 9], "offsets": OFFSETS}])
+def test_open_table_what_is_no_column_is_left_out_and_said(tmp_path, columns):
+    n_rows = len(columns["event"])
+    path = write_group(tmp_path / "a.h5", **columns, label=["a"] * n_rows, wave=np.zeros((6, 5)), version=3)
+    with h5py.File(path, "a") as file:
+        file["alias"] = h5py.SoftLink("x")
+    reading = Reading()
+    assert np.array_equal(rows_of(read(path, reading=reading)), ROWS)
+    assert sorted(reading.left_out) == ["alias", "label", "version", "wave"]
+    assert reading.left_out["wave"] == "float64[6, 5]"
+
+
+def test_open_table_offsets_beside_renamed_event_numbers_of_hits_are_an_index(tmp_path):
+    columns = columns_of(ROWS)
+    path = write_group(tmp_path / "a.h5", evt=columns.pop("event"), **columns, offsets=OFFSETS)
+    assert np.array_equal(rows_of(read(path, columns={"event": "evt"})), ROWS)

@@ -6,10 +6,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from hit_files import ROWS, SMALL, assert_refused, columns_of, full_events, read, rows_of, write_npz
+from hit_files import ROWS, SMALL, assert_refused, columns_of, full_events, read, rows_of, write, write_npz
 from torch_files import Hostile
 
 from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.tables import Reading
 from tofae_jax.data.files.write import open_hit_file
 
 
@@ -40,7 +41,7 @@ def test_read_several_arrays_need_a_choice(tmp_path):
     assert np.array_equal(rows_of(read(path, array="a")), ROWS)
     assert np.array_equal(rows_of(read(path, array="b")), ROWS[:2])
     assert np.array_equal(rows_of(read(path, array="c")), [[1, 3, 2, 4]])
-    assert_refused(path, r"more than one array to read; choose one by its name among a int64\[6, 4\], b int64\[2, 4\]")
+    assert_refused(path, r"2 arrays to read; choose one with --array: a int64\[6, 4\], b int64\[2, 4\]")
     assert_refused(path, r"no array 'z'; it has a int64\[6, 4\], b .*, d float64\[3\]", array="z")
     assert_refused(path, "d .* is neither a 2-D hit list nor images", array="d")
     assert_refused(path, r"array e float64\[2, 3\]; integers or floats with 4 columns \(event, x, y, t\)", array="e")
@@ -129,3 +130,49 @@ def test_write_same_hits_same_bytes(tmp_path):
         with open_hit_file(tmp_path / name) as writer:
             writer.append(full_events())
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+EVENTS = {"event.event": np.array([2, 5, 9, 11]), "event.w": np.arange(4.0)}
+TRACKS = {"track.event": np.array([2, 9]), "track.p": np.array([0.5, 1.5])}
+
+
+def test_read_arrays_of_tracks_are_never_dropped(tmp_path):
+    path = write_npz(tmp_path / "a.npz", **columns_of(ROWS), **TRACKS)
+    assert_refused(path, "array track.event .* has no array event.event beside it")
+    path = write_npz(tmp_path / "b.npz", **columns_of(ROWS), **EVENTS, **TRACKS | {"track.event": np.array([2, 30])})
+    assert_refused(path, "array track.event has 30, which event.event lacks")
+
+
+@pytest.mark.parametrize(
+    ("further", "hit", "event", "track"),
+    [
+        (None, ["q"], ["event", "w"], ["p"]),
+        ([], [], ["event"], []),
+        (["q"], ["q"], ["event"], []),
+        (["event.w"], [], ["event", "w"], []),
+        (["track.p", "q"], ["q"], ["event"], ["p"]),
+    ],
+)
+def test_read_arrays_of_events_are_chosen_like_other_columns(tmp_path, further, hit, event, track):
+    path = write_npz(tmp_path / "a.npz", **columns_of(ROWS), q=np.arange(6.0), **EVENTS, **TRACKS)
+    events = read(path, further=further)
+    assert [list(events.hit_columns), list(events.event_columns), list(events.track_columns)] == [hit, event, track]
+    assert (events.track_offsets is not None) == bool(track)
+    assert events.event_columns["event"].tolist() == [2, 5, 9, 11]  # with the event without hits
+    assert_refused(path, "no column 'event.z'", further=["event.z"])
+
+
+def test_read_what_cannot_be_read_is_left_out_and_said(tmp_path):
+    texts = {"event.name": np.array(["a"] * 4), "track.name": np.array(["b"] * 2)}
+    wide = {"wide": np.zeros(6, np.longdouble)}
+    path = write_npz(tmp_path / "a.npz", **columns_of(ROWS), **EVENTS, **TRACKS, **texts, **wide)
+    reading = Reading()
+    events = read(path, reading=reading)
+    assert list(events.event_columns) == ["event", "w"]
+    assert sorted(reading.left_out) == ["event.name", "track.name", "wide"]
+    write(tmp_path / "b.npz", events)
+
+
+def test_read_keys_of_several_columns_beside_arrays_of_events_raise(tmp_path):
+    path = write_npz(tmp_path / "a.npz", **columns_of(ROWS), run=np.ones(6, int), **EVENTS)
+    assert_refused(path, "array event.event numbers the events; run, event cannot", columns={"event": "run,event"})

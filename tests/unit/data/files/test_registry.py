@@ -57,7 +57,7 @@ def events_with_all_columns() -> Events:
 
 def test_readable_endings_are_in_the_order_of_formats():
     tables = (".root", ".parquet", ".pq", ".arrow", ".feather", ".h5", ".hdf5")
-    text = (".csv", ".tsv", ".txt", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz")
+    text = tuple(f"{kind}{end}" for end in ("", ".gz", ".zst", ".bz2", ".xz") for kind in (".csv", ".tsv", ".txt"))
     assert readable_endings() == (*text, ".npz", ".npy", ".pt", *tables)
     assert readable_endings("images") == (".npz", ".npy", ".pt")
     assert readable_endings("hits") == table_endings() == track_endings() == (*text, ".npz", *tables)
