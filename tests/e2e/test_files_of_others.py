@@ -1,6 +1,7 @@
 """Files as other programs write them are read without edits, and outputs speak the language of their inputs."""
 
 import json
+from pathlib import Path
 
 import awkward
 import h5py
@@ -359,10 +360,57 @@ def test_inspect_file_lists_columns_and_the_options_that_read_it(tmp_path, capsy
     out = run_command(capsys, "inspect", path)[1]
     assert "--tree raw --columns.event evt" in out
     assert "no column looks like x, y, t: name it with --columns.x NAME" in out
+    (tmp_path / "comma.csv").write_text("event;x;y;t\n1;1;2;1,5\n")
+    out = run_command(capsys, "inspect", tmp_path / "comma.csv")[1]
+    assert "--decimal , --units physical" in out
+    out = run_command(capsys, "inspect", tmp_path / "comma.csv", "--decimal", ",")[1]
+    assert "--decimal , --units physical" in out
     code, _, err = run_command(capsys, "inspect", tmp_path / "none.csv")
     assert (code, len(err.splitlines())) == (2, 1)
     np.save(tmp_path / "a.npy", np.ones((2, 3, 4), np.int16))
     assert "images       2, 4 x 3 pixels, 24 hits" in run_command(capsys, "inspect", tmp_path / "a.npy", *D)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["inspect", "a.csv", "--plots", "both"], "a.csv is no dataset, and only of one a figure is drawn"),
+        (["inspect", "a.csv", "--plot-file", "a.png"], "a.csv is no dataset, and only of one a figure is drawn"),
+        (["inspect", "a.parquet", "--decimal", ","], "a decimal comma can be said for .csv"),
+        (
+            ["inspect", "d", "--detector.n-x", "9"],
+            "d: is a dataset, whose detector has n_x = 4; leave",
+        ),
+        (["inspect", "d", "--decimal", ","], "d is a dataset, which has no text: --decimal has no effect"),
+        (["inspect", "d", "--plots", "none", "--plot-file", "a.png"], "plot_file has no effect with plots none"),
+        (
+            ["convert", "d", "b.csv", "--detector.window-ns", "250"],
+            "whose detector has window_ns = 5.0",
+        ),
+        (["convert", "d", "b.csv", "--detector.n-x", "9"], "d: is a dataset, whose detector has n_x = 4"),
+        (["convert", "a.csv", "b", "--columns.per", "hit", *D], "per 'hit' chosen, but only in .h5, .hdf5 files"),
+        (
+            ["convert", "a.parquet", "b", "--columns.per", "event", *D],
+            "per 'event' chosen, but only in .h5",
+        ),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path, monkeypatch, capsys, words, reason):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("event,x,y,t\n" + CSV_ROWS)
+    for out in ("d", "a.parquet"):
+        assert run_command(capsys, "convert", "a.csv", out, *D)[0] == 0
+    code, _, err = run_command(capsys, *words)
+    assert (code, reason in err) == (2, True), err
+    assert not Path(words[2]).exists() or words[0] == "inspect"
+
+
+def test_options_that_say_what_a_dataset_says_are_taken(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("event,x,y,t\n" + CSV_ROWS)
+    assert run_command(capsys, "convert", "a.csv", "d", *D)[0] == 0
+    assert run_command(capsys, "convert", "d", "b.csv", *D)[0] == 0
+    assert run_command(capsys, "inspect", "a.csv", "--plots", "none")[0] == 0
 
 
 @pytest.mark.parametrize(

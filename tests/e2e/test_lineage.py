@@ -121,6 +121,8 @@ def test_the_command_prints_the_tree(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == family_tree(FAMILY) + "\n"
     assert app.main(["lineage", "runs/old", "runs/child", "--metric", "loss"]) == 0
     assert capsys.readouterr().out == family_tree(FAMILY[:2], metric="loss") + "\n"
+    assert app.main(["lineage", "runs", "--metric", "nope"]) == 2
+    assert capsys.readouterr().err.startswith("tofae_jax: metric 'nope': not a number of the test events; known: ")
     assert app.main(["lineage", "none"]) == 2
     assert capsys.readouterr().err == "tofae_jax: none: no such folder\n"
 

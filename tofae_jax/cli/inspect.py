@@ -33,6 +33,8 @@ class Options(Section, frozen=True):
         """Refuse what the types cannot."""
         if self.overwrite and not self.plot_file:
             raise ValueError("overwrite has no effect without plot_file")
+        if self.plot_file and self.plots not in ("save", "both"):
+            raise ValueError(f"plot_file has no effect with plots {self.plots}")
 
 
 def run(argv: list[str]) -> int:

@@ -22,6 +22,8 @@ class Options(Section, frozen=True):
 def run(argv: list[str]) -> None:
     """Print the runs as trees."""
     options = parse(Options, argv, command="lineage")
-    from tofae_jax.runs.lineage import family_tree, read_family
+    from tofae_jax.runs.lineage import check_shown_metric, family_tree, read_family
 
-    print(family_tree(read_family(options.runs), metric=options.metric))
+    records = read_family(options.runs)
+    check_shown_metric(records, options.metric)
+    print(family_tree(records, metric=options.metric))

@@ -60,8 +60,8 @@ class CheckpointsConfig(Section, frozen=True):
     metric: str | None = None
     """number of the validation that makes one epoch better than another, e.g. loss or direct.ssim; None: masked.f1, or
     scores.best_f1 where mask.choose chooses the cut in the end"""
-    better: Literal["higher", "lower"] = "higher"
-    """which values of it are better"""
+    better: Literal["higher", "lower"] | None = None
+    """which values of it are better; None: lower ones of losses and errors, higher ones of what is to be high"""
 
 
 class StartConfig(Section, frozen=True):

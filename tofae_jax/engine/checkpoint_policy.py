@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tofae_jax.config import Config
+from tofae_jax.runs.report.tables import is_low_good
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,13 @@ class CheckpointPolicy:
 def checkpoint_policy(config: Config) -> CheckpointPolicy:
     """Build the checkpoint policy of a run from its settings."""
     section = config.checkpoints
-    default_metric = "masked.f1" if config.mask.choose == "none" else "scores.best_f1"
+    metric = section.metric or ("masked.f1" if config.mask.choose == "none" else "scores.best_f1")
+    better = section.better or ("lower" if is_low_good(metric) else "higher")
     return CheckpointPolicy(
         every_epochs=section.every_epochs,
         every_seconds=None if section.every_minutes is None else 60 * section.every_minutes,
         keep=section.keep,
         keep_best=section.keep_best,
-        metric=section.metric or default_metric,
-        higher_is_better=section.better == "higher",
+        metric=metric,
+        higher_is_better=better == "higher",
     )

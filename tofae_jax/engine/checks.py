@@ -14,6 +14,7 @@ from tofae_jax.metrics import metric_names
 from tofae_jax.models import MODELS
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.record import RunRecord
+from tofae_jax.runs.report.tables import is_low_good
 
 MAY_CHANGE = (
     "plugins",
@@ -114,12 +115,17 @@ def check_schedules(config: Config, loss: Loss) -> None:
 
 
 def check_metric(config: Config) -> None:
-    """Check that `checkpoints.metric` is a number that a validation gives."""
-    known = metric_names()
-    if checkpoint_policy(config).metric not in known:
+    """Check that `checkpoints.metric` is a number that a validation gives, and that it is known which are better."""
+    known, metric = metric_names(), checkpoint_policy(config).metric
+    if metric not in known:
         raise ConfigError(
             f"checkpoints.metric = {config.checkpoints.metric!r}: not a number of the validation; "
             f"known: {', '.join(known)}"
+        )
+    if config.checkpoints.better is None and is_low_good(metric) is None:
+        raise ConfigError(
+            f"checkpoints.metric = {metric!r}: neither high nor low values of it are good by themselves; say with "
+            "checkpoints.better whether higher or lower ones are better"
         )
 
 

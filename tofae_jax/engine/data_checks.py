@@ -13,7 +13,7 @@ from tofae_jax.data.events import DataError
 from tofae_jax.data.simulated.stream import FRESH_FROM, MOST_EVENTS
 from tofae_jax.data.storage.atomic import check_can_be_written
 from tofae_jax.engine.class_weights import check_automatic_weights
-from tofae_jax.engine.events import check_store, check_tracks, is_module, simulated_events, track_slots
+from tofae_jax.engine.events import check_plate, check_store, check_tracks, is_module, simulated_events, track_slots
 from tofae_jax.runs.messages import warn
 
 SPLITS = ("training", "validation", "test")
@@ -33,6 +33,8 @@ def check_planned(config: Config) -> None:
     if config.data.source == "dataset" and Path(config.data.path).exists():
         check_store(Dataset(config.data.path), config)
     else:
+        if config.data.source == "dataset":
+            check_can_be_written(Path(config.data.path))
         _check_simulated(config)
     check_split(*planned_events(config), config)
 
@@ -48,6 +50,7 @@ def planned_events(config: Config) -> tuple[str, int]:
 def _check_simulated(config: Config) -> None:
     """Check events that will be simulated, without simulating more than one."""
     simulate = config.data.simulate
+    check_plate(simulate, config.detector)
     n_epochs = config.train.epochs if config.data.source == "simulate" else 0
     if n_epochs and FRESH_FROM + n_epochs * simulate.events - 1 > MOST_EVENTS:
         raise DataError(

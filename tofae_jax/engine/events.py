@@ -71,10 +71,25 @@ def _module_provenance(simulate: SimulateConfig) -> dict[str, Any]:
     }
 
 
+def check_plate(simulate: SimulateConfig, detector: Detector) -> None:
+    """Check that the plate of a simulated module is as wide as the detector, whose columns lie along it.
+
+    Raises:
+        ValueError: it is not; the message names both.
+    """
+    plate_mm = simulate.lhcb_torch.module.width_mm
+    if is_module(simulate) and not math.isclose(plate_mm, detector.width_mm, rel_tol=1e-6):
+        raise ValueError(
+            f"detector.width_mm = {detector.width_mm:g}: lhcb_torch.module.width_mm is {plate_mm:g}, and the columns "
+            "of the detector lie along the plate: give both the same width"
+        )
+
+
 def write_simulation(
     path: str, simulate: SimulateConfig, *, detector: Detector, origin: Origin = ANYWHERE, overwrite: bool = False
 ) -> Dataset:
     """Simulate a dataset, and open it; `origin` is for toy patterns alone, and ValueError for others."""
+    check_plate(simulate, detector)
     tracks = as_range(simulate.tracks)
     if not is_module(simulate):
         return simulated_dataset(

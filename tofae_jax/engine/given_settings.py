@@ -119,7 +119,7 @@ def _check_simulation(config: Config, options: Collection[str]) -> None:
             continue
         if differing is not None and name not in differing:
             continue
-        made = "was not simulated" if differing is None else f"was simulated with {differing[name]}"
+        made = "was not simulated" if differing is None else f"was simulated with {_made_with(differing[name])}"
         raise ConfigError(
             f"{key} = {shown(value)}: has no effect, as {dataset.name} exists and {made}; give another --data.path"
         )
@@ -128,15 +128,22 @@ def _check_simulation(config: Config, options: Collection[str]) -> None:
 def _other_simulation(config: Config, given: Given) -> Iterator[str]:
     """Yield where the dataset of a recipe exists and was simulated otherwise than the recipe says."""
     dataset = existing_dataset(config.data)
-    if dataset is None or not given.name or "data.path" in given.options:
+    if dataset is None or "data.path" in given.options:
         return
     differing, values = simulated_otherwise(config.data.simulate, dataset.provenance), dict(leaves(to_tree(config)))
     for name, value in (differing or {}).items():
         if (key := f"{SIMULATION}.{name}") in given.in_recipe:
             yield (
-                f"{given.name}: not used: {key} = {shown(values[key])}, as {config.data.path} exists and was "
-                f"simulated with {value}; another --data.path is simulated anew"
+                f"{given.name or 'settings'}: not used: {key} = {shown(values[key])}, as {config.data.path} exists and "
+                f"was simulated with {_made_with(value)}; another data.path is simulated anew"
             )
+
+
+def _made_with(value: Any) -> str:
+    """Show a setting of the simulation that made a dataset; a mixture as it is written in settings."""
+    if not isinstance(value, dict):
+        return shown(value)
+    return next(iter(value)) if len(value) == 1 else ",".join(f"{name}={weight:g}" for name, weight in value.items())
 
 
 def check_simulated(simulate: SimulateConfig, options: Collection[str]) -> None:

@@ -23,7 +23,8 @@ def chosen_point(config: Config, options: StepOptions, scores: ScoreSums) -> Ope
     """Choose the thresholds that `mask.choose` asks for; on times too where the network predicts them."""
     mask = config.mask
     assert mask.choose != "none"
-    return choose_operating_point(scores, aim=mask.choose, minimum=mask.wanted, tune_times=_has_times(options))
+    has_times, n_t = _has_times(options), options.shape_xyt[2]
+    return choose_operating_point(scores, aim=mask.choose, minimum=mask.wanted, tune_times=has_times, n_t=n_t)
 
 
 def _has_times(options: StepOptions) -> bool:

@@ -53,6 +53,9 @@ def quiet_failures() -> Iterator[None]:
     try:
         yield
         sys.unraisablehook = on_unraisable
+    except BaseException:  # Orbax may keep writes that it never began, up to the end of the process
+        warnings.filterwarnings("ignore", r"coroutine 'async_serialize.* was never awaited", RuntimeWarning)
+        raise
     finally:
         threading.excepthook = on_thread
 

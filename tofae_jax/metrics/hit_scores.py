@@ -110,7 +110,12 @@ def kept_counts(sums: ScoreSums) -> tuple[np.ndarray, np.ndarray]:
 
 
 def choose_operating_point(
-    sums: ScoreSums, *, aim: str = "f1", minimum: float | None = None, tune_times: bool = False
+    sums: ScoreSums,
+    *,
+    aim: str = "f1",
+    minimum: float | None = None,
+    tune_times: bool = False,
+    n_t: float = math.inf,
 ) -> OperatingPoint:
     """The cut that serves an aim best, on the hits that were counted.
 
@@ -120,6 +125,7 @@ def choose_operating_point(
             efficiency at no less than the minimum purity.
         minimum: in (0, 1]; needed for the last two, where the nearest is taken if nothing reaches it.
         tune_times: cut on times too.
+        n_t: time bins of the detector; a tolerance of as many or more would cut nothing, and is none.
 
     Raises:
         ValueError: an unknown aim, or no `minimum` in (0, 1] where one is needed.
@@ -130,8 +136,9 @@ def choose_operating_point(
     if aim != "f1" and not 0 < least <= 1:
         raise ValueError(f"minimum {aim} must lie above 0 and at most at 1, got {minimum}")
     signal, noise = kept_counts(sums)
-    if not tune_times:
-        signal, noise = signal[:, -1:], noise[:, -1:]
+    tolerances = [edge if tune_times and edge < n_t else math.inf for edge in TIME_EDGES] + [math.inf]
+    columns = [j for j, edge in enumerate(tolerances) if edge < math.inf or j == len(TIME_EDGES)]
+    signal, noise = signal[:, columns], noise[:, columns]
     n_signal = int(sums.n_signal)
     efficiency = signal / n_signal if n_signal else np.ones(signal.shape)
     kept = signal + noise
@@ -148,10 +155,9 @@ def choose_operating_point(
     # of equally good cuts the middle one: the gap between the hits on either side is where others will fall too
     best = np.flatnonzero(quality.ravel() == quality.max())
     i, j = np.unravel_index(best[len(best) // 2], quality.shape)
-    tolerance = TIME_EDGES[j] if tune_times and j < len(TIME_EDGES) else math.inf
     return OperatingPoint(
         score_threshold=float(score_edges()[i]),
-        tof_tolerance_bins=float(tolerance),
+        tof_tolerance_bins=float(tolerances[columns[j]]),
         efficiency=float(efficiency[i, j]),
         purity=float(purity[i, j]),
         f1=float(f1[i, j]),

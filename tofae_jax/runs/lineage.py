@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.tree import Tree
 
+from tofae_jax.config import leaves
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.record import RunRecord, read_record
 
@@ -75,6 +76,19 @@ def _number(tree: Any, path: str) -> float | None:
     for name in path.split("."):
         tree = tree.get(name) if isinstance(tree, dict) else None
     return float(tree) if isinstance(tree, int | float) else None
+
+
+def check_shown_metric(records: Iterable[RunRecord], metric: str) -> None:
+    """Check that a run has a number of this name among those of its test events, if any run has some.
+
+    Raises:
+        RunError: none has; the message lists the names.
+    """
+    tests = [test for record in records if (test := record.results.get("test"))]
+    known = dict.fromkeys(name for test in tests for name, value in leaves(test) if not isinstance(value, list | str))
+    names = [name for name in known if not name.startswith("intervals.")]
+    if tests and metric not in known:
+        raise RunError(f"metric {metric!r}: not a number of the test events; known: {', '.join(names)}")
 
 
 def duration(seconds: float) -> str:

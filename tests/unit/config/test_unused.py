@@ -57,6 +57,13 @@ SCHEDULE = {"kind": "constant", "value": 0.5}
         ("mask.score_threshold", {"mask": {"choose": "f1"}}, "mask.choose is f1"),
         ("checkpoints.better", {"data": {"validation_share": 0}}, "data.validation_share is 0"),
         ("train.plots_every", {"train": {"plots": "show"}}, "train.plots is show"),
+        ("train.plots_every", {"data": {"validation_share": 0}}, "data.validation_share is 0"),
+        ("tracking.images_every", {"data": {"validation_share": 0}}, "data.validation_share is 0"),
+        (
+            "data.simulate.lhcb_torch.module.dense_factor",
+            {"data": {"simulate": {"lhcb_torch": {"photons": "detected"}}}},
+            "data.simulate.lhcb_torch.photons is detected",
+        ),
         ("tracking.images_every", {"tracking": {"tensorboard": False}}, "tracking.tensorboard is false"),
         ("tracking.dashboard_port", {}, "tracking.dashboard is false"),
         ("instruments.record_memory_mib", {}, "instruments.record_every is 0"),

@@ -3,6 +3,7 @@
 import pytest
 
 from tofae_jax.config import Config, ConfigError, from_tree
+from tofae_jax.engine.checkpoint_policy import checkpoint_policy
 from tofae_jax.engine.checks import check_losses, check_new_run, check_run
 from tofae_jax.losses import LOSSES
 
@@ -57,3 +58,28 @@ def test_check_new_run_targets_within_reach_pass(sections):
 def test_check_run_lets_older_runs_be_resumed():
     """Runs of earlier versions may have what new ones may not: they go on as they began."""
     assert check_run(unnormalised({"name": "mse"}, mask={"tof_tolerance_ns": 65})) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "better", "is_higher"),
+    [
+        (None, None, True),
+        ("loss", None, False),
+        ("masked.mse", None, False),
+        ("masked.false_positives_per_event", None, False),
+        ("direct.ssim", None, True),
+        ("loss", "higher", True),
+        ("masked.f1", "lower", False),
+        ("counts.kept_hits", "lower", False),
+    ],
+)
+def test_checkpoint_policy_keeps_what_is_better(metric, better, is_higher):
+    config = from_tree({"checkpoints": {"metric": metric, "better": better}}, Config, "test")
+    assert check_run(config) is None
+    assert checkpoint_policy(config).higher_is_better == is_higher
+
+
+@pytest.mark.parametrize("metric", ["counts.kept_hits", "outputs.above"])
+def test_check_metric_without_a_direction_asks_for_one(metric):
+    with pytest.raises(ConfigError, match=r"^checkpoints.metric = '.*': neither high nor low .* checkpoints.better"):
+        check_run(from_tree({"checkpoints": {"metric": metric}}, Config, "test"))

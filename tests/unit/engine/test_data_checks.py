@@ -81,6 +81,8 @@ def nothing_is_made(monkeypatch, tmp_path):
             r"data\.simulate\.events = 1000000: the 1100 epochs of the training need more events than the 1073741824",
         ),
         ({"checkpoints": {"metric": "masked.f2"}}, r"checkpoints\.metric = 'masked\.f2'"),
+        ({"checkpoints": {"metric": "events"}}, r"checkpoints\.metric = 'events': neither high nor low .*\.better"),
+        ({"data": {"path": "/proc/none"}}, "^/proc/none: not a folder that can be written"),
         ({"start": {"run": "missing"}}, "missing: no such run"),
     ],
 )

@@ -5,11 +5,13 @@ import pytest
 from module_datasets import run_settings
 from simulated_settings import simulated_config
 
+from tofae_jax.config import SimulateConfig, from_tree
+from tofae_jax.core.detector import Detector
 from tofae_jax.data.batches import split_events
 from tofae_jax.data.events import DataError, concatenate
 from tofae_jax.data.tracks import tracks_of
 from tofae_jax.engine import events as simulated
-from tofae_jax.engine.events import evaluation_source, train_source
+from tofae_jax.engine.events import check_plate, evaluation_source, train_source, write_simulation
 
 
 def test_max_background_follows_schedules():
@@ -48,3 +50,14 @@ def test_train_source_has_the_tracks_the_model_needs(name):
     else:
         assert np.all(held_out.tracks[2:] == 0) and np.all(held_out.tracks[:2, 0, 4] > 0)
         assert np.all(held_out.tracks[..., 6:] == 0)
+
+
+@pytest.mark.parametrize(("detector_mm", "plate_mm"), [(100.0, 660.0), (660.0, 500.0)])
+def test_check_plate_of_another_width_than_the_detector_is_refused(tmp_path, detector_mm, plate_mm):
+    tree = {"pattern": "lhcb_torch", "events": 1, "lhcb_torch": {"module": {"width_mm": plate_mm}}}
+    simulate, detector = from_tree(tree, SimulateConfig, "test"), Detector(width_mm=detector_mm)
+    with pytest.raises(ValueError, match=rf"^detector.width_mm = {detector_mm:g}: .* is {plate_mm:g}"):
+        write_simulation(str(tmp_path / "d"), simulate, detector=detector)
+    assert not (tmp_path / "d").exists()
+    check_plate(simulate, Detector(width_mm=plate_mm))
+    check_plate(from_tree(tree | {"pattern": "v"}, SimulateConfig, "test"), detector)

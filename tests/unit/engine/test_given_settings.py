@@ -177,7 +177,11 @@ def test_check_given_recipe_with_another_simulation_is_told(tmp_path):
     assert len(notes) == 1 and "data.simulate.events = 30, as" in notes[0] and "simulated with 20" in notes[0]
     assert check_given(config, given._replace(options=["data.path"])) == []  # another one was asked for
     assert check_given(config, given._replace(in_recipe={"data.path"})) == []
-    assert check_given(config, given_by_program(config)) == []
+    (note,) = check_given(config, given_by_program(config))
+    assert note.startswith("settings: not used: data.simulate.events = 30, as")
+    (note,) = check_given(simulated(path, pattern="v=2,line=1"), given._replace(in_recipe=["data.simulate.pattern"]))
+    assert "data.simulate.pattern = v=2,line=1, as" in note
+    assert note.endswith("simulated with v; another data.path is simulated anew")
     write_dataset(tmp_path / "f", dataset.events(), detector=DETECTOR, provenance={})
     assert check_given(simulated(tmp_path / "f", events=30), given) == []
 

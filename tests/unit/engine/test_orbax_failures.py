@@ -5,6 +5,7 @@ import gc
 import logging
 import sys
 import threading
+import warnings
 
 import pytest
 
@@ -111,3 +112,22 @@ def test_event_loops_messages_about_orbax_are_dropped(caplog, path, is_printed):
 def test_messages_of_orbax_that_errors_repeat_are_dropped(caplog, message, error, is_printed):
     logging.getLogger("absl").warning(message, exc_info=error)
     assert bool(caplog.records) == is_printed
+
+
+def test_quiet_failures_after_an_error_writes_that_never_began_stay_quiet():
+    async def async_serialize_from_host():
+        pass
+
+    async def of_others():
+        pass
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(OSError, match="full"), quiet_failures():
+            raise OSError("full")
+        for unfinished in (async_serialize_from_host, of_others):
+            unfinished.__qualname__ = f"{unfinished.__name__}.<locals>.write_fragment"
+            unfinished()
+            gc.collect()
+    (warning,) = caught
+    assert "'of_others.<locals>.write_fragment' was never awaited" in str(warning.message)

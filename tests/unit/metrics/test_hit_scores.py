@@ -69,6 +69,17 @@ def test_choose_operating_point_no_threshold_is_better(seed):
             assert 2 * np.sum(other & is_signal) / max(other.sum() + is_signal.sum(), 1) <= point.f1 + 0.01
 
 
+@pytest.mark.parametrize("n_t", [1, 2, 40, 131, 1000])
+@given(seed=st.integers(0, 2**31 - 1))
+def test_choose_operating_point_tolerance_is_shorter_than_the_window(n_t, seed):
+    """Times differ by less than the window, so that all longer tolerances keep the same hits: there is none then."""
+    score, is_signal, error = drawn(seed, 60)
+    sums = sums_of(score, is_signal, np.minimum(error, n_t - 1))
+    point = metrics.choose_operating_point(sums, tune_times=True, n_t=n_t)
+    assert point.tof_tolerance_bins < n_t or point.tof_tolerance_bins == np.inf
+    assert point.f1 == metrics.choose_operating_point(sums, tune_times=True).f1
+
+
 @pytest.mark.parametrize(("aim", "other"), [("efficiency", "purity"), ("purity", "efficiency")])
 @pytest.mark.parametrize("minimum", [0.5, 0.8, 0.95])
 def test_choose_operating_point_minimum_is_reached(aim, other, minimum):

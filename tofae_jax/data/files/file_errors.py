@@ -53,5 +53,9 @@ def library_errors() -> Iterator[None]:
         yield
     except DataError:
         raise
+    except ImportError as error:
+        what = one_line(error)
+        hint = f": pip install {error.name.partition('.')[0]}" if error.name and error.name in what else ""
+        raise DataError(f"needs a library that is missing ({what}){hint}") from error
     except Exception as error:
         raise DataError(f"cut, damaged or in a form that cannot be read ({one_line(error)})") from error

@@ -90,7 +90,6 @@ class Format(NamedTuple):
     """whether a file can hold several arrays, chosen by `array`"""
     has_dialects: bool = False
     """whether it is text, with one or another delimiter and decimal point"""
-
     has_offsets: bool = False
     """whether columns of a table of events can be without lists, so that `per` can say what they belong to"""
 

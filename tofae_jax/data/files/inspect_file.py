@@ -14,7 +14,7 @@ from tofae_jax.data.files.file_errors import library_errors, naming_file
 from tofae_jax.data.files.format import Format, ReadRequest
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.proposal import guess, proposed
-from tofae_jax.data.files.read import read_events
+from tofae_jax.data.files.read import check_decimal, read_events
 from tofae_jax.data.files.registry import ending_of, format_of, readable_endings
 from tofae_jax.data.files.several import SourceFile, is_joined, joined_table, source_files
 from tofae_jax.data.files.tables import Column, HitRules, Reading, SeveralTables, Table
@@ -59,6 +59,7 @@ def describe_file(path: Path, *, detector: Detector, decimal: Literal[".", ","] 
         raise DataError(f"{files[0].path}: does not exist")
     if kind is None:
         raise DataError(f"{path}: unknown ending {ending_of(path)!r}; known are {', '.join(readable_endings())}")
+    check_decimal(path, kind, decimal)
     size = sum(file.path.stat().st_size for file in files) / 1e6
     lines = [f"source       {path} ({len(files)} file{'s' * (len(files) > 1)}, {kind.description}, {size:.3g} MB)"]
     rules = HitRules(detector, {name: name for name in "xyt"}, ("event",), None, "pixels", "edge", Reading(), decimal)

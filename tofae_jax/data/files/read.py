@@ -93,6 +93,12 @@ def read_events(
     return _events(kind, request, files, Path(path))
 
 
+def check_decimal(path: Path, kind: Format, decimal: str) -> None:
+    """Raise `DataError` for a decimal comma of a file that is no text."""
+    if decimal != "." and not kind.has_dialects:
+        raise DataError(f"{path}: a decimal comma can be said for {', '.join(endings_of_text())} files only")
+
+
 def _checked_format(request: ReadRequest, files: Sequence[SourceFile]) -> Format:
     """Return the format of the files, once the options are found to be allowed for it."""
     path, array, tree, chunk_hits, rules = request
@@ -117,8 +123,7 @@ def _checked_format(request: ReadRequest, files: Sequence[SourceFile]) -> Format
         )
     if not kind.is_table and (rules.is_renamed or rules.further is not None or rules.units != "pixels"):
         raise DataError(f"{path}: columns and units can be chosen for {', '.join(table_endings())} files only")
-    if rules.decimal != "." and not kind.has_dialects:
-        raise DataError(f"{path}: a decimal comma can be said for {', '.join(endings_of_text())} files only")
+    check_decimal(path, kind, rules.decimal)
     if rules.per and not kind.has_offsets:
         raise DataError(
             f"{path}: per {rules.per!r} chosen, but only in {', '.join(endings_with_offsets())} files may it be open "

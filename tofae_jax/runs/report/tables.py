@@ -11,7 +11,7 @@ import sys
 import traceback
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -271,13 +271,14 @@ def _fill_sheet(sheet: Any, table: NumberTable) -> None:
 
 
 def _colour_metrics(sheet: Any, table: NumberTable) -> None:
-    """Blue is the best of a column, orange the worst, where it is known which is which."""
+    """Blue is the best of a column, orange the worst, where it is known which is which; values of one loss alone."""
     from openpyxl.formatting.rule import ColorScaleRule
     from openpyxl.utils import get_column_letter
 
+    losses = {row[j] for row in table.rows for j, name in enumerate(table.columns) if name == "validation_loss"}
     for j, name in enumerate(table.columns, start=1):
         low_is_good = is_low_good(name)
-        if low_is_good is None or not table.rows:
+        if low_is_good is None or not table.rows or (name == "loss" and len(losses) > 1):
             continue
         lowest, highest = (GOOD, BAD) if low_is_good else (BAD, GOOD)
         rule = ColorScaleRule(
@@ -315,8 +316,12 @@ def check_can_write_xlsx() -> None:
     Raises:
         ModuleNotFoundError: it is not; the message says how to install it.
     """
-    if find_spec("openpyxl") is None:
-        raise ModuleNotFoundError("XLSX tables need openpyxl: pip install 'tofae-jax[report]'", name="openpyxl")
+    try:
+        import_module("openpyxl")
+    except ModuleNotFoundError:  # or what it needs itself is missing
+        raise ModuleNotFoundError(
+            "XLSX tables need openpyxl: pip install 'tofae-jax[report]'", name="openpyxl"
+        ) from None
 
 
 def write_xlsx(path: str | Path, runs: Sequence[RunNumbers], *, overwrite: bool = True) -> Path:

@@ -47,3 +47,15 @@ def test_listing_many_names_are_cut():
     assert listing(["a", "b\nc"]) == "a, b c"
     assert listing([f"n{i}" for i in range(12)]).endswith(", n11")
     assert listing([f"n{i}" for i in range(13)]).endswith(", n11, ...")
+
+
+def test_library_errors_missing_library_is_no_damage():
+    error = ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+    with pytest.raises(DataError) as caught, library_errors():
+        raise error
+    assert str(caught.value) == "needs a library that is missing (No module named 'pyarrow'): pip install pyarrow"
+    with (
+        pytest.raises(DataError, match=r"is missing \(install 'zstd' with: pip install zstandard\)$"),
+        library_errors(),
+    ):
+        raise ImportError("install 'zstd' with: pip install zstandard")

@@ -167,9 +167,8 @@ def test_epoch_number_of_any_kind_is_written(tmp_path):
     ]
     read = accumulated(tmp_path / "tb")
     shown = {name: read.Scalars(name)[0].value for name in read.Tags()["scalars"]}
-    assert shown == pytest.approx(
-        {"float32": 0.5, "float64": 0.1, "bfloat16": 1.5, "longdouble": 2.5, "scalar": 7, "large": 1e30}
-    )
+    expected = {"float32": 0.5, "float64": 0.1, "bfloat16": 1.5, "longdouble": 2.5, "scalar": 7, "large": 1e30}
+    assert shown == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,13 @@ def test_write_xlsx_colours_know_what_is_good(tmp_path):
     }
 
 
+def test_write_xlsx_different_losses_are_not_coloured(tmp_path):
+    for losses, is_coloured in ((("mse", "mse"), True), (("mse", "bce"), False)):
+        runs = [RUN._replace(about={"validation_loss": loss}, test={"loss": i}) for i, loss in enumerate(losses)]
+        sheet = read_xlsx(write_xlsx(tmp_path / "runs.xlsx", runs))["metrics"]
+        assert bool(list(sheet.conditional_formatting)) == is_coloured
+
+
 def test_is_low_good_every_metric_has_a_direction():
     from tofae_jax.metrics import metric_names
 
