@@ -75,6 +75,8 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True):
     """of the source tree the package ran from"""
     score: float | None = None
     """that best checkpoints are chosen by, higher is better; None: not to be compared"""
+    structure: str = ""
+    """checksum of the structure of the state; empty: not known"""
     checksums: dict[str, str] = {}
     """dtype, shape and CRC-32 of each array, by name"""
 

@@ -38,7 +38,7 @@ from tofae_jax.engine.checkpoint_format import (
     encoded_meta,
     score_of,
 )
-from tofae_jax.engine.checksums import checksums, misfit_of
+from tofae_jax.engine.checksums import checksums, misfit_of, structure_of
 from tofae_jax.engine.orbax_failures import forget_unfinished, quiet_failures
 from tofae_jax.runs.messages import warn
 from tofae_jax.steps.state import TrainState, scale_of
@@ -190,7 +190,7 @@ class Checkpoints:
             raise SaveError(self.folder, f"there is a checkpoint {meta.batches_delivered} already")
         items = _items(state)
         score = None if score is None else float(score) if np.isfinite(score) else WORST
-        meta = msgspec.structs.replace(meta, checksums=checksums(items), score=score)
+        meta = msgspec.structs.replace(meta, checksums=checksums(items), structure=structure_of(items), score=score)
         items = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(encoded_meta(meta)))
         self._scores[meta.batches_delivered] = score
@@ -282,10 +282,10 @@ class Checkpoints:
             raise ValueError(
                 f"template must be a TrainState, e.g. of create_train_state, got {type(template).__name__}"
             )
-        numbers = self.numbers()[::-1]
-        if best and (chosen := self.best()) is not None:
-            numbers = [chosen, *(number for number in numbers if number != chosen)]
         problems: dict[int, CheckpointError] = {}
+        numbers = self.numbers()[::-1]
+        if best:
+            numbers = self._best_first(numbers, problems)
         for number in numbers:
             try:
                 restored = self._restore(number, template_of, objection)
@@ -298,6 +298,19 @@ class Checkpoints:
                     self._manager.delete(passed)
             return restored
         raise CheckpointError("; ".join(map(str, problems.values())) or f"{self.folder}: holds no finished checkpoint")
+
+    def _best_first(self, numbers: list[int], problems: dict[int, CheckpointError]) -> list[int]:
+        """Put the best checkpoint first; those whose scores are not known, as they are damaged, are problems."""
+        for number in numbers:
+            try:
+                self.read_meta(number)
+            except DamagedError as error:
+                problems[number] = error
+            except CheckpointError:  # newer than this package: told when its turn comes
+                pass
+        chosen = self.best()
+        whole = [number for number in numbers if number not in problems]
+        return sorted(whole, key=lambda number: number != chosen)
 
     def _restore(
         self,
@@ -324,7 +337,8 @@ class Checkpoints:
             with deferred_interrupts():
                 items = self._manager.restore(number, args=args)
         except Exception as error:
-            if "structures do not match" in str(error):  # whole, but of another optimiser, for example
+            is_same = meta.structure == structure_of(wanted)
+            if "structures do not match" in str(error) and not is_same:  # whole, but of another optimiser, for example
                 raise CheckpointError(
                     f"{self._where(number)}: its tree has another structure than the template; another optimiser?"
                 ) from None

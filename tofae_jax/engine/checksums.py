@@ -30,6 +30,11 @@ def checksums(tree: Any) -> dict[str, str]:
     return found
 
 
+def structure_of(tree: Any) -> str:
+    """Compute a checksum of the structure of a tree, in which empty parts count too; JAX versions may differ in it."""
+    return f"{zlib.crc32(str(jax.tree.structure(tree)).encode()):08x}"
+
+
 def misfit_of(stored: dict[str, str], template: Any) -> str | None:
     """Say what in the checksums of a checkpoint does not fit a template; None if all does.
 
