@@ -15,7 +15,7 @@ from own_parts import SHAPE, Images
 
 from tofae_jax.config import Config, from_tree, to_tree
 from tofae_jax.engine.build import build_run
-from tofae_jax.engine.checkpoint_format import SCHEMA_VERSION, CheckpointError, CheckpointMeta
+from tofae_jax.engine.checkpoint_format import SCHEMA_VERSION, CheckpointError, CheckpointMeta, score_of
 from tofae_jax.engine.checkpoints import Checkpoints, SaveError
 from tofae_jax.engine.checksums import checksums
 from tofae_jax.models import model_from_module
@@ -79,7 +79,8 @@ def test_state_and_meta_come_back_exactly(tmp_path, state):
     assert not said
     assert found.model_name == "autoencoder"
     assert from_tree(found.config, Config, "meta") == SMALL
-    assert msgspec.structs.replace(found, checksums={}) == meta(1)
+    assert found.score == 0.5 and found.structure
+    assert msgspec.structs.replace(found, checksums={}, structure="", score=None) == meta(1)
 
 
 @pytest.mark.slow
@@ -305,3 +306,76 @@ def test_close_of_a_reader_removes_nothing(tmp_path, state):
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         checkpoints.restore(state)
     assert under_way.is_dir()
+
+
+@pytest.mark.slow
+def test_restore_any_flipped_bit_is_named_or_without_effect(tmp_path, adam):
+    """Whatever byte of a checkpoint changes: the state is the same bit for bit, or another checkpoint is said."""
+    state, _ = adam
+    with Checkpoints(tmp_path / "c", keep=2) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(state.replace(step=jnp.int32(step)), {"step": step}, score=step / 10)
+    expected = checksums({"a": state.replace(step=jnp.int32(2))})
+    files = sorted(path for path in (tmp_path / "c").rglob("*") if path.is_file() and path.stat().st_size)
+    rng, n_named = np.random.default_rng(0), 0
+    for path in [*files, *rng.choice(np.array(files, object), 150)]:
+        before = path.read_bytes()
+        damaged = bytearray(before)
+        damaged[rng.integers(len(before))] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        said: list[str] = []
+        with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
+            found, _ = checkpoints.restore(state, best=bool(rng.integers(2)), warn=said.append)
+        n_named += len(said)
+        assert said or checksums({"a": found}) == expected
+        assert all("\n" not in line and "checkpoint " in line for line in said)
+        path.write_bytes(before)
+    assert n_named > 10
+
+
+def test_restore_best_names_those_whose_scores_are_damaged(tmp_path, adam):
+    state, _ = adam
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(state.replace(step=jnp.int32(step)), score=step / 10)
+    metadata = tmp_path / "step_000000002" / "meta" / "metadata"
+    for content in (
+        "",
+        "{",
+        "[" * 10**5,
+        "null",
+        '{"schema_version": true}',
+        '{"schema_version": -5}',
+        '{"a": "\\u0000"}',
+    ):
+        metadata.write_text(content)
+        said: list[str] = []
+        with Checkpoints(tmp_path, read_only=True) as checkpoints:
+            found, _ = checkpoints.restore(state, best=True, warn=said.append)
+        assert int(found.step) == 1
+        assert len(said) == 1 and "checkpoint 2" in said[0] and "using checkpoint 1" in said[0] and "\n" not in said[0]
+
+
+def test_restore_what_is_objected_to_is_passed_over_and_kept(tmp_path, adam):
+    state, _ = adam
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step, run in ((1, "a"), (2, "b")):
+            checkpoints.save(state.replace(step=jnp.int32(step)), {"run": run})
+        said: list[str] = []
+        found, _ = checkpoints.restore(
+            state, objection=lambda meta: None if meta.notes["run"] == "a" else "is of another", warn=said.append
+        )
+        assert int(found.step) == 1 and checkpoints.numbers() == [1, 2]
+        assert said[0].endswith("checkpoint 2: is of another; using checkpoint 1 (epoch 0) instead")
+        with pytest.raises(CheckpointError, match=r"checkpoint 2: is of another; .*checkpoint 1: is of another"):
+            checkpoints.restore(state, objection=lambda _: "is of another")
+
+
+def test_score_of_earlier_versions_lies_beside_the_metadata(tmp_path):
+    old = meta(1, schema_version=2)
+    for content, score in (('{"score": 0.5}', 0.5), ("", None), ("{", None), ("[]", None), ('{"score": "x"}', None)):
+        (tmp_path / "metrics").mkdir(exist_ok=True)
+        (tmp_path / "metrics" / "metrics").write_text(content)
+        assert score_of(old, tmp_path) == score
+    assert score_of(old, tmp_path / "nowhere") is None
+    assert score_of(meta(1, score=0.25), tmp_path) == 0.25
