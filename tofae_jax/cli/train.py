@@ -56,6 +56,7 @@ def run(argv: list[str]) -> int:
     process.prepare_process()
     from tofae_jax.engine.given_settings import Given
     from tofae_jax.engine.training import train as training
+    from tofae_jax.runs.messages import show
     from tofae_jax.runs.summary import outputs_table
 
     command, given = [PROGRAM, "train", *argv], Given(options_given)
@@ -66,12 +67,11 @@ def run(argv: list[str]) -> int:
         paths, record = training.resume(options.resumed, config, command=command, given=given)
     else:
         paths, record = training.train(config, command=command, given=given)
-    if record.results["test"]:
-        print(outputs_table(record.results["test"]))
+    lines = outputs_table(record.results["test"]).splitlines() if record.results["test"] else []
     if record.status == "stopped":
-        print(f"stopped ({record.reason}) after {record.results['steps']} steps; train --resume {paths.folder} goes on")
-    print(f"run folder, with plots/ and {paths.summary.name}:")
-    print(paths.folder)
+        steps = record.results["steps"]
+        lines.append(f"stopped ({record.reason}) after {steps} steps; train --resume {paths.folder} goes on")
+    show([*lines, f"run folder, with plots/ and {paths.summary.name}:", str(paths.folder)], is_on_disk=True)
     return EXIT_CODES.get(record.reason, 0)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.tree import Tree
 
 from tofae_jax.config import leaves
+from tofae_jax.core.text import visible
 from tofae_jax.runs.folder import RunError
 from tofae_jax.runs.record import RunRecord, read_record
 
@@ -108,7 +109,7 @@ def _line(record: RunRecord, inherited_s: float, metric: str) -> str:
     parts.append(duration(own_s) + (f", {duration(own_s + inherited_s)} in all" if inherited_s else ""))
     value = _number(results.get("test"), metric)
     parts.append(f"{metric} {'-' if value is None else f'{value:.4g}'}")
-    return f"{record.run_id}: {'; '.join(parts)}"
+    return visible(f"{record.run_id}: {'; '.join(parts)}")
 
 
 def family_tree(records: Iterable[RunRecord], *, metric: str = "masked.f1") -> str:
@@ -130,7 +131,7 @@ def family_tree(records: Iterable[RunRecord], *, metric: str = "masked.f1") -> s
     for root in children.get(None, []):
         grow(forest, root, 0.0)
     for missing in [parent for parent in children if parent is not None and parent not in known]:
-        branch = forest.add(f"{missing} (not here)")
+        branch = forest.add(visible(f"{missing} (not here)"))
         for child in children[missing]:
             grow(branch, child, 0.0)
     console = Console(width=10_000, color_system=None, file=io.StringIO(), record=True, highlight=False, markup=False)
