@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.tree import Tree
@@ -14,7 +14,10 @@ from rich.tree import Tree
 from tofae_jax.config import leaves
 from tofae_jax.core.text import visible
 from tofae_jax.runs.folder import RunError
+from tofae_jax.runs.messages import warn_once
 from tofae_jax.runs.record import RunRecord, read_record
+
+R = TypeVar("R")
 
 
 def run_folders(places: Sequence[str | Path]) -> list[Path]:
@@ -30,16 +33,48 @@ def run_folders(places: Sequence[str | Path]) -> list[Path]:
     return list(found)
 
 
+def readable_runs(places: Sequence[str | Path], read: Callable[[Path], R]) -> Iterator[R]:
+    """Yield the runs at the places as `read` reads them; of a folder of runs, one that it cannot read is left out.
+
+    A warning names what is left out.
+
+    Args:
+        places: each a run folder or a folder of runs.
+        read: reads a run folder.
+
+    Raises:
+        ValueError: as `read`, of a run folder that is a place itself, or where no run can be read.
+        RunError: there is no run.
+    """
+    named = {Path(place).resolve() for place in places}
+    refused: list[ValueError | OSError] = []
+    n_read = 0
+    for folder in run_folders(places):
+        try:
+            run = read(folder)
+        except (ValueError, OSError) as error:
+            if folder in named:
+                raise
+            refused.append(error)
+            continue
+        n_read += 1
+        yield run
+    if refused and not n_read:
+        raise refused[0]
+    for error in refused:
+        warn_once(f"{error}; this run is left out")
+
+
 def read_family(places: Sequence[str | Path]) -> list[RunRecord]:
-    """Records of all runs at the places, each a run folder or a folder of runs, by start; RunError where none is."""
-    found = {record.run_id: record for record in (read_record(folder)[1] for folder in run_folders(places))}
+    """Records of all runs at the places, by start, as `readable_runs` finds them; RunError where none is."""
+    found = {record.run_id: record for record in readable_runs(places, lambda folder: read_record(folder)[1])}
     return sorted(found.values(), key=lambda record: (record.started, record.run_id))
 
 
 def family_of(folders: Iterable[str | Path]) -> list[RunRecord]:
     """Records of these runs, and of those beside them from which they or which from them descend, by start.
 
-    A neighbour that cannot be read is no relative.
+    A neighbour that cannot be read is no relative, and a warning names it.
     """
     places = [Path(folder).resolve() for folder in folders]
     records = {record.run_id: record for record in (read_record(place)[1] for place in places)}
@@ -60,9 +95,12 @@ def _readable(folder: Path) -> Iterator[RunRecord]:
     """Records in a folder of runs, as far as they can be read."""
     with contextlib.suppress(OSError):  # a run may lie where one may not look around
         for place in sorted(folder.iterdir()):
-            with contextlib.suppress(RunError, OSError):
-                if (place / "run.json").is_file():
-                    yield read_record(place)[1]
+            if not (place / "run.json").is_file():
+                continue
+            try:
+                yield read_record(place)[1]
+            except (RunError, OSError) as error:
+                warn_once(f"{error}; this run is left out")
 
 
 def _parents(of: set[str], records: dict[str, RunRecord]) -> set[str]:
