@@ -10,7 +10,7 @@ _UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"
 )
-"""what a terminal obeys or hides: control characters, marks and overrides of the direction of writing, halves of pairs"""
+"""what a terminal obeys or hides: control characters, marks that set the direction of writing, halves of pairs"""
 _NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
