@@ -1,5 +1,6 @@
 """Nonsense in files of JSON and TOML: one line that names the file, exit code 2, and neighbours are not affected."""
 
+import contextlib
 import copy
 import json
 import random
@@ -90,12 +91,12 @@ def refused_or_read(read, path, what):
         return None
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-def test_run_record_nonsense_in_any_place_is_named_or_told(capsys, tmp_path, seed):
+@pytest.mark.parametrize(("seed", "n"), [(0, 8), pytest.param(1, 200, marks=pytest.mark.slow)])
+def test_run_record_nonsense_in_any_place_is_named_or_told(capsys, tmp_path, seed, n):
     paths = make_run(tmp_path / "runs/a", with_plots=False)
     tree = json.loads(paths.record.read_text())
     tree["results"]["operating_point"] = POINT
-    for path, value, other in some_changes(tree, 60, seed):
+    for path, value, other in some_changes(tree, n, seed):
         try:
             reseal(paths.record, other)
         except TypeError:  # a number of more than 64 bits has no checksum
@@ -185,7 +186,7 @@ def test_neighbours_that_cannot_be_read_are_left_out_and_named(capsys, tmp_path)
 def test_history_nonsense_in_any_place_is_named_or_told(capsys, tmp_path):
     paths = make_run(tmp_path / "runs/a", with_plots=False)
     tree = epoch_record(1)
-    for path, value, other in some_changes(tree, 60, 0):
+    for path, value, other in some_changes(tree, 25, 0):
         try:
             paths.metrics.write_text(encoded_epoch(other))
         except TypeError:
@@ -209,14 +210,19 @@ def test_dataset_nonsense_in_any_place_is_named_or_used(tmp_path):
 def test_packaged_model_nonsense_in_any_place_is_named(tmp_path, monkeypatch):
     shutil.copytree(packaged_model.FOLDER / "lhcb_torch", tmp_path / "lhcb_torch")
     monkeypatch.setattr(packaged_model, "FOLDER", tmp_path)
-    monkeypatch.setattr(packaged_model, "build_run", lambda config: pytest.skip.Exception("not built"))
+
+    class BuiltError(Exception):
+        pass
+
+    def build(config):
+        raise BuiltError  # the settings are allowed: no need to go on
+
+    monkeypatch.setattr(packaged_model, "build_run", build)
     file = tmp_path / "lhcb_torch/model.json"
     for path, value, other in some_changes(json.loads(file.read_text()), 80, 0):
         file.write_text(json.dumps(other))
-        try:
+        with contextlib.suppress(BuiltError):
             refused_or_read(lambda: packaged_model.load_packaged("lhcb_torch"), file, (path, value))
-        except AttributeError:  # settings that are allowed: the run is not built here
-            continue
 
 
 def test_recipe_nonsense_in_any_place_is_named(tmp_path):

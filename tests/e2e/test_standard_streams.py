@@ -48,6 +48,10 @@ def shell(command, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
+def test_help_to_a_full_stdout_is_one_line_and_code_1():
+    assert shell("$T --help > /dev/full") == (1, "", "tofae_jax: standard output: No space left on device\n")
+
+
 def dataset(path, **provenance):
     """A small dataset, with more in its provenance."""
     simulated_dataset(path, detector=DETECTOR, weights={"v": 1}, n_events=40, seed=1)
@@ -55,7 +59,8 @@ def dataset(path, **provenance):
     reseal(path / "dataset.json", tree | {"provenance": tree["provenance"] | provenance})
 
 
-@pytest.mark.parametrize("words", ["--help", "inspect --help", pytest.param("inspect d --plots none")])
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["--help", "inspect --help", "inspect d --plots none"])
 def test_full_or_closed_stdout_is_one_line_and_code_1(tmp_path, words):
     dataset(tmp_path / "d")
     code, _, err = shell(f"$T {words} > /dev/full")
@@ -74,13 +79,15 @@ def test_every_command_says_in_one_line_that_stdout_is_full(tmp_path):
         assert "Traceback" not in err and "ignored" not in err
 
 
+@pytest.mark.slow
 def test_reader_that_has_had_enough_ends_the_program_quietly():
     code, out, err = shell("set -o pipefail; $T --help | true; echo $?")
     assert out.strip() in ("0", "141") and err == ""
-    code, _, err = shell("$T nonsense 2>&1 | true; echo ${PIPESTATUS[0]}")
+    _, _, err = shell("$T nonsense 2>&1 | true; echo ${PIPESTATUS[0]}")
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_full_or_closed_stderr_is_no_failure(tmp_path):
     dataset(tmp_path / "d")
     assert shell("$T inspect d --plots none 2> /dev/full")[0] == 0
