@@ -81,7 +81,7 @@ def test_every_command_says_in_one_line_that_stdout_is_full(tmp_path):
 
 @pytest.mark.slow
 def test_reader_that_has_had_enough_ends_the_program_quietly():
-    code, out, err = shell("set -o pipefail; $T --help | true; echo $?")
+    _, out, err = shell("set -o pipefail; $T --help | true; echo $?")
     assert out.strip() in ("0", "141") and err == ""
     _, _, err = shell("$T nonsense 2>&1 | true; echo ${PIPESTATUS[0]}")
     assert "Traceback" not in err

@@ -12,7 +12,7 @@ from tofae_jax.config.lhcb_torch import LhcbTorchConfig
 from tofae_jax.config.types import (
     MOST_TRACKS,
     CountOrRange,
-    PositiveCount,
+    PositiveManyCount,
     Section,
     Seed,
     check_range,
@@ -27,7 +27,7 @@ class Options(Section, frozen=True):
     """dataset folder to make"""
     pattern: str = "v"
     """pattern name (v, parabola, cross, line, hemisphere, blank, lhcb_torch), or a mixture such as v=2,parabola=1"""
-    events: PositiveCount = 10_000
+    events: PositiveManyCount = 10_000
     """number of events"""
     seed: Seed = 0
     """seed; the same seed gives the same events"""
