@@ -24,7 +24,7 @@ def whole_numbers(kind, path=()):
                 yield (*path, field.name), limits if isinstance(limits, msgspec.Meta) else None
 
 
-FIELDS = sorted({path: limits for path, limits in whole_numbers(Config)}.items(), key=lambda item: item[0])
+FIELDS = sorted(dict(whole_numbers(Config)).items(), key=lambda item: item[0])
 
 
 def tree_of(path, value):
