@@ -55,6 +55,7 @@ def run(argv: list[str]) -> None:
     from tofae_jax.data.convert import convert_events, is_dataset
     from tofae_jax.data.dataset import Dataset
     from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
+    from tofae_jax.runs.messages import show
 
     source, out = Path(options.src), Path(options.out)
     if (checkpoint := read_predecessor_checkpoint(source)) is not None:
