@@ -68,13 +68,20 @@ class Contents(msgspec.Struct):
     system: _System = msgspec.field(default_factory=_System)
 
 
+class _Train(msgspec.Struct):
+    loss: float | None = None
+    gradient_norm: float | None = None
+    parameter_norm: float | None = None
+    relative_update: float | None = None
+
+
 class EpochContents(msgspec.Struct):
     """Of the record of an epoch, what commands and reports read."""
 
     epoch: Annotated[int, msgspec.Meta(ge=1)]
     step: Count = 0
     learning_rate: float | None = None
-    train: dict[str, float | None] = {}
+    train: _Train = msgspec.field(default_factory=_Train)
     validation: dict[str, Any] | None = None
     hits_dropped: Count = 0
     time: dict[str, float | None] = {}
