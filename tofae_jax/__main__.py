@@ -1,23 +1,28 @@
 """`python -m tofae_jax`."""
 
-import io
-import os
 import sys
 
 
 def main() -> int:
     """Entry point; the guard below matters, as worker processes import this module again."""
+    from tofae_jax.cli.standard_streams import STDOUT, end_streams, open_closed_streams
+
+    open_closed_streams()
     from tofae_jax.cli.app import main as run
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a sign that the terminal does not know must not end a run
     try:
-        code = run(sys.argv[1:])
-        sys.stdout.flush()
+        try:
+            code = run(sys.argv[1:])
+        except SystemExit as end:  # after --help
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        end_streams()
     except BrokenPipeError:  # whoever read our output has had enough, e.g. `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
         return 141
+    except OSError as error:
+        if error.filename != STDOUT:
+            raise
+        print(f"tofae_jax: {STDOUT}: {error.strerror}", file=sys.stderr)
+        return 1
     return code
 
 

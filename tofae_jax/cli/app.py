@@ -17,7 +17,7 @@ from typing import Any
 from tofae_jax.cli.options import EXIT_CODES, PROGRAM
 from tofae_jax.core.text import one_line
 from tofae_jax.data.storage.interrupts import signals_interrupt
-from tofae_jax.runs.messages import messages_on_stderr
+from tofae_jax.runs.messages import messages_on_stderr, show
 
 DEBUG_VARIABLE = "TOFAE_JAX_DEBUG"
 COMMANDS = (
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
+        show(usage())
         return 0 if words else 2
     name, *rest = words
     if name not in COMMANDS:

@@ -55,6 +55,7 @@ def run(argv: list[str]) -> None:
     from tofae_jax.data.convert import convert_events, is_dataset
     from tofae_jax.data.dataset import Dataset
     from tofae_jax.data.files.predecessor_checkpoint import read_predecessor_checkpoint
+    from tofae_jax.runs.messages import show
 
     source, out = Path(options.src), Path(options.out)
     if (checkpoint := read_predecessor_checkpoint(source)) is not None:
@@ -71,7 +72,7 @@ def run(argv: list[str]) -> None:
         **reading_options(options),
     )
     say_of_reading(source, done.reading)
-    print(f"{done.n_events} events, {done.n_hits} hits: {out}")
+    show([f"{done.n_events} events, {done.n_hits} hits: {out}"], is_on_disk=True)
 
 
 def _convert_checkpoint(options: Options, checkpoint: PredecessorCheckpoint, command: list[str]) -> None:
@@ -83,9 +84,11 @@ def _convert_checkpoint(options: Options, checkpoint: PredecessorCheckpoint, com
 
     process.prepare_process()
     from tofae_jax.engine.import_predecessor import predecessor_run
+    from tofae_jax.runs.messages import show
 
     _, record = predecessor_run(
         checkpoint, options.out, detector=options.detector, overwrite=options.overwrite, command=command
     )
     n_parameters, epoch = record.results["parameters"], record.results["epochs"]
-    print(f"autoencoder of {n_parameters} parameters after epoch {epoch}, {record.results['precision']}: {options.out}")
+    about = f"autoencoder of {n_parameters} parameters after epoch {epoch}, {record.results['precision']}"
+    show([f"{about}: {options.out}"], is_on_disk=True)

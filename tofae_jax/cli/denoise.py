@@ -82,7 +82,7 @@ def run(argv: list[str]) -> None:
     from tofae_jax.data.files.tables import Reading
     from tofae_jax.engine.denoise import denoise_run
     from tofae_jax.engine.operating_point import ThresholdChoice
-    from tofae_jax.runs.messages import warn
+    from tofae_jax.runs.messages import show, warn
 
     *folder, source, target = options.places
     about = Reading()
@@ -111,7 +111,7 @@ def run(argv: list[str]) -> None:
         warn(f"{source}: no hit was {done} {counts.events_emptied} of {counts.events} events; {hint}")
     about = report._asdict()
     del about["counts"]
-    print(msgspec.json.encode(about | counts._asdict()).decode())
+    show(msgspec.json.encode(about | counts._asdict()).decode())
 
 
 def _hint_where_emptied(options: Options) -> str:

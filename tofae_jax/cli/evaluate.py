@@ -75,6 +75,7 @@ def run(argv: list[str]) -> None:
     process.prepare_process()
     from tofae_jax.engine.evaluate import evaluate_run
     from tofae_jax.engine.operating_point import ThresholdChoice
+    from tofae_jax.runs.messages import show
 
     result = evaluate_run(
         options.run,
@@ -90,4 +91,4 @@ def run(argv: list[str]) -> None:
         overwrite=options.overwrite,
         thresholds=ThresholdChoice(options.keep, options.wanted, options.score_threshold),
     )
-    print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())
+    show(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())

@@ -42,19 +42,19 @@ def run(argv: list[str]) -> int:
     options = parse(Options, argv, command="inspect")
     from tofae_jax.data.convert import is_dataset
     from tofae_jax.data.files.inspect_file import describe_file
+    from tofae_jax.runs.messages import say, show
 
     source = Path(options.source)
     if not is_dataset(source) and (source.is_file() or format_of(source) is not None or source.is_dir()):
         if options.plot_file or options.plots in ("show", "both"):
             raise ConfigError(f"inspect: {source} is no dataset, and only of one a figure is drawn; convert makes one")
-        print("\n".join(describe_file(source, detector=options.detector, decimal=options.decimal)))
+        show(describe_file(source, detector=options.detector, decimal=options.decimal))
         return 0
     from tofae_jax import plots
     from tofae_jax.data.dataset import Dataset
     from tofae_jax.data.inspection import describe, inspect_dataset
     from tofae_jax.data.simulated import MODULE_GENERATOR
     from tofae_jax.runs.figure_output import check_delivery, deliver
-    from tofae_jax.runs.messages import say
 
     dataset = Dataset(source, verify=False)  # all of it is checked below
     check_own_detector(argv, options, source, dataset.detector)
@@ -64,7 +64,7 @@ def run(argv: list[str]) -> int:
     if options.plot_file:
         check_delivery(name, options.plots, overwrite=options.overwrite)
     found = inspect_dataset(dataset)
-    print("\n".join(describe(dataset, found)))
+    show(describe(dataset, found))
     if options.plots != "none":
         is_ours = dataset.provenance.get("generator") == MODULE_GENERATOR
         angles = dataset.provenance["module"]["theta_z_rad"] if is_ours else None
@@ -73,7 +73,7 @@ def run(argv: list[str]) -> int:
         )
         path = deliver(figure, Path(name), options.plots, overwrite=options.overwrite or not options.plot_file)
         if path:
-            print(f"plot saved: {path}")
+            show([f"plot saved: {path}"])
     for problem in found.problems:
         say(f"problem: {problem}")
     return 2 if found.problems else 0

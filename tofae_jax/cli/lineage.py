@@ -23,7 +23,8 @@ def run(argv: list[str]) -> None:
     """Print the runs as trees."""
     options = parse(Options, argv, command="lineage")
     from tofae_jax.runs.lineage import check_shown_metric, family_tree, read_family
+    from tofae_jax.runs.messages import show
 
     records = read_family(options.runs)
     check_shown_metric(records, options.metric)
-    print(family_tree(records, metric=options.metric))
+    show(family_tree(records, metric=options.metric))

@@ -42,6 +42,7 @@ def run(argv: list[str]) -> None:
     from tofae_jax.engine.evaluate import with_degradation
     from tofae_jax.engine.load import load_run
     from tofae_jax.engine.pretrained.pack import check_name, pack_run
+    from tofae_jax.runs.messages import show
 
     check_name(options.name)
     loaded = load_run(options.run, best=False)
@@ -50,4 +51,4 @@ def run(argv: list[str]) -> None:
     )
     folder = pack_run(loaded, options.name, config=config)
     size = sum(path.stat().st_size for path in folder.iterdir())
-    print(f"{folder}: {size / 1e6:.2f} MB")
+    show([f"{folder}: {size / 1e6:.2f} MB"], is_on_disk=True)

@@ -37,7 +37,7 @@ class Options(Section, frozen=True):
 def run(argv: list[str]) -> None:
     """Write the reports and print their paths."""
     options = parse(Options, argv, command="report")
-    from tofae_jax.runs.messages import say
+    from tofae_jax.runs.messages import say, show
     from tofae_jax.runs.report.write import ReportPaths, write_report
 
     places = {name: Path(path) for name in ReportPaths._fields if (path := getattr(options, name)) is not None}
@@ -48,4 +48,4 @@ def run(argv: list[str]) -> None:
         overwrite=options.overwrite,
         say=say,
     ):
-        print(path)
+        show([str(path)], is_on_disk=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
 from tofae_jax.config import ConfigError, ScheduleConfig, from_tree, to_tree
+from tofae_jax.config.documents import DocumentError, decode_toml
 
 PREFIX = "--schedules."
 
@@ -63,6 +63,6 @@ def _value(option: str, field: str, words: list[str]) -> Any:
 
 def _from_toml(word: str) -> Any:
     try:
-        return tomllib.loads(f"value = {word}")["value"]
-    except tomllib.TOMLDecodeError:
+        return decode_toml(f"value = {word}".encode())["value"]
+    except (DocumentError, UnicodeEncodeError):
         return word  # a name, without the quotes that a recipe has

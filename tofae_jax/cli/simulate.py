@@ -12,7 +12,7 @@ from tofae_jax.config.lhcb_torch import LhcbTorchConfig
 from tofae_jax.config.types import (
     MOST_TRACKS,
     CountOrRange,
-    PositiveCount,
+    PositiveManyCount,
     Section,
     Seed,
     check_range,
@@ -27,7 +27,7 @@ class Options(Section, frozen=True):
     """dataset folder to make"""
     pattern: str = "v"
     """pattern name (v, parabola, cross, line, hemisphere, blank, lhcb_torch), or a mixture such as v=2,parabola=1"""
-    events: PositiveCount = 10_000
+    events: PositiveManyCount = 10_000
     """number of events"""
     seed: Seed = 0
     """seed; the same seed gives the same events"""
@@ -60,6 +60,7 @@ def run(argv: list[str]) -> None:
         process.prepare_process()
     from tofae_jax.engine.events import write_simulation
     from tofae_jax.engine.given_settings import check_simulated
+    from tofae_jax.runs.messages import show
 
     simulate = SimulateConfig(**{name: getattr(options, name) for name in SimulateConfig.__struct_fields__})
     check_simulated(simulate, given_keys(argv, simulate))
@@ -70,4 +71,4 @@ def run(argv: list[str]) -> None:
         origin=(options.origin_x, options.origin_y, options.origin_t),
         overwrite=options.overwrite,
     )
-    print(f"{len(dataset)} events, {dataset.description.n_hits} hits: {dataset.path}")
+    show([f"{len(dataset)} events, {dataset.description.n_hits} hits: {dataset.path}"], is_on_disk=True)

@@ -8,8 +8,8 @@ import msgspec
 
 from tofae_jax.cli.options import EXIT_CODES, PROGRAM, given_keys, parse
 from tofae_jax.cli.schedule_options import take_schedules
-from tofae_jax.config import Config, ConfigError, read_toml
-from tofae_jax.config.loading import keys_of_toml
+from tofae_jax.config import Config, ConfigError
+from tofae_jax.config.loading import read_toml_and_keys
 from tofae_jax.config.plugins import load_plugins
 from tofae_jax.config.schedules import kinds_and_fields
 from tofae_jax.config.types import Section
@@ -47,7 +47,10 @@ def run(argv: list[str]) -> int:
     """Train a run, or resume one, and print its results."""
     rest = list(argv)
     options = take_options(rest)
-    recipe, default = _recipe(options), _default(options)
+    load_plugins(options.plugins)
+    recipe = _recipe(options)
+    in_recipe = read_toml_and_keys(recipe, Config) if recipe is not None else None
+    default = _default(options, in_recipe[0] if in_recipe is not None else None)
     default = msgspec.structs.replace(default, schedules=take_schedules(rest, default.schedules))
     config = parse(Config, rest, command="train", default=default, about=ABOUT)
     options_given = given_keys(rest, config)
@@ -56,22 +59,21 @@ def run(argv: list[str]) -> int:
     process.prepare_process()
     from tofae_jax.engine.given_settings import Given
     from tofae_jax.engine.training import train as training
+    from tofae_jax.runs.messages import show
     from tofae_jax.runs.summary import outputs_table
 
     command, given = [PROGRAM, "train", *argv], Given(options_given)
-    if recipe is not None:
-        in_recipe = keys_of_toml(recipe) - options_given
-        given = given._replace(recipe=read_toml(recipe, Config), in_recipe=in_recipe, name=recipe.name)
+    if recipe is not None and in_recipe is not None:
+        given = given._replace(recipe=in_recipe[0], in_recipe=in_recipe[1] - options_given, name=recipe.name)
     if options.resumed:
         paths, record = training.resume(options.resumed, config, command=command, given=given)
     else:
         paths, record = training.train(config, command=command, given=given)
-    if record.results["test"]:
-        print(outputs_table(record.results["test"]))
+    lines = outputs_table(record.results["test"]).splitlines() if record.results["test"] else []
     if record.status == "stopped":
-        print(f"stopped ({record.reason}) after {record.results['steps']} steps; train --resume {paths.folder} goes on")
-    print(f"run folder, with plots/ and {paths.summary.name}:")
-    print(paths.folder)
+        steps = record.results["steps"]
+        lines.append(f"stopped ({record.reason}) after {steps} steps; train --resume {paths.folder} goes on")
+    show([*lines, f"run folder, with plots/ and {paths.summary.name}:", str(paths.folder)], is_on_disk=True)
     return EXIT_CODES.get(record.reason, 0)
 
 
@@ -121,15 +123,12 @@ def _recipe(options: Options) -> Path | None:
     return Path(options.recipe) if options.recipe else recipes_folder() / DEFAULT_RECIPE
 
 
-def _default(options: Options) -> Config:
-    """Return the settings that the other options change."""
-    load_plugins(options.plugins)
-    if (recipe := _recipe(options)) is None:
+def _default(options: Options, default: Config | None) -> Config:
+    """Return the settings that the other options change: those of the recipe, or of a run."""
+    if default is None:
         from tofae_jax.runs.record import settings_of
 
         default = settings_of(options.resumed or options.parent or "")
-    else:
-        default = read_toml(recipe, Config)
     if options.parent:
         optimiser = default.start.optimiser if options.recipe else False  # the parent's own start is not inherited
         start = type(default.start)(run=options.parent, optimiser=optimiser)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from tofae_jax.config.lhcb_torch import LhcbTorchConfig
 from tofae_jax.config.types import (
+    MOST_THREADS,
     MOST_TRACKS,
-    Count,
     CountOrRange,
     Fraction,
     PositiveCount,
+    PositiveManyCount,
     Section,
     Seed,
     check_range,
@@ -43,7 +46,7 @@ class SimulateConfig(Section, frozen=True):
 
     pattern: str = "v"
     """pattern name, a weighted mixture such as v=2,parabola=1, or lhcb_torch"""
-    events: PositiveCount = 20_000
+    events: PositiveManyCount = 20_000
     """number of events"""
     tracks: CountOrRange = 1
     """tracks per event, a number or a range"""
@@ -78,11 +81,11 @@ class DataConfig(Section, frozen=True):
     """hit slots of a pattern; events with more are thinned out at random, and the loss is counted"""
     max_background: PositiveCount = 512
     """slots of background hits that events bring along, where degradation.noise.data asks for them"""
-    max_tracks: PositiveCount = 4
+    max_tracks: Annotated[int, msgspec.Meta(ge=1, le=MOST_TRACKS)] = 4
     """slots of an event's tracks, for models that are given tracks or learn to find them"""
-    threads: Count = 1
+    threads: Annotated[int, msgspec.Meta(ge=0, le=MOST_THREADS)] = 1
     """threads that read ahead; any number gives the same data"""
-    prefetch_batches: PositiveCount = 4
+    prefetch_batches: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 4
     """batches held ready"""
 
     def __post_init__(self) -> None:

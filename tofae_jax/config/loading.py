@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
+from tofae_jax.config.documents import DocumentError, decode_toml
 from tofae_jax.config.plugins import load_plugins
 
 
@@ -89,18 +89,27 @@ def checked(settings: S, where: str = "command line") -> S:
 
 def read_toml(path: str | Path, kind: type[S]) -> S:
     """Settings from a TOML file; ConfigError names the file, the key, the value and what is allowed."""
+    return read_toml_and_keys(path, kind)[0]
+
+
+def read_toml_and_keys(path: str | Path, kind: type[S]) -> tuple[S, set[str]]:
+    """Read settings from a TOML file.
+
+    Returns:
+        The settings, and the dotted keys of those that the file has.
+
+    Raises:
+        ConfigError: the message names the file, the key, the value and what is allowed.
+    """
     try:
-        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        tree = decode_toml(Path(path).read_bytes())
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except DocumentError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return _checked(tree, kind, str(path))
-
-
-def keys_of_toml(path: str | Path) -> set[str]:
-    """List the dotted keys of the settings in a TOML file that `read_toml` has read."""
-    return {key for key, _ in leaves(tomllib.loads(Path(path).read_text(encoding="utf-8")))}
+    return _checked(tree, kind, str(path)), {key for key, _ in leaves(tree)}
 
 
 def to_tree(settings: msgspec.Struct) -> dict[str, Any]:

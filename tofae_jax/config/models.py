@@ -11,7 +11,7 @@ import msgspec
 from tyro.conf import arg
 
 from tofae_jax.config.plugins import Settings, check_model_or_loss
-from tofae_jax.config.types import Count, NonNegative, Number, Positive, PositiveCount, Section
+from tofae_jax.config.types import Count, Layers, NonNegative, Number, Positive, PositiveCount, Section, Width
 
 Resolution = Annotated[float, msgspec.Meta(ge=0.005, le=1e3)]  # a finer one would ask for very many collision times
 
@@ -19,28 +19,28 @@ Resolution = Annotated[float, msgspec.Meta(ge=0.005, le=1e3)]  # a finer one wou
 class AutoencoderConfig(Section, frozen=True):
     """sizes of the autoencoder"""
 
-    latent: PositiveCount = 24
+    latent: Width = 24
     """length of the latent vector"""
-    fc: PositiveCount = 128
+    fc: Width = 128
     """features of the dense layers around the latent vector"""
 
 
 class HitTransformerConfig(Section, frozen=True):
     """sizes of the hit transformer"""
 
-    width: PositiveCount = 32
+    width: Width = 32
     """features per hit"""
-    hidden: PositiveCount = 64
+    hidden: Width = 64
     """hidden features per hit"""
-    layers: PositiveCount = 3
+    layers: Layers = 3
     """layers; in each, hits and event exchange what they hold"""
-    queries: PositiveCount = 12
+    queries: Width = 12
     """latent queries per layer"""
-    value_width: PositiveCount = 16
+    value_width: Width = 16
     """value width per query"""
-    event_width: PositiveCount = 192
+    event_width: Width = 192
     """features of the event"""
-    frequencies: PositiveCount = 24
+    frequencies: Width = 24
     """learned waves in x, y and t that encode the position of a hit"""
     finest: Positive = 50.0
     """length of the shortest wave at initialisation, in cells along the axis with most"""
@@ -49,13 +49,13 @@ class HitTransformerConfig(Section, frozen=True):
 class UNetConfig(Section, frozen=True):
     """sizes of the U-Net"""
 
-    width: PositiveCount = 48
+    width: Width = 48
     """channels of the finest level, whose places are 4x4 pixels; each level below has twice the channels"""
-    depth: PositiveCount = 2
+    depth: Annotated[int, msgspec.Meta(ge=1, le=12)] = 2
     """levels"""
     n_fourier: Annotated[int, msgspec.Meta(ge=1, le=16)] = 8
     """Fourier features of a time; the first wave is as long as the window, each next one half as long"""
-    coincidences: PositiveCount = 4
+    coincidences: Width = 4
     """learned kernels that count the hits near in position and time"""
     regress_tof: bool = True
     """whether the image has a ToF; otherwise it is a probability, which suits normalisation binary"""
@@ -64,21 +64,21 @@ class UNetConfig(Section, frozen=True):
 class LhcbTorchModelConfig(Section, frozen=True):
     """sizes of the blind model for LHCb TORCH: its network, and the track search that starts from its samples"""
 
-    width: PositiveCount = 96
+    width: Width = 96
     """features per hit"""
-    hidden: PositiveCount = 192
+    hidden: Width = 192
     """hidden features per hit"""
-    layers: PositiveCount = 4
+    layers: Layers = 4
     """layers; in each, hits and event exchange what they hold"""
-    queries: PositiveCount = 32
+    queries: Width = 32
     """latent queries per layer"""
-    value_width: PositiveCount = 16
+    value_width: Width = 16
     """value width per query"""
-    event_width: PositiveCount = 256
+    event_width: Width = 256
     """features of the event"""
-    frequencies: PositiveCount = 64
+    frequencies: Width = 64
     """learned waves in x, y and t that encode the position of a hit"""
-    laws: PositiveCount = 8
+    laws: Width = 8
     """components of the Gaussian mixture over the track's parameters"""
     tracks_weight: NonNegative = 0.1
     """weight of the mixture's negative log-likelihood in the training loss"""
@@ -88,7 +88,7 @@ class LhcbTorchModelConfig(Section, frozen=True):
     """candidates kept after sampling"""
     refined: PositiveCount = 32
     """candidates kept for refinement and posterior sampling"""
-    searched_hits: PositiveCount = 128
+    searched_hits: Width = 128
     """hits that the search uses, those with the highest scores of the network; all hits are scored in the end"""
     time_sigma_ns: Resolution = 0.08
     """assumed time resolution [ns]: photon tube plus unmodelled path"""
@@ -105,7 +105,7 @@ class LhcbTorchTracksConfig(Section, frozen=True):
 
     time_sigma_ns: Resolution = 0.08
     """assumed time resolution [ns]: photon tube plus unmodelled path"""
-    width: PositiveCount = 32
+    width: Width = 32
     """hidden features of its corrections"""
 
 

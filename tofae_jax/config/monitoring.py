@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from tofae_jax.config.types import Count, Positive, PositiveCount, Section
+from tofae_jax.config.types import Count, Positive, PositiveCount, PositiveManyCount, Section
 
 
 class TrackingConfig(Section, frozen=True):
@@ -39,7 +39,7 @@ class InstrumentsConfig(Section, frozen=True):
     """time the parts of the run, with a timeline plot"""
     profile_steps: Count = 0
     """training steps traced with JAX's profiler; 0: none"""
-    profile_first_step: PositiveCount = 10
+    profile_first_step: PositiveManyCount = 10
     """first of them, counted from 1, after the ones that compile"""
     profile_folder: str = ""
     """where the trace goes; empty: profile/ in the run folder"""

@@ -18,7 +18,7 @@ from tofae_jax.config.monitoring import InstrumentsConfig, TrackingConfig
 from tofae_jax.config.plugins import Kind, plugin_settings, registered
 from tofae_jax.config.schedules import ScheduleConfig
 from tofae_jax.config.training import CheckpointsConfig, RunsConfig, StartConfig, TrainConfig
-from tofae_jax.config.types import BelowOne, Count, Fraction, NonNegative, Positive, Section, Seed
+from tofae_jax.config.types import BelowOne, Fraction, ManyCount, NonNegative, Positive, Section, Seed
 from tofae_jax.core.detector import Detector
 
 
@@ -60,7 +60,7 @@ class OptimiserConfig(Section, frozen=True):
     """step size, the largest of the run"""
     schedule: Literal["constant", "cosine"] = "constant"
     """constant, or falling along half a cosine to 0 at the end of the run"""
-    warmup_steps: Count = 0
+    warmup_steps: ManyCount = 0
     """steps over which the learning rate rises linearly from 0"""
     weight_decay: NonNegative = 1e-4
     """decoupled weight decay"""

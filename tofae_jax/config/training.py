@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from tofae_jax.config.types import Count, PlotMode, Positive, PositiveCount, Section
+from tofae_jax.config.types import Count, PlotMode, Positive, PositiveCount, PositiveManyCount, Section
 
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_MOST_SECONDS = 100_000 * 3600.0
 
 
 def parse_duration(text: str) -> float | None:
@@ -16,7 +17,10 @@ def parse_duration(text: str) -> float | None:
         return None
     if not re.fullmatch(r"(\d+(\.\d+)?[hms])+", text):
         raise ValueError(f"time_limit must look like 30m, 2h, 1h30m or 90s, got {text!r}")
-    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([hms])", text))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([hms])", text))
+    if seconds > _MOST_SECONDS:
+        raise ValueError(f"time_limit may be up to {_MOST_SECONDS / 3600:.0f}h, got {text!r}")
+    return seconds
 
 
 class TrainConfig(Section, frozen=True):
@@ -30,7 +34,7 @@ class TrainConfig(Section, frozen=True):
     """what the network's image is to show: the whole pattern, or only the kept signal, as scores of hits always do"""
     repeat_every: Count = 0
     """replay the same draws every so many epochs; 0: new draws in every epoch"""
-    log_every: PositiveCount = 20
+    log_every: PositiveManyCount = 20
     """steps between looks at the losses"""
     time_limit: str = ""
     """stop, save and write everything after this time, e.g. 30m, 2h, 1h30m, 90s; empty: none"""

@@ -12,8 +12,15 @@ Positive = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
 Number = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 BelowOne = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-PositiveCount = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+"""epochs, events of a batch, hits of an event and whatever else no run needs a million of"""
+ManyCount = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+PositiveManyCount = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+"""events and steps"""
+Width = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+"""features of a layer; `engine.memory_checks` looks at what the network makes of them"""
+Layers = Annotated[int, msgspec.Meta(ge=1, le=256)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 
@@ -24,6 +31,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 PlotMode = Literal["show", "save", "both", "none"]
 
 
+MOST_THREADS = 256
 MOST_HITS = 100_000  # per event; images hold a tenth of it, and a batch of more would fill any memory
 MOST_TRACKS = 1000
 WIDEST = 1e12

@@ -15,6 +15,7 @@ from tofae_jax.config import (
     AUTO,
     SAME,
     Config,
+    ConfigError,
     DegradationConfig,
     EvaluationLossConfig,
     LhcbTorchConfig,
@@ -37,6 +38,9 @@ from tofae_jax.steps.optimiser import build_optimiser
 from tofae_jax.steps.options import reducible
 from tofae_jax.steps.outputs import score_threshold
 from tofae_jax.steps.state import TrainState, create_train_state
+
+MOST_SCHEDULED_EPOCHS = 10_000
+"""the settings of each are made before the first"""
 
 
 class RunSetup(NamedTuple):
@@ -190,7 +194,11 @@ def _typed(number: Any) -> Any:
 
 def every_epoch(config: Config) -> list[Config]:
     """List the settings of each epoch; ConfigError names a schedule that leads to a value that is not allowed."""
-    return [at_epoch(config, epoch) for epoch in range(1, config.train.epochs + 1)] if config.schedules else [config]
+    if not config.schedules:
+        return [config]
+    if config.train.epochs > MOST_SCHEDULED_EPOCHS:
+        raise ConfigError(f"train.epochs = {config.train.epochs}: with schedules, at most {MOST_SCHEDULED_EPOCHS}")
+    return [at_epoch(config, epoch) for epoch in range(1, config.train.epochs + 1)]
 
 
 def with_precision(config: Config, policy: str | None) -> Config:

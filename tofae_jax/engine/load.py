@@ -64,7 +64,7 @@ def load_run(folder: str | Path, *, best: bool = True, precision: str | None = N
         state, meta = checkpoints.restore(stored_shapes(config), best=best, objection=not_of(record), warn=warn)
     if precision is None:
         prepare(meta.precision)
-    config = with_point(config, record.results.get("operating_point"))
+    config = with_point(config, record.results.get("operating_point"), str(paths.record))
     setup = build_run(with_precision(config, precision or meta.precision))
     return LoadedRun(paths, record, setup, cast_variables(state.variables, setup.policy), meta.epoch)
 

@@ -14,8 +14,10 @@ from tofae_jax.config import Config, ConfigError, MaskConfig
 from tofae_jax.engine.build import RunSetup
 from tofae_jax.engine.detector_scale import check_length
 from tofae_jax.metrics import Aim, OperatingPoint, ScoreSums, choose_operating_point
-from tofae_jax.runs.arrays import load_arrays, save_arrays
+from tofae_jax.metrics.hit_scores import N_SCORES, TIME_EDGES
+from tofae_jax.runs.arrays import load_scores, save_arrays
 from tofae_jax.runs.folder import RunError
+from tofae_jax.runs.record_contents import OperatingPointRecord
 from tofae_jax.steps import StepOptions
 
 
@@ -44,11 +46,23 @@ def point_record(config: Config, point: OperatingPoint) -> dict[str, Any]:
     }
 
 
-def with_point(config: Config, record: dict[str, Any] | None) -> Config:
-    """Return the settings with the thresholds of a run's operating point, if it has one."""
+def with_point(config: Config, record: dict[str, Any] | None, where: str = "operating point") -> Config:
+    """Return the settings with the thresholds of a run's operating point, if it has one.
+
+    Args:
+        config: the settings.
+        record: as `point_record` describes it.
+        where: source of the record, for errors.
+
+    Raises:
+        RunError: it is no such record.
+    """
     if not record:
         return config
-    thresholds = {name: record[name] for name in ("score_threshold", "tof_tolerance_ns")}
+    try:
+        thresholds = msgspec.structs.asdict(msgspec.convert(record, OperatingPointRecord))
+    except msgspec.ValidationError as error:
+        raise RunError(f"{where}: damaged: operating_point: {error}") from None
     return msgspec.structs.replace(config, mask=msgspec.structs.replace(config.mask, **thresholds))
 
 
@@ -109,7 +123,9 @@ def _chosen_again(setup: RunSetup, file: Path, choice: ThresholdChoice, warn: Ca
     if not file.is_file():
         raise RunError(f"{file.parent}: it has no {file.name} to choose a cut by; give --score-threshold")
     config = msgspec.structs.replace(setup.config, mask=mask)
-    arrays = load_arrays(file)
+    arrays = load_scores(file)
+    if arrays["signal"].shape != (N_SCORES, len(TIME_EDGES) + 1):
+        raise RunError(f"{file}: its arrays are of other sizes than this package's; give --score-threshold")
     scores = ScoreSums(*(arrays[name] for name in ScoreSums._fields))
     point = chosen_point(config, setup.options, scores)
     if not point.reached:

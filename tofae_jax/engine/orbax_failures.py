@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 _OF_NO_USE = ("read_only", "read only", "did not provide metrics")
@@ -21,7 +22,9 @@ _OF_NO_USE = ("read_only", "read only", "did not provide metrics")
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Whether a message of Orbax says what no error says."""
+    """Whether a message says what no error says; warnings of Orbax are about its own workings, not about a run."""
+    if record.levelno < logging.ERROR and "orbax" in Path(record.pathname).parts:
+        return False
     return not record.exc_info and not any(words in record.getMessage() for words in _OF_NO_USE)
 
 

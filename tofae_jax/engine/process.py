@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import sys
 import time
@@ -37,6 +38,7 @@ SET_BY_USERS = (
 
 def prepare_process() -> None:
     """All of it; for commands and benchmarks, as it is for the whole process. Importing the package does none of it."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # its warnings are about the workings of Orbax
     use_compilation_cache()
     keep_freed_memory()
     use_available_device()

@@ -25,6 +25,20 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Path:
     return path
 
 
+def load_scores(path: Path) -> dict[str, np.ndarray]:
+    """Counts of hits by score, as `save_arrays` wrote them; DataError naming the file if it holds no such."""
+    arrays = load_arrays(path)
+    if sorted(arrays) != ["n_signal", "noise", "signal"]:
+        raise DataError(f"{path}: holds {', '.join(sorted(arrays)) or 'nothing'}; signal, noise and n_signal expected")
+    signal, noise, n_signal = (arrays[name] for name in ("signal", "noise", "n_signal"))
+    if signal.ndim != 2 or signal.shape != noise.shape or n_signal.ndim != 0:
+        raise DataError(f"{path}: its arrays do not match")
+    for name, counts in arrays.items():
+        if counts.dtype.kind not in "iuf" or not (np.isfinite(counts) & (counts >= 0)).all():
+            raise DataError(f"{path}: {name} holds what is no count of hits")
+    return arrays
+
+
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """What `save_arrays` wrote; DataError naming the file if it is no such."""
     try:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tofae_jax.config.documents import DocumentError, decode_json
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.messages import Say
 
@@ -124,8 +125,8 @@ class BackgroundPlots:
     def _listen(self, lines: Iterable[str]) -> None:
         for line in lines:
             answer = None
-            with contextlib.suppress(ValueError):
-                answer = json.loads(line)
+            with contextlib.suppress(DocumentError):
+                answer = decode_json(line.encode())
             if isinstance(answer, dict) and _MARK in answer:
                 self._hear(answer)
             else:  # not ours: a warning of some library, or the end of a traceback

@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import msgspec
 import numpy as np
 
+from tofae_jax.config.documents import decode_json
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError, offsets_from_counts
 from tofae_jax.data.storage.atomic import replacing_file
@@ -51,7 +52,7 @@ def load_views(path: str | Path) -> tuple[list[EventView], Detector]:
             arrays = {name: file[name] for name in file.files}
         if int(arrays["version"]) != _VERSION:
             raise DataError(f"{path}: plot data of version {arrays['version']}, this program reads {_VERSION}")
-        detector = msgspec.json.decode(str(arrays["detector"]), type=Detector)
+        detector = msgspec.convert(decode_json(str(arrays["detector"]).encode()), Detector)
         views = [check_view(_view(arrays, index), detector) for index in range(len(arrays["has_time"]))]
     except DataError:
         raise

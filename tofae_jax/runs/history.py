@@ -11,6 +11,7 @@ import msgspec
 
 from tofae_jax.config.documents import DocumentError, decode_json, sealed, unsealed
 from tofae_jax.data.storage.atomic import write_text
+from tofae_jax.runs.record_contents import EpochContents
 
 
 def encoded_epoch(record: Mapping[str, Any]) -> str:
@@ -50,7 +51,7 @@ def restore_history(metrics_file: Path, known: Sequence[Mapping[str, Any]], *, i
     found: dict[Any, dict[str, Any]] = {}
     is_whole = True
     for _, record in _lines(metrics_file, is_sealed=is_sealed):
-        if isinstance(record, DocumentError) or not isinstance(record.get("epoch"), int):
+        if isinstance(record, DocumentError):
             is_whole = False
         else:
             found.setdefault(record["epoch"], record)
@@ -69,9 +70,13 @@ def _lines(metrics_file: Path, *, is_sealed: bool) -> Iterator[tuple[int, dict[s
         if not line:
             continue
         try:
-            yield number, unsealed(decode_json(line), is_required=is_sealed)
+            record = unsealed(decode_json(line), is_required=is_sealed)
+            msgspec.convert(record, EpochContents)
+            yield number, record
         except DocumentError as error:
             yield number, error
+        except msgspec.ValidationError as error:
+            yield number, DocumentError(f"damaged: {error}")
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:

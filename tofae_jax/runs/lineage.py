@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.tree import Tree
 
 from tofae_jax.config import leaves
+from tofae_jax.core.text import visible
 from tofae_jax.runs.folder import RunError
+from tofae_jax.runs.messages import warn_once
 from tofae_jax.runs.record import RunRecord, read_record
+
+R = TypeVar("R")
 
 
 def run_folders(places: Sequence[str | Path]) -> list[Path]:
@@ -29,16 +33,48 @@ def run_folders(places: Sequence[str | Path]) -> list[Path]:
     return list(found)
 
 
+def readable_runs(places: Sequence[str | Path], read: Callable[[Path], R]) -> Iterator[R]:
+    """Yield the runs at the places as `read` reads them; of a folder of runs, one that it cannot read is left out.
+
+    A warning names what is left out.
+
+    Args:
+        places: each a run folder or a folder of runs.
+        read: reads a run folder.
+
+    Raises:
+        ValueError: as `read`, of a run folder that is a place itself, or where no run can be read.
+        RunError: there is no run.
+    """
+    named = {Path(place).resolve() for place in places}
+    refused: list[ValueError | OSError] = []
+    n_read = 0
+    for folder in run_folders(places):
+        try:
+            run = read(folder)
+        except (ValueError, OSError) as error:
+            if folder in named:
+                raise
+            refused.append(error)
+            continue
+        n_read += 1
+        yield run
+    if refused and not n_read:
+        raise refused[0]
+    for error in refused:
+        warn_once(f"{error}; this run is left out")
+
+
 def read_family(places: Sequence[str | Path]) -> list[RunRecord]:
-    """Records of all runs at the places, each a run folder or a folder of runs, by start; RunError where none is."""
-    found = {record.run_id: record for record in (read_record(folder)[1] for folder in run_folders(places))}
+    """Records of all runs at the places, by start, as `readable_runs` finds them; RunError where none is."""
+    found = {record.run_id: record for record in readable_runs(places, lambda folder: read_record(folder)[1])}
     return sorted(found.values(), key=lambda record: (record.started, record.run_id))
 
 
 def family_of(folders: Iterable[str | Path]) -> list[RunRecord]:
     """Records of these runs, and of those beside them from which they or which from them descend, by start.
 
-    A neighbour that cannot be read is no relative.
+    A neighbour that cannot be read is no relative, and a warning names it.
     """
     places = [Path(folder).resolve() for folder in folders]
     records = {record.run_id: record for record in (read_record(place)[1] for place in places)}
@@ -59,9 +95,12 @@ def _readable(folder: Path) -> Iterator[RunRecord]:
     """Records in a folder of runs, as far as they can be read."""
     with contextlib.suppress(OSError):  # a run may lie where one may not look around
         for place in sorted(folder.iterdir()):
-            with contextlib.suppress(RunError, OSError):
-                if (place / "run.json").is_file():
-                    yield read_record(place)[1]
+            if not (place / "run.json").is_file():
+                continue
+            try:
+                yield read_record(place)[1]
+            except (RunError, OSError) as error:
+                warn_once(f"{error}; this run is left out")
 
 
 def _parents(of: set[str], records: dict[str, RunRecord]) -> set[str]:
@@ -108,7 +147,7 @@ def _line(record: RunRecord, inherited_s: float, metric: str) -> str:
     parts.append(duration(own_s) + (f", {duration(own_s + inherited_s)} in all" if inherited_s else ""))
     value = _number(results.get("test"), metric)
     parts.append(f"{metric} {'-' if value is None else f'{value:.4g}'}")
-    return f"{record.run_id}: {'; '.join(parts)}"
+    return visible(f"{record.run_id}: {'; '.join(parts)}")
 
 
 def family_tree(records: Iterable[RunRecord], *, metric: str = "masked.f1") -> str:
@@ -130,7 +169,7 @@ def family_tree(records: Iterable[RunRecord], *, metric: str = "masked.f1") -> s
     for root in children.get(None, []):
         grow(forest, root, 0.0)
     for missing in [parent for parent in children if parent is not None and parent not in known]:
-        branch = forest.add(f"{missing} (not here)")
+        branch = forest.add(visible(f"{missing} (not here)"))
         for child in children[missing]:
             grow(branch, child, 0.0)
     console = Console(width=10_000, color_system=None, file=io.StringIO(), record=True, highlight=False, markup=False)

@@ -1,16 +1,20 @@
 """Messages for the user, through the logger `tofae_jax`.
 
 Users of the library decide what becomes of them: by default Python prints warnings to stderr and drops other messages.
-The command line prints both, see `messages_on_stderr`.
+The command line prints both, see `messages_on_stderr`. Results of commands are printed by `show`. All that is printed
+goes through `core.text.visible`: names and texts of files may hold control characters.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+
+from tofae_jax.core.text import visible, visible_lines
 
 LOGGER = logging.getLogger("tofae_jax")
 Say = Callable[[str], object]
@@ -33,13 +37,31 @@ def warn_once(message: str) -> None:
     warn(message)
 
 
+def show(lines: str | Iterable[str], *, is_on_disk: bool = False) -> None:
+    """Print results of a command to stdout, see `core.text.visible_lines`.
+
+    Args:
+        lines: what to print.
+        is_on_disk: whether it is, or says where, the files that the command has written: these are a success also for
+            those who have closed stdout.
+
+    Raises:
+        OSError: they cannot be printed.
+    """
+    try:
+        print(visible_lines(lines))
+    except OSError as error:
+        if not is_on_disk or error.errno != errno.EBADF:
+            raise
+
+
 class _StderrHandler(logging.Handler):
     """Prints to what is `sys.stderr` at the time: a progress bar replaces it while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message, a warning with `warning: ` before it."""
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        print(f"{prefix}{record.getMessage()}", file=sys.stderr)
+        print(f"{prefix}{visible(record.getMessage())}", file=sys.stderr)
 
 
 @contextmanager

@@ -14,14 +14,18 @@ from __future__ import annotations
 from typing import Any
 
 
-def _config_1_to_2(config: dict[str, Any]) -> dict[str, Any]:
+def _config_1_to_2(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config  # whoever reads the settings says what is wrong
     config = {name: dict(section) if isinstance(section, dict) else section for name, section in config.items()}
     for (old_section, old), (section, name) in {
         ("train", "keep_checkpoints"): ("checkpoints", "keep"),
         ("runs", "tensorboard"): ("tracking", "tensorboard"),
     }.items():
-        if old in config.get(old_section, {}):
-            config.setdefault(section, {})[name] = config[old_section].pop(old)
+        if isinstance(config.get(old_section), dict) and old in config[old_section]:
+            value = config[old_section].pop(old)
+            if isinstance(config.setdefault(section, {}), dict):
+                config[section][name] = value
     return config
 
 

@@ -27,6 +27,7 @@ from tofae_jax.config.documents import DocumentError, decode_json, schema_versio
 from tofae_jax.data.storage.atomic import write_text
 from tofae_jax.runs.folder import RunError, RunPaths
 from tofae_jax.runs.migrations import migrated_record
+from tofae_jax.runs.record_contents import contents_of
 
 RunStatus = Literal["running", "finished", "stopped", "failed"]
 SCHEMA_VERSION = 3
@@ -87,7 +88,9 @@ def read_record(folder: str | Path) -> tuple[RunPaths, RunRecord]:
         tree = decode_json(paths.record.read_bytes())
         version = schema_version(unsealed(tree, is_required=False), newest=SCHEMA_VERSION)
         content = unsealed(tree, is_required=version >= SEALED_FROM)
-        record = msgspec.convert(migrated_record(content), RunRecord)
+        content = migrated_record(content)
+        record = msgspec.convert(content, RunRecord)
+        contents_of(content)
     except DocumentError as error:
         raise RunError(f"{paths.record}: {error}") from None
     except (msgspec.MsgspecError, OSError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,59 +13,14 @@ from tofae_jax.config import SAME
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
 from tofae_jax.plots import EventView, LossNames
-from tofae_jax.runs.arrays import load_arrays, reason_of, save_arrays
+from tofae_jax.runs.arrays import load_arrays, load_scores, reason_of, save_arrays
 from tofae_jax.runs.event_views import load_views
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.history import read_history
 from tofae_jax.runs.record import SEALED_FROM, RunRecord, read_record
+from tofae_jax.runs.record_contents import contents_of
 
 NO_LABEL = ""
-
-_Limits = Annotated[list[float | None], msgspec.Meta(min_length=2, max_length=2)]
-
-
-class _Test(msgspec.Struct):
-    events: int = 0
-    loss: float | None = None
-    counts: dict[str, int] = {}
-    outputs: dict[str, Any] = {}
-    input: dict[str, float | None] = {}
-    direct: dict[str, float | None] = {}
-    masked: dict[str, float | None] = {}
-    intervals: dict[str, _Limits | dict[str, _Limits]] = {}
-
-
-class _Results(msgspec.Struct):
-    test: _Test | None = None
-    training_s: float = 0.0
-    epochs: int | None = None
-    best_epoch: int | None = None
-    parameters: int | None = None
-
-
-class _Data(msgspec.Struct):
-    path: str | None = None
-    splits: dict[str, int] = {}
-
-
-class _System(msgspec.Struct):
-    devices: list[str] = []
-
-
-class _Settings(msgspec.Struct):
-    detector: Detector = Detector()
-    model: dict[str, Any] = {}
-    loss: dict[str, Any] = {}
-    evaluation_loss: dict[str, Any] = {}
-
-
-class _Told(msgspec.Struct):
-    """Of a record, what is read here and in reports; more may be there, and less."""
-
-    config: _Settings = msgspec.field(default_factory=_Settings)
-    results: _Results = msgspec.field(default_factory=_Results)
-    data: _Data = msgspec.field(default_factory=_Data)
-    system: _System = msgspec.field(default_factory=_System)
 
 
 class Latents(NamedTuple):
@@ -166,7 +121,7 @@ def _latents(path: Path, detector: Detector) -> Latents:
 
 
 def read_saved(folder: str | Path, *, views: Path | None = None) -> SavedRun:
-    """A run from its folder; RunError where there is none, DataError for a record that tells nonsense.
+    """A run from its folder; RunError where there is none, or its record tells nonsense.
 
     What is damaged beside its record is left out, and named in `problems`.
 
@@ -183,10 +138,7 @@ def read_saved(folder: str | Path, *, views: Path | None = None) -> SavedRun:
             problems.append(why if str(path) in why else f"{path}: cannot be read: {why}")
             return empty
 
-    try:
-        detector = msgspec.convert(msgspec.to_builtins(record), _Told).config.detector
-    except msgspec.ValidationError as error:
-        raise DataError(f"{paths.record}: damaged: {error}") from None
+    detector = contents_of(msgspec.to_builtins(record)).config.detector
     return SavedRun(
         paths=paths,
         record=record,
@@ -196,6 +148,6 @@ def read_saved(folder: str | Path, *, views: Path | None = None) -> SavedRun:
         events=read(paths.plot_events, load_events, {}),
         latents=read(paths.plot_latents, lambda path: _latents(path, detector), None),
         spans=read(paths.timeline, _spans, []),
-        scores=read(paths.scores, load_arrays, {}),
+        scores=read(paths.scores, load_scores, {}),
         problems=problems,
     )

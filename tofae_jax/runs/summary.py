@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tofae_jax.config import leaves, only_used
+from tofae_jax.core.text import visible_lines
 from tofae_jax.data.storage.atomic import write_text
 from tofae_jax.runs.folder import RunPaths
 from tofae_jax.runs.record import RunRecord
@@ -82,7 +83,7 @@ def write_summary(
     text += _section("parameters", _parameter_lines(parameters))
     text += _section("versions", _lines(record.versions))
     text += _section("system", _lines(record.system))
-    return write_text(paths.summary, "\n".join(text) + "\n")
+    return write_text(paths.summary, visible_lines(text) + "\n")
 
 
 def outputs_table(result: dict[str, Any]) -> str:

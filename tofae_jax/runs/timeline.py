@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from tofae_jax.config.documents import DocumentError, decode_json, schema_version
+
 SCHEMA_VERSION = 1
 
 
@@ -47,11 +49,10 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
 def read_timeline(path: Path) -> Timeline:
     """What `Timer.save` wrote; ValueError naming the file if it is missing, damaged or of a newer version."""
     try:
-        timeline = msgspec.json.decode(Path(path).read_bytes(), type=Timeline)
-    except (msgspec.DecodeError, OSError) as error:
+        tree = decode_json(Path(path).read_bytes())
+        schema_version(tree, newest=SCHEMA_VERSION)
+        return msgspec.convert(tree, Timeline)
+    except DocumentError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except (msgspec.MsgspecError, OSError) as error:
         raise ValueError(f"{path}: cannot be read as a timeline: {error}") from None
-    if timeline.schema_version > SCHEMA_VERSION:
-        raise ValueError(
-            f"{path}: schema version {timeline.schema_version} is newer than this package's {SCHEMA_VERSION}"
-        )
-    return timeline

@@ -3,7 +3,7 @@
 import pytest
 
 from tofae_jax.config import Config, leaves, to_tree
-from tofae_jax.config.loading import keys_of_toml
+from tofae_jax.config.loading import read_toml_and_keys
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,8 @@ def test_leaves_of_settings_name_every_setting_once():
     assert {"seed", "detector.n_x", "model.autoencoder.latent", "schedules"} <= set(names)
 
 
-def test_keys_of_toml_are_dotted(tmp_path):
-    (tmp_path / "a.toml").write_text("seed = 3\n[loss.mse]\n[train]\nepochs = 1\ndetector = {}\n")
-    assert keys_of_toml(tmp_path / "a.toml") == {"seed", "loss.mse", "train.epochs", "train.detector"}
+def test_read_toml_and_keys_are_dotted(tmp_path):
+    (tmp_path / "a.toml").write_text("seed = 3\n[loss.mse]\n[train]\nepochs = 1\n[detector]\n")
+    settings, keys = read_toml_and_keys(tmp_path / "a.toml", Config)
+    assert settings.seed == 3 and settings.train.epochs == 1
+    assert keys == {"seed", "loss.mse", "train.epochs", "detector"}

@@ -4,8 +4,8 @@ import pytest
 from places import ROOT
 from tiny import settings_from
 
-from tofae_jax.config import Config, ConfigError, SimulateConfig, from_tree, read_toml
-from tofae_jax.config.loading import keys_of_toml
+from tofae_jax.config import Config, ConfigError, SimulateConfig, from_tree
+from tofae_jax.config.loading import read_toml_and_keys
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.dataset_writer import write_dataset
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
@@ -202,8 +202,8 @@ def test_check_given_module_of_the_model_is_used(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.stem)
 def test_check_given_every_recipe_has_an_effect(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = read_toml(path, Config)
-    assert check_given(config, Given(recipe=config, in_recipe=keys_of_toml(path), name=path.name)) == []
+    config, keys = read_toml_and_keys(path, Config)
+    assert check_given(config, Given(recipe=config, in_recipe=keys, name=path.name)) == []
 
 
 @pytest.mark.parametrize(

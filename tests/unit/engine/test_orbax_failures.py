@@ -131,3 +131,10 @@ def test_quiet_failures_after_an_error_writes_that_never_began_stay_quiet():
             gc.collect()
     (warning,) = caught
     assert "'of_others.<locals>.write_fragment' was never awaited" in str(warning.message)
+
+
+@pytest.mark.parametrize(("path", "is_printed"), [("/lib/orbax/checkpoint/manager.py", False), ("/lib/else.py", True)])
+def test_warnings_of_orbax_are_dropped_and_those_of_others_are_not(caplog, path, is_printed):
+    logger = logging.getLogger("absl")
+    logger.handle(logger.makeRecord("absl", logging.WARNING, path, 1, "asynchronous", (), None))
+    assert bool(caplog.records) == is_printed

@@ -91,7 +91,7 @@ def test_load_views_other_files_are_named(tmp_path):
     changes = {
         "it has no array 'kept'": {"kept": None},
         "version 99, this program reads 1": {"version": np.asarray(99)},
-        "not plot data: Input": {"detector": np.asarray("{")},
+        "not plot data: damaged: Input": {"detector": np.asarray("{")},
         "is_signal has shape": {"is_signal": np.zeros(0, bool)},
         "target is 'noise', allowed are 'pattern', 'signal'": {"target": np.asarray(["noise"])},
         "not plot data": {"target": np.asarray([], str)},

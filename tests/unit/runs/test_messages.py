@@ -1,11 +1,12 @@
 """Messages for the user."""
 
+import errno
 import logging
 import sys
 
 import pytest
 
-from tofae_jax.runs.messages import LOGGER, messages_on_stderr, say, warn, warn_once
+from tofae_jax.runs.messages import LOGGER, messages_on_stderr, say, show, warn, warn_once
 
 
 def state():
@@ -73,3 +74,23 @@ def test_warn_once_same_message_is_printed_once(capsys):
         for message in ("a", "b", "a"):
             warn_once(message)
     assert capsys.readouterr().err == "warning: a\nwarning: b\n"
+
+
+def test_messages_on_stderr_control_characters_are_visible(capsys):
+    with messages_on_stderr():
+        warn("run \x1b[31m\n")
+    assert capsys.readouterr().err == "warning: run \\u001b[31m\\n\n"
+
+
+def test_show_prints_lines_and_closed_stdout_is_an_error_unless_all_is_on_disk(capsys, monkeypatch):
+    show(["a\x07", "b"])
+    assert capsys.readouterr().out == "a\\u0007\nb\n"
+
+    class Closed:
+        def write(self, text):
+            raise OSError(errno.EBADF, "closed")
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    show("a", is_on_disk=True)
+    with pytest.raises(OSError, match="closed"):
+        show("a")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tofae_jax.config.documents import DocumentError, decode_json
 from tofae_jax.data.storage.lock import locked_file
 from tofae_jax.runs.display import missing_display
 
@@ -26,6 +27,7 @@ _HOST = "127.0.0.1"
 _STATE, _LOG = ".dashboard.json", ".dashboard.log"
 _START_LIMIT_S = 60.0  # importing TensorBoard alone takes seconds on a busy machine
 _ANSWER_LIMIT_S = 3.0
+_MOST_ANSWER_BYTES = 2**20
 _END_LIMIT_S = 5.0
 _POLL_S = 0.1
 
@@ -159,8 +161,8 @@ def _running(folder: Path) -> str | None:
 def _read_state(path: Path) -> dict[str, Any]:
     """What the file says; nothing if it is missing, or torn by the end of who wrote it."""
     try:
-        state = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        state = decode_json(path.read_bytes())
+    except (FileNotFoundError, DocumentError):
         return {}
     return state if isinstance(state, dict) else {}
 
@@ -182,8 +184,9 @@ def _serves(address: str, folder: Path) -> bool:
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=_ANSWER_LIMIT_S)  # asks no proxy
     try:
         connection.request("GET", "/data/environment")
-        return json.loads(connection.getresponse().read()).get("data_location") == str(folder)
-    except (OSError, http.client.HTTPException, ValueError, AttributeError):
+        answer = decode_json(connection.getresponse().read(_MOST_ANSWER_BYTES))
+        return isinstance(answer, dict) and answer.get("data_location") == str(folder)
+    except (OSError, http.client.HTTPException, DocumentError):
         return False
     finally:
         connection.close()

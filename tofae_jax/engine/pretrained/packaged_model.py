@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from tofae_jax.config import Config, from_tree, to_tree
+from tofae_jax.config.documents import DocumentError, decode_json
 from tofae_jax.core.precision import cast_variables
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
@@ -70,7 +71,8 @@ def load_packaged(name: str, *, precision: str | None = None) -> PackagedModel:
         raise ValueError(f"model {name!r} does not come with the package; known: {', '.join(packaged_names())}")
     folder, is_stored = FOLDER / name, (FOLDER / name / MODEL).is_file()
     described = _described(folder) if is_stored else _untrained(name)
-    config = with_point(from_tree(described.config, Config, str(folder)), described.operating_point)
+    file = str(folder / MODEL)
+    config = with_point(from_tree(described.config, Config, file), described.operating_point, file)
     policy = prepare(precision or config.precision.policy)
     setup = build_run(with_precision(config, policy.name))
     init, key = setup.model.init, jax.random.key(config.seed)
@@ -98,7 +100,13 @@ def load_model(folder: str | Path | None, model: str | None, *, precision: str |
 
 
 def _described(folder: Path) -> ModelDescription:
-    return msgspec.json.decode((folder / MODEL).read_bytes(), type=ModelDescription)
+    file = folder / MODEL
+    try:
+        return msgspec.convert(decode_json(file.read_bytes()), ModelDescription)
+    except DocumentError as error:
+        raise DataError(f"{file}: {error}") from None
+    except (msgspec.MsgspecError, OSError) as error:
+        raise DataError(f"{file}: damaged: {error}") from None
 
 
 def _untrained(name: str) -> ModelDescription:

@@ -26,6 +26,7 @@ from tofae_jax.engine.device_precision import check_device, prepare
 from tofae_jax.engine.events import check_tracks, is_gone, open_events, splits_of, train_source
 from tofae_jax.engine.given_settings import Given, check_given, given_by_program
 from tofae_jax.engine.load import not_of
+from tofae_jax.engine.memory_checks import check_batches, check_parameters
 from tofae_jax.engine.monitoring.callbacks import Callbacks
 from tofae_jax.engine.process import PROCESS_BEGAN_S
 from tofae_jax.engine.training.control import Control
@@ -110,10 +111,11 @@ def _checked(config: Config, given: Given | None, *, has_policy: bool) -> Config
     _prepare(config)
     check_run(config)
     check_new_run(config)
+    check_batches(config)
     for note in check_given(config, given, has_policy=has_policy):
         say(note)
     check_planned(config)
-    build_run(config)  # what cannot be built is refused before data are made
+    check_parameters(build_run(config))  # what cannot be built is refused before data are made
     if names := differing_lengths(before, config.detector):
         say(f"detector: {listed_lengths(config.detector, names)}, of {config.data.path}")
     return config

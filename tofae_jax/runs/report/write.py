@@ -13,7 +13,7 @@ from tofae_jax.data.storage.replaceable import check_free, no_file_like
 from tofae_jax.plots.detector_axes import check_choice
 from tofae_jax.runs.figures import Drawing, comparison_drawings, deliver_all, run_drawings
 from tofae_jax.runs.folder import RunError
-from tofae_jax.runs.lineage import run_folders
+from tofae_jax.runs.lineage import readable_runs
 from tofae_jax.runs.messages import Say
 from tofae_jax.runs.report.html import OUTPUTS, write_page
 from tofae_jax.runs.report.pdf import write_pdf
@@ -42,11 +42,10 @@ class ReportPaths(NamedTuple):
 def read_runs(places: Sequence[str | Path]) -> list[SavedRun]:
     """The runs at the places, each a run folder or a folder of runs, by start.
 
-    Raises RunError where there is none, one cannot be read, or two folders hold the same run.
+    Raises RunError where there is none, one of `places` cannot be read, or two folders hold the same run.
     """
     found: dict[str, SavedRun] = {}
-    for folder in run_folders(places):
-        run = read_saved(folder)
+    for run in readable_runs(places, read_saved):
         other = found.setdefault(run.record.run_id, run)
         if other.paths.folder != run.paths.folder:
             raise RunError(f"{other.paths.folder} and {run.paths.folder}: both hold run {run.record.run_id}")
