@@ -31,6 +31,7 @@ from tofae_jax.data.files.pt_errors import (
     refused_type,
     unexpected,
 )
+from tofae_jax.data.files.zip_members import zip_members
 
 MAX_FILE_BYTES = 4 * 2**30
 """largest file read by default: all of it is held in memory"""
@@ -182,7 +183,7 @@ class _Archive:
 
     def __init__(self, zip_file: zipfile.ZipFile, n_file_bytes: int) -> None:
         self._zip = zip_file
-        self._members = {info.filename: info for info in zip_file.infolist()}
+        self._members = zip_members(zip_file)
         self._storages: dict[tuple[str, str], _Storage] = {}
         for info in self._members.values():
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
@@ -380,10 +381,13 @@ def _load(path: Path, max_bytes: int) -> object:
 
 
 def _read(request: ReadRequest) -> Iterator[Events]:
-    tensors = list(_tensors(_load(request.path, MAX_FILE_BYTES)))
+    n_bytes = request.path.stat().st_size
+    request.limits.check_bytes(n_bytes, "the file, which is read as a whole,")
+    tensors = list(_tensors(_load(request.path, n_bytes)))
     if len(tensors) != 1:
         raise DataError(f"holds {len(tensors)} tensors; one tensor of images is read: torch.save(images, PATH)")
-    yield from array_events(tensors[0], detector=request.rules.detector, chunk_hits=request.chunk_hits)
+    detector, limits = request.rules.detector, request.limits
+    yield from array_events(tensors[0], detector=detector, chunk_hits=request.chunk_hits, limits=limits)
 
 
 def _tensors(tree: object) -> Iterator[np.ndarray]:
