@@ -96,9 +96,7 @@ def _other(values: Any, n_hits: int) -> Column:
     return Column(None, False, f"{values.dtype} and has {len(values)} values, not {n_hits} as there are hits")
 
 
-def _group_columns(
-    h5py: Any, group: Any, rules: HitRules, limits: Limits
-) -> tuple[dict[str, Column], int | None]:
+def _group_columns(h5py: Any, group: Any, rules: HitRules, limits: Limits) -> tuple[dict[str, Column], int | None]:
     """Return the columns of a group, and the number of events if it has offsets or lists."""
     datasets, x = datasets_of(h5py, group), rules.names["x"]
     n_hits = len(datasets[x]) if x in datasets else -1  # the length of x is the number of hits

@@ -88,7 +88,9 @@ def _read(request: ReadRequest) -> Iterator[Events]:
         raise DataError(f"array {EVENT_NUMBERS} numbers the events; {', '.join(request.rules.keys)} cannot do so too")
     names, further = _event_arrays(arrays, request.rules.further)
     rules = request.rules._replace(further=further)
-    found = table_events(_open_table(request._replace(rules=rules)), rules, chunk_hits=request.chunk_hits, limits=request.limits)
+    found = table_events(
+        _open_table(request._replace(rules=rules)), rules, chunk_hits=request.chunk_hits, limits=request.limits
+    )
     yield from with_event_arrays(request.path, found, names, limits=request.limits)
 
 
@@ -155,7 +157,9 @@ def _image_events(request: ReadRequest, images: _Array) -> Iterator[Events]:
         for stream in streams.values():
             stack.enter_context(stream.file)
         last = -1
-        for events in image_events(_image_blocks(archive, images, n_per_block), detector=detector, limits=request.limits):
+        for events in image_events(
+            _image_blocks(archive, images, n_per_block), detector=detector, limits=request.limits
+        ):
             found = {name: native(stream.read(events.n_events)[:, 0]) for name, stream in streams.items()}
             if "event" in found:
                 place = partial(_place, int(events.event_columns["event"][0]))

@@ -104,9 +104,7 @@ def column_of(dtype: np.dtype, *, is_list: bool = False) -> Column:
     return Column(dtype if is_number else None, is_list, str(dtype))
 
 
-def flat_columns(
-    h5py: Any, found: Any, limits: Limits
-) -> tuple[dict[str, Column], dict[str, Source]] | None:
+def flat_columns(h5py: Any, found: Any, limits: Limits) -> tuple[dict[str, Column], dict[str, Source]] | None:
     """Return columns and where they lie of a table of one row per hit; None for a group of datasets."""
     if isinstance(found, h5py.Dataset):
         if found.dtype.names is None:

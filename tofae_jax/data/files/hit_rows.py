@@ -112,9 +112,7 @@ def native(values: np.ndarray) -> np.ndarray:
     return values.astype(dtype, copy=False).view(dtype)
 
 
-def complete_events(
-    blocks: Iterable[HitBlock], *, chunk_hits: int, limits: Limits = _LIMITS
-) -> Iterator[Events]:
+def complete_events(blocks: Iterable[HitBlock], *, chunk_hits: int, limits: Limits = _LIMITS) -> Iterator[Events]:
     """Yield chunks of complete events with at most `chunk_hits` rows, or of one event that has more."""
     waiting: list[HitBlock] = []
     n_waiting = 0

@@ -43,9 +43,7 @@ def array_events(
     yield from image_events(blocks, detector=detector, limits=limits)
 
 
-def image_events(
-    blocks: Iterable[np.ndarray], *, detector: Detector, limits: Limits = _LIMITS
-) -> Iterator[Events]:
+def image_events(blocks: Iterable[np.ndarray], *, detector: Detector, limits: Limits = _LIMITS) -> Iterator[Events]:
     """Yield the events of each block of images, hits ordered by y, then x.
 
     The event column `event` counts the images. An image without hits is an event without hits.

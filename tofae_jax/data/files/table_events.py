@@ -31,9 +31,7 @@ from tofae_jax.data.files.units import in_pixels
 _LIMITS = Limits()
 
 
-def table_events(
-    table: Table, rules: HitRules, *, chunk_hits: int, limits: Limits = _LIMITS
-) -> Iterator[Events]:
+def table_events(table: Table, rules: HitRules, *, chunk_hits: int, limits: Limits = _LIMITS) -> Iterator[Events]:
     """Yield the events of a table, in chunks of at most `chunk_hits` hits that fit in memory, or of one event with more."""
     names, rules.reading.layout = choose_columns(table, rules)
     runs: dict[str, str] = {}
@@ -48,7 +46,9 @@ def table_events(
             for events in _list_events(table, renamed, rules, limits):
                 yield from pieces(events, chunk_hits=chunk_hits)
         else:
-            found = once_per_event(complete_events(_flat_blocks(table, renamed, rules), chunk_hits=chunk_hits, limits=limits))
+            found = once_per_event(
+                complete_events(_flat_blocks(table, renamed, rules), chunk_hits=chunk_hits, limits=limits)
+            )
             yield from within_one_run(found, runs, ",".join(rules.keys))
 
 

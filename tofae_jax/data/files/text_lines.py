@@ -23,6 +23,8 @@ MOST_LINE_BYTES = 2**20
 DELIMITERS = (",", ";", "\t", "|")
 _MOST_LINES_BEFORE = 100_000
 """lines up to the header"""
+_LESS_PACKED = 5
+"""how many times less than numbers text of hits is compressed at most"""
 _LIMITS = Limits()
 BLANKS = " "
 """delimiter of columns that any number of spaces and tabs separate"""
@@ -153,6 +155,7 @@ def _chunks(path: Path, limits: Limits) -> Iterator[bytes]:
     with _opened(path) as raw:
         chunk = raw.read(BLOCK_BYTES)
         n_stored, n_read = path.stat().st_size, 0
+        of_text = limits._replace(expansion=limits.expansion / _LESS_PACKED)
         encoding = _encoding(chunk)
         decoder: Any = codecs.getincrementaldecoder(encoding)() if encoding else None
         while chunk:
@@ -161,7 +164,7 @@ def _chunks(path: Path, limits: Limits) -> Iterator[bytes]:
             except UnicodeDecodeError as error:
                 raise DataError(f"not text in {encoding} ({one_line(error)})") from None
             n_read += len(chunk)
-            limits.check_expansion(n_read, n_stored, "the unpacked text")
+            of_text.check_expansion(n_read, n_stored, "the unpacked text")
             chunk = raw.read(BLOCK_BYTES)
 
 
