@@ -67,7 +67,7 @@ def _blocks(content: mmap.mmap) -> Iterator[int]:
     (n_footer,) = struct.unpack_from("<i", content, len(content) - _FOOTER_END)
     start = len(content) - _FOOTER_END - n_footer
     if n_footer < 0 or start < 0:
-        raise DataError("cut or damaged: its footer does not lie in the file")
+        raise DataError("cut, damaged or not an Arrow file: its footer does not lie in the file")
     footer = _Table(content, start + struct.unpack_from("<I", content, start)[0])
     for number in (_DICTIONARY_BATCH, _RECORD_BATCH):
         yield from (place for place, _, _ in footer.structs(number, "<qixxxxq"))

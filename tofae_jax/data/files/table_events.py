@@ -32,7 +32,7 @@ _LIMITS = Limits()
 
 
 def table_events(table: Table, rules: HitRules, *, chunk_hits: int, limits: Limits = _LIMITS) -> Iterator[Events]:
-    """Yield the events of a table, in chunks of at most `chunk_hits` hits that fit in memory, or of one event with more."""
+    """Yield the events of a table, in chunks that fit in memory of at most `chunk_hits` hits, or of one event."""
     names, rules.reading.layout = choose_columns(table, rules)
     runs: dict[str, str] = {}
     if not rules.reading.layout.is_list:  # where a row is an event, its number has to rise anyway

@@ -23,7 +23,7 @@ MOST_LINE_BYTES = 2**20
 DELIMITERS = (",", ";", "\t", "|")
 _MOST_LINES_BEFORE = 100_000
 """lines up to the header"""
-_LESS_PACKED = 5
+_LESS_PACKED = 12
 """how many times less than numbers text of hits is compressed at most"""
 _LIMITS = Limits()
 BLANKS = " "
