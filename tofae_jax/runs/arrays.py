@@ -57,8 +57,6 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
             arrays = _arrays(archive)
         version = int(arrays.pop("version"))
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
     except Exception as error:  # a damaged archive raises anything: zlib.error, NotImplementedError, MemoryError
         raise DataError(f"{path}: cannot be read: {reason_of(error)}") from error
     if version != _VERSION:

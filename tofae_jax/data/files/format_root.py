@@ -78,7 +78,7 @@ def _entries_at_once(branches: Sequence[Any], request: ReadRequest) -> int:
     starts = np.arange(0, n_entries, at_once)
     n_bytes = np.zeros(len(starts), np.int64)
     for branch, of_branch in zip(branches, sizes, strict=True):
-        bounds = np.asarray(branch.entry_offset, np.int64)
+        bounds = np.asarray(branch.entry_offsets, np.int64)
         if len(of_branch) and len(bounds) == len(of_branch) + 1:
             ends = np.append(0, np.cumsum(of_branch))
             first = np.searchsorted(bounds, starts, side="right") - 1
