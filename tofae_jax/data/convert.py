@@ -15,6 +15,7 @@ from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.dataset_description import DESCRIPTION
 from tofae_jax.data.dataset_writer import DatasetWriter
 from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.files.column_types import naming_source
 from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.registry import ending_of, readable_endings, writable_endings
@@ -103,7 +104,7 @@ def convert_events(
         parts = read_events(source, detector=detector, reading=about, keeps_own=keeps_own, **reading)
     if is_file:
         layout = (lambda: about.layout) if output_units == "own" else None
-        with open_hit_file(out, overwrite=overwrite, sources=sources, layout=layout) as file:
+        with naming_source(source), open_hit_file(out, overwrite=overwrite, sources=sources, layout=layout) as file:
             return _to_file(parts, source, file, out, about)
     provenance = {"source": source.name, **{name: value for name, value in reading.items() if name != "limits"}}
     with DatasetWriter(out, detector=detector, provenance=provenance, overwrite=overwrite, sources=sources) as writer:

@@ -20,7 +20,7 @@ from tofae_jax.data.convert import (
 )
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.events import DataError, Events, offsets_from_counts, select_hits
-from tofae_jax.data.files.column_types import only_writable
+from tofae_jax.data.files.column_types import naming_source, only_writable
 from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.tables import Reading
@@ -137,7 +137,8 @@ def denoise(
     denoiser = Denoiser(model, state, options=options, settings=settings, batch=batch)
     write_events = _write_pattern if write == "pattern" else partial(_write_hits, write)
     layout = (lambda: about.layout) if is_own else None
-    with open_hit_file(Path(output), overwrite=overwrite, sources=inputs, layout=layout) as file:
+    opened = open_hit_file(Path(output), overwrite=overwrite, sources=inputs, layout=layout)
+    with naming_source(source), opened as file:
         return _with_tallies(write_events(denoiser, events, file), source, about, table)
 
 

@@ -57,9 +57,8 @@ def check_batches(path: Path, limits: Limits) -> None:
     """Raise `DataError` where a compressed batch takes more memory than is allowed."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         is_file = content[: len(MAGIC)] == MAGIC
-        for number, place in enumerate(_blocks(content) if is_file else _messages(content)):
-            n_bytes = _unpacked_bytes(content, place)
-            limits.check_bytes(n_bytes, f"batch {number} (the first is 0), which is compressed,")
+        for place in _blocks(content) if is_file else _messages(content):
+            limits.check_bytes(_unpacked_bytes(content, place), "a batch, which is compressed,")
 
 
 def _blocks(content: mmap.mmap) -> Iterator[int]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
-from tofae_jax.data.files.column_types import ColumnTypes
+from tofae_jax.data.files.column_types import ColumnNameError, ColumnTypes
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hdf5_objects import check_dataset
 from tofae_jax.data.files.hdf5_output import Hdf5Output
@@ -236,7 +236,7 @@ class _Writer(FormatWriter):
         (h5py,) = import_libraries(FORMAT)
         for name in (_OFFSETS, _TRACK_OFFSETS):
             if name in types.hit or name in types.event:
-                raise ValueError(f"column {name!r} cannot be written under this name")
+                raise ColumnNameError(f"column {name!r} cannot be written to HDF5 under this name")
         self._output = self.enter_context(Hdf5Output(path))
         file = self.enter_context(h5py.File(path, "w", driver="fileobj", fileobj=self._output))
         table = types.layout.table or _GROUP
