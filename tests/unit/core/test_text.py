@@ -32,3 +32,8 @@ def test_one_line_with_tail_keeps_both_ends():
     shown = one_line(text, limit=20, tail=9)
     assert shown == "beginning-- ... the cause"
     assert one_line("x" * 20, limit=20, tail=9) == "x" * 20
+
+
+def test_one_line_of_an_error_without_a_word_gives_its_class():
+    assert one_line(KeyError(())) == "KeyError"
+    assert one_line("()") == "()"

@@ -381,13 +381,12 @@ def _load(path: Path, max_bytes: int) -> object:
 
 
 def _read(request: ReadRequest) -> Iterator[Events]:
-    n_bytes = request.path.stat().st_size
-    request.limits.check_bytes(n_bytes, "the file, which is read as a whole,")
-    tensors = list(_tensors(_load(request.path, n_bytes)))
+    path, _, _, chunk_hits, rules, limits = request
+    limits.check_bytes(path.stat().st_size, "the file, which is read as a whole,")
+    tensors = list(_tensors(_load(path, limits.n_bytes)))
     if len(tensors) != 1:
         raise DataError(f"holds {len(tensors)} tensors; one tensor of images is read: torch.save(images, PATH)")
-    detector, limits = request.rules.detector, request.limits
-    yield from array_events(tensors[0], detector=detector, chunk_hits=request.chunk_hits, limits=limits)
+    yield from array_events(tensors[0], detector=rules.detector, chunk_hits=chunk_hits, limits=limits)
 
 
 def _tensors(tree: object) -> Iterator[np.ndarray]:
