@@ -1,10 +1,9 @@
 """Tensors from PyTorch's zip files, read without PyTorch and without running anything that a file asks for.
 
 Such a file is a zip of plain bytes (`*/data/N`) and of a pickle (`*/data.pkl`), a small program that assembles them.
-Python's own `pickle` is not used for it: even with `find_class` overridden, a hostile file can make it
-reserve memory without bound (a memo index of 2^31) or overflow the C stack (a deeply nested key). Instead, as
-PyTorch's own `weights_only` reader does, the program is decoded by `pickletools` and run by an interpreter that
-supports data and the few functions below.
+Python's own `pickle` is not used for it: even with `find_class` overridden, a hostile file can make it reserve memory
+without bound (a memo index of 2^31) or overflow the C stack (a deeply nested key). As PyTorch's own `weights_only`
+reader does, `pickletools` decodes the program, and an interpreter of data and the few functions below runs it.
 """
 
 from __future__ import annotations
