@@ -90,7 +90,6 @@ def read_events(
     names = {name: name for name in _NAMES} | given
     reading = Reading() if reading is None else reading
     rules = HitRules(detector, names, keys, further, units, origin, reading, decimal, per, keeps_own)
-    limits.check()
     request = ReadRequest(files[0].path, array, tree, chunk_hits, rules, limits)
     kind = _checked_format(request, files)
     with naming_file(files[0].path):
@@ -106,9 +105,10 @@ def check_decimal(path: Path, kind: Format, decimal: str) -> None:
 
 def _checked_format(request: ReadRequest, files: Sequence[SourceFile]) -> Format:
     """Return the format of the files, once the options are found to be allowed for it."""
-    path, array, tree, chunk_hits, rules, _ = request
+    path, array, tree, chunk_hits, rules, limits = request
     if chunk_hits < 1:
         raise ValueError(f"chunk_hits must be at least 1, got {chunk_hits}")
+    limits.check()
     check_units(rules.units, rules.origin)
     for name, value, allowed in (("decimal", rules.decimal, (".", ",")), ("per", rules.per, ("", "hit", "event"))):
         if value not in allowed:
