@@ -137,8 +137,7 @@ def denoise(
     denoiser = Denoiser(model, state, options=options, settings=settings, batch=batch)
     write_events = _write_pattern if write == "pattern" else partial(_write_hits, write)
     layout = (lambda: about.layout) if is_own else None
-    opened = open_hit_file(Path(output), overwrite=overwrite, sources=inputs, layout=layout)
-    with naming_source(source), opened as file:
+    with naming_source(source), open_hit_file(Path(output), overwrite=overwrite, sources=inputs, layout=layout) as file:
         return _with_tallies(write_events(denoiser, events, file), source, about, table)
 
 
