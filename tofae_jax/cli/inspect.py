@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from tofae_jax.cli.options import TEXT_FILES, check_own_detector, parse
+from tofae_jax.cli.options import TEXT_FILES, LimitsConfig, check_own_detector, parse
 from tofae_jax.config import ConfigError
 from tofae_jax.config.types import PlotMode, Section
 from tofae_jax.core.detector import Detector
@@ -26,6 +26,7 @@ class Options(Section, frozen=True):
     overwrite: bool = False
     """replace a figure that is there at plot_file"""
     decimal: Annotated[Literal[".", ","], arg(help=f"decimal point of text ({TEXT_FILES})")] = "."
+    limits: LimitsConfig = LimitsConfig()
     detector: Detector = Detector()
     """of the hits of a file; a dataset has its own"""
 
@@ -48,7 +49,8 @@ def run(argv: list[str]) -> int:
     if not is_dataset(source) and (source.is_file() or format_of(source) is not None or source.is_dir()):
         if options.plot_file or options.plots in ("show", "both"):
             raise ConfigError(f"inspect: {source} is no dataset, and only of one a figure is drawn; convert makes one")
-        show(describe_file(source, detector=options.detector, decimal=options.decimal))
+        how = {"detector": options.detector, "decimal": options.decimal, "limits": options.limits.chosen}
+        show(describe_file(source, **how))
         return 0
     from tofae_jax import plots
     from tofae_jax.data.dataset import Dataset
@@ -60,6 +62,8 @@ def run(argv: list[str]) -> int:
     check_own_detector(argv, options, source, dataset.detector)
     if options.decimal != ".":
         raise ConfigError(f"inspect: {source} is a dataset, which has no text: --decimal has no effect")
+    if options.limits != LimitsConfig():
+        raise ConfigError(f"inspect: {source} is a dataset, and limits are for files: --limits has no effect")
     name = options.plot_file or f"runs/inspect-{dataset.path.resolve().name}.png"
     if options.plot_file:
         check_delivery(name, options.plots, overwrite=options.overwrite)

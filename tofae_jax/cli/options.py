@@ -13,10 +13,11 @@ import msgspec
 from tyro.conf import arg
 
 from tofae_jax.config import ConfigError, checked, leaves, to_tree
-from tofae_jax.config.types import Section
+from tofae_jax.config.types import Positive, PositiveCount, Section
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.text import one_line
 from tofae_jax.data.files import registry
+from tofae_jax.data.files.limits import Limits
 
 if TYPE_CHECKING:
     from tofae_jax.data.files.tables import Reading
@@ -53,6 +54,22 @@ class ColumnsConfig(Section, frozen=True):
     """what the columns of an HDF5 group have a value for, where there are as many hits as events"""
 
 
+class LimitsConfig(Section, frozen=True):
+    """what a file of another program may ask for; it is refused where it asks for more"""
+
+    memory_gb: Positive = Limits().memory_gb
+    """memory that reading takes at once, in GB"""
+    event_hits: PositiveCount = Limits().event_hits
+    """hits of one event"""
+    expansion: Positive = Limits().expansion
+    """bytes of content for each byte that is stored compressed"""
+
+    @property
+    def chosen(self) -> Limits:
+        """The limits that readers take."""
+        return Limits(**msgspec.structs.asdict(self))
+
+
 class SourceOptions(Section, frozen=True, kw_only=True):
     """how to read a file of another program"""
 
@@ -75,6 +92,7 @@ class SourceOptions(Section, frozen=True, kw_only=True):
     origin: Literal["edge", "centre"] = "edge"
     """what physical x and y are measured from, the detector's edge or its centre"""
     decimal: Annotated[Literal[".", ","], arg(help=f"decimal point of text ({TEXT_FILES})")] = "."
+    limits: LimitsConfig = LimitsConfig()
 
 
 class OutputOptions(SourceOptions, frozen=True, kw_only=True):
@@ -111,6 +129,7 @@ def reading_options(options: SourceOptions) -> dict[str, Any]:
         "origin": options.origin,
         "decimal": options.decimal,
         "per": per,
+        "limits": options.limits.chosen,
     }
 
 

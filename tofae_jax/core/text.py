@@ -45,7 +45,7 @@ def one_line(text: object, *, limit: int | None = MAX_SHOWN, tail: int = 0) -> s
         tail: how many of these are kept from the end, for errors that name their cause there.
     """
     words = visible(" ".join(str(text).split()))
-    if not words and isinstance(text, BaseException):
+    if isinstance(text, BaseException) and not any(map(str.isalnum, words)):  # such as `()`
         words = type(text).__name__
     if limit is None or len(words) <= limit:
         return words

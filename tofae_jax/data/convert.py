@@ -15,6 +15,8 @@ from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.dataset_description import DESCRIPTION
 from tofae_jax.data.dataset_writer import DatasetWriter
 from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.files.column_types import naming_source
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.registry import ending_of, readable_endings, writable_endings
 from tofae_jax.data.files.several import source_files
@@ -53,7 +55,7 @@ def numbered_events(dataset: Dataset) -> Iterator[Events]:
 
 def check_no_reading_options(source: Path, reading: dict[str, Any]) -> None:
     """Raise `DataError` for options of `read_events`, which do not apply to the dataset `source`."""
-    defaults = {"units": "pixels", "origin": "edge", "decimal": ".", "per": "", "columns": {}}
+    defaults = {"units": "pixels", "origin": "edge", "decimal": ".", "per": "", "columns": {}, "limits": Limits()}
     ours = ("reading", "keeps_own")
     given = [name for name, value in reading.items() if name not in ours and value not in (None, defaults.get(name))]
     if given:
@@ -102,9 +104,9 @@ def convert_events(
         parts = read_events(source, detector=detector, reading=about, keeps_own=keeps_own, **reading)
     if is_file:
         layout = (lambda: about.layout) if output_units == "own" else None
-        with open_hit_file(out, overwrite=overwrite, sources=sources, layout=layout) as file:
+        with naming_source(source), open_hit_file(out, overwrite=overwrite, sources=sources, layout=layout) as file:
             return _to_file(parts, source, file, out, about)
-    provenance = {"source": source.name, **reading}
+    provenance = {"source": source.name, **{name: value for name, value in reading.items() if name != "limits"}}
     with DatasetWriter(out, detector=detector, provenance=provenance, overwrite=overwrite, sources=sources) as writer:
         for events in parts:
             writer.append(_with_plain_names(events))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tofae_jax.core.distributions import Distributions
+from tofae_jax.core.distributions import Distributions, plane_groups, plane_shape
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.event_store import origin_of
 from tofae_jax.data.events import DataError, Events, event_of_hit
@@ -54,14 +54,20 @@ def _repeats(events: Events, columns: int) -> np.ndarray:
     return events.counts - np.bincount(distinct, minlength=events.n_events)
 
 
+def _plane(places: np.ndarray, t: np.ndarray, n_places: int, n_t: int) -> np.ndarray:
+    of_places, of_times = plane_groups(n_places, n_t)
+    shape = plane_shape(n_places, n_t)
+    cells = (places // of_places) * shape[1] + t // of_times
+    return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+
+
 def _planes(events: Events, shape_xyt: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`xt`, `yt` and `hits_per_track` of events."""
     n_x, n_y, n_t = shape_xyt
     origin, track = origin_of(events), events.hit_columns.get("track")
     signal = np.ones(events.n_hits, bool) if origin is None else origin == 0
     x, y, t = events.hits[signal].T.astype(np.int64)
-    xt = np.bincount(x * (n_t + 1) + t, minlength=n_x * (n_t + 1)).reshape(n_x, n_t + 1)
-    yt = np.bincount(y * (n_t + 1) + t, minlength=n_y * (n_t + 1)).reshape(n_y, n_t + 1)
+    xt, yt = _plane(x, t, n_x, n_t), _plane(y, t, n_y, n_t)
     if track is None or track.dtype.kind not in "iu" or track.ndim != 1:
         return xt, yt, np.zeros(0, np.int64)
     names, place = np.unique(track[signal], return_inverse=True)
@@ -80,8 +86,8 @@ def inspect_dataset(dataset: Dataset) -> Inspection:
         np.zeros(n_y, np.int64),
         np.zeros(n_t + 1, np.int64),
         np.zeros((2, 1), np.int64),
-        np.zeros((n_x, n_t + 1), np.int64),
-        np.zeros((n_y, n_t + 1), np.int64),
+        np.zeros(plane_shape(n_x, n_t), np.int64),
+        np.zeros(plane_shape(n_y, n_t), np.int64),
     )
     n_duplicates = n_occluded = n_empty = 0
     for index in range(len(dataset.description.shards)):

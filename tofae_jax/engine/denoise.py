@@ -20,7 +20,8 @@ from tofae_jax.data.convert import (
 )
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.events import DataError, Events, offsets_from_counts, select_hits
-from tofae_jax.data.files.column_types import only_writable
+from tofae_jax.data.files.column_types import naming_source, only_writable
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.tables import Reading
 from tofae_jax.data.files.track_files import TrackFile, read_tracks
@@ -130,13 +131,13 @@ def denoise(
     inputs = _inputs(source, tracks)
     check_hit_file(Path(output), overwrite=overwrite, sources=inputs)
     about, is_own = about or Reading(), output_units == "own" and write != "pattern"
-    table = _read_tracks(tracks, model)
+    table = _read_tracks(tracks, model, reading.get("limits", Limits()))
     events = map(_aside, events_of(source, detector, check=check, about=about, keeps_own=is_own, **reading))
     events = events if table is None else map(table.given_to, events)
     denoiser = Denoiser(model, state, options=options, settings=settings, batch=batch)
     write_events = _write_pattern if write == "pattern" else partial(_write_hits, write)
     layout = (lambda: about.layout) if is_own else None
-    with open_hit_file(Path(output), overwrite=overwrite, sources=inputs, layout=layout) as file:
+    with naming_source(source), open_hit_file(Path(output), overwrite=overwrite, sources=inputs, layout=layout) as file:
         return _with_tallies(write_events(denoiser, events, file), source, about, table)
 
 
@@ -301,12 +302,12 @@ def _setup_for(ready: PackagedModel, source: str | Path, thresholds: ThresholdCh
     return setup._replace(config=with_thresholds(setup, ready.scores, thresholds, warn=warn))
 
 
-def _read_tracks(tracks: str | Path | None, model: Model) -> TrackFile | None:
+def _read_tracks(tracks: str | Path | None, model: Model, limits: Limits) -> TrackFile | None:
     if tracks is None:
         return None
     if not model.takes_tracks:
         raise DataError(f"{tracks}: model {model.name} is not given tracks")
-    return read_tracks(tracks)
+    return read_tracks(tracks, limits=limits)
 
 
 def _written(events: Events, found: tuple[str, ...]) -> Events:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tofae_jax.core.detector import Detector
-from tofae_jax.core.distributions import Distributions
+from tofae_jax.core.distributions import Distributions, plane_groups, plane_shape
 from tofae_jax.plots import style as look
 from tofae_jax.plots.detector_axes import Coordinate, Units, detector_frame
 from tofae_jax.plots.occlusion import draw_occlusion, grouped
@@ -33,8 +33,11 @@ def _histogram(axes: Axes, counts: np.ndarray, coordinate: Coordinate, first: in
     axes.set_ylabel(f"hits per {bin_name}" + (f"\n(mean of {size})" if size > 1 else ""))
 
 
-def _plane(axes: Axes, counts: np.ndarray, coordinate: Coordinate, time: Coordinate) -> None:
+def _plane(axes: Axes, plane: np.ndarray, n_places: int, n_t: int, coordinate: Coordinate, time: Coordinate) -> None:
     """Hits by one coordinate and time, darker where there are more."""
+    of_places, of_times = plane_groups(n_places, n_t)
+    first = 1 if of_times == 1 else 0  # bin 0 means no hit
+    counts = plane[:, first:]
     axes.set_xlabel(time.label)
     axes.set_ylabel(coordinate.label)
     if not counts.any():
@@ -43,8 +46,9 @@ def _plane(axes: Axes, counts: np.ndarray, coordinate: Coordinate, time: Coordin
     size = max(1, -(-counts.shape[1] // _MOST_TIMES))
     sums = np.stack([grouped(row, _MOST_TIMES)[0] for row in counts])
     times = np.minimum(np.arange(0, counts.shape[1] + size, size), counts.shape[1])[: sums.shape[1] + 1]
-    edges = coordinate.edges(np.arange(len(counts) + 1))
-    axes.pcolormesh(time.edges(1 + times), edges, sums, cmap="magma_r", norm=PowerNorm(0.5, vmin=0), rasterized=True)
+    times = np.clip(first + times * of_times, 1, n_t + 1)
+    edges = coordinate.edges(np.minimum(np.arange(len(counts) + 1) * of_places, n_places))
+    axes.pcolormesh(time.edges(times), edges, sums, cmap="magma_r", norm=PowerNorm(0.5, vmin=0), rasterized=True)
     axes.set_xlim(*time.limits)
     axes.set_ylim(*coordinate.limits)
     axes.xaxis.set_major_locator(time.ticks(7))
@@ -70,7 +74,7 @@ def _hits_per(axes: Axes, counts: np.ndarray, what: str) -> None:
 def _checked(distributions: Distributions, detector: Detector) -> Distributions:
     n_x, n_y, n_t = detector.shape
     distributions = type(distributions)(*(np.asarray(part) for part in distributions))
-    expected = {"x": (n_x,), "y": (n_y,), "t": (n_t + 1,), "xt": (n_x, n_t + 1), "yt": (n_y, n_t + 1)}
+    expected = {"x": (n_x,), "y": (n_y,), "t": (n_t + 1,), "xt": plane_shape(n_x, n_t), "yt": plane_shape(n_y, n_t)}
     for name, due in expected.items():
         shape = getattr(distributions, name).shape
         if shape != due and not (len(due) == 2 and shape == (0, 0)):
@@ -108,9 +112,9 @@ def dataset_distributions(
     _histogram(figure.add_subplot(grid[1, 4:]), distributions.t[1:], frame.t, 1, "time bin")  # bin 0 means no hit
     if n_rows == 3:
         width = 2 if distributions.hits_per_track.size else 3
-        _plane(figure.add_subplot(grid[2, :width]), distributions.xt[:, 1:], frame.x, frame.t)
+        _plane(figure.add_subplot(grid[2, :width]), distributions.xt, detector.n_x, detector.n_t, frame.x, frame.t)
         rows = figure.add_subplot(grid[2, width : 2 * width])
-        _plane(rows, distributions.yt[:, 1:], frame.y, frame.t)
+        _plane(rows, distributions.yt, detector.n_y, detector.n_t, frame.y, frame.t)
         if row_angles_rad is not None:
             angles = rows.twinx()
             angles.set_ylim(*row_angles_rad)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
+from tofae_jax.data.files.limits import Limits
+from tofae_jax.data.files.npy_header import npy_header
+from tofae_jax.data.files.zip_members import zip_members
 from tofae_jax.data.storage.atomic import replacing_file
 
 _VERSION = 1
+_MOST_BYTES = Limits().n_bytes  # of a run: counts of scores, some events, latents, some tens of MB at most
 
 
 def reason_of(error: Exception) -> str:
@@ -39,11 +46,30 @@ def load_scores(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _arrays(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    """Read all arrays, whose declared sizes are compared with the file first: a small one can declare any."""
+    members = zip_members(archive)
+    n_bytes = sum(member.file_size for member in members.values())
+    if n_bytes > _MOST_BYTES:
+        raise DataError(f"its arrays have {n_bytes / 1e9:.3g} GB; arrays of a run have at most {_MOST_BYTES / 1e9:g}")
+    arrays = {}
+    for name, member in members.items():
+        with archive.open(member) as file:
+            shape, _, dtype = npy_header(file)
+            if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+                raise DataError(
+                    f"array {one_line(name)} has {member.file_size} bytes, which its shape {shape} does not"
+                )
+        with archive.open(member) as file:
+            arrays[name.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
+
+
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """What `save_arrays` wrote; DataError naming the file if it is no such."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            arrays = _arrays(archive)
         version = int(arrays.pop("version"))
     except Exception as error:  # a damaged archive raises anything: zlib.error, NotImplementedError, MemoryError
         raise DataError(f"{path}: cannot be read: {reason_of(error)}") from error

@@ -7,6 +7,7 @@ import pytest
 from tofae_jax.cli import app
 from tofae_jax.cli.options import SourceOptions, given_keys, parse, reading_options
 from tofae_jax.config import Config, ConfigError
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.registry import (
     endings_with_arrays,
     endings_with_trees,
@@ -17,7 +18,7 @@ from tofae_jax.data.files.registry import (
 )
 
 DEFAULTS = {"array": None, "tree": None, "columns": {}, "further": None, "units": "pixels", "origin": "edge"}
-DEFAULTS |= {"decimal": ".", "per": ""}
+DEFAULTS |= {"decimal": ".", "per": "", "limits": Limits()}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,8 @@ DEFAULTS |= {"decimal": ".", "per": ""}
     [
         ([], {}),
         (["--array", "a"], {"array": "a"}),
+        (["--limits.memory-gb", "2"], {"limits": Limits(memory_gb=2)}),
+        (["--limits.event-hits", "7", "--limits.expansion", "3"], {"limits": Limits(event_hits=7, expansion=3)}),
         (["--columns.x", "column", "--columns.t", "t"], {"columns": {"x": "column"}}),
         (["--columns.event", ""], {"columns": {"event": ""}}),
         (["--columns.further", "none"], {"further": []}),

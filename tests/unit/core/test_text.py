@@ -55,3 +55,8 @@ def test_visible_escapes_what_a_terminal_obeys_or_hides(text, expected):
 def test_visible_lines_line_ends_of_one_text_stay_those_of_lines_do_not():
     assert visible_lines("a\nb\x07") == "a\nb\\u0007"
     assert visible_lines(["a\nb", "c"]) == "a\\nb\nc"
+
+
+def test_one_line_of_an_error_without_a_word_gives_its_class():
+    assert one_line(KeyError(())) == "KeyError"
+    assert one_line("()") == "()"

@@ -36,3 +36,16 @@ def test_inspect_dataset_counts_duplicate_and_occluded_hits(tmp_path):
     found = inspect_dataset(dataset)
     assert (found.n_duplicates, found.n_occluded) == (1, 2)
     assert found.distributions.occlusion[:, 4].tolist() == [1, 2]
+
+
+def test_planes_of_the_largest_detector_are_grouped():
+    from tofae_jax.core.distributions import plane_shape
+    from tofae_jax.data.inspection import _plane
+
+    largest = 32767
+    places, t = np.array([0, 17, largest - 1]), np.array([1, 500, largest])
+    plane = _plane(places, t, largest, largest)
+    assert plane.shape == plane_shape(largest, largest) and plane.size < 2**23
+    assert plane.sum() == 3 and plane[0, 0] == 1 and plane[-1, -1] == 1
+    assert plane_shape(128, 1000) == (128, 1001)
+    assert _plane(places[:2], t[:2], 128, 1000)[17, 500] == 1

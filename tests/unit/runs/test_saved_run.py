@@ -225,3 +225,12 @@ def test_family_of_reads_each_folder_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(tmp_path), "iterdir", forbidden)
     assert [record.run_id for record in family_of(folders[:1])] == ["a"]
+
+
+def test_load_arrays_that_declare_more_than_a_run_has_are_refused(tmp_path, monkeypatch):
+    path = save_arrays(tmp_path / "a.npz", {"a": np.zeros(1_000_000)})
+    assert path.stat().st_size < 20_000
+    assert load_arrays(path)["a"].shape == (1_000_000,)
+    monkeypatch.setattr("tofae_jax.runs.arrays._MOST_BYTES", 5_000_000)
+    with pytest.raises(DataError, match=r"a\.npz: cannot be read: its arrays have 0.008 GB; arrays of a run have at"):
+        load_arrays(path)

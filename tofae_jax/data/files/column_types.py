@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tofae_jax.data.events import Events
+from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.layout import EVENT_PREFIX, KEY_PREFIX, OWN_PREFIX, TRACK_PREFIX, Layout, OutputRows
 
 _TAKEN = {"hit": {"event", *"xyt"}, "event": set(), "track": {"event"}}
 _RESERVED = {"hit": OWN_PREFIX, "event": KEY_PREFIX, "track": OWN_PREFIX}
+
+
+class ColumnNameError(ValueError):
+    """A column has a name that cannot be written."""
+
+
+@contextmanager
+def naming_source(source: str | Path) -> Iterator[None]:
+    """Turn a `ColumnNameError` into a `DataError` of the source that has the column."""
+    try:
+        yield
+    except ColumnNameError as error:
+        raise DataError(f"{source}: {error}; --columns.further names the columns to read, or none") from None
 
 
 class ColumnTypes(NamedTuple):
@@ -85,7 +100,7 @@ def _check_column(kind: str, name: str, dtype: np.dtype) -> None:
     name = name.removeprefix(_RESERVED[kind])
     is_odd = not name.isprintable() or name != name.strip() or not name.strip(".") or "/" in name
     if (name in _TAKEN[kind] and not is_reserved) or is_odd or name.startswith((EVENT_PREFIX, TRACK_PREFIX)):
-        raise ValueError(f"{kind} column {name!r} cannot be written under this name")
+        raise ColumnNameError(f"{kind} column {name!r} cannot be written under this name")
     if dtype.kind not in "biuf" or dtype.itemsize > np.dtype(np.float64).itemsize:
         raise ValueError(f"{kind} column {name!r} is of type {dtype}; bool, integer and float can be written")
 

@@ -20,7 +20,11 @@ from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK, native
 from tofae_jax.data.files.layout import EVENT_NUMBERS, EVENT_PREFIX, KEY_PREFIX, TRACK_EVENTS, TRACK_PREFIX
+from tofae_jax.data.files.limits import COPIES, Limits
 from tofae_jax.data.files.npy_header import npy_header
+from tofae_jax.data.files.zip_members import zip_members
+
+_LIMITS = Limits()
 
 
 def once_per_event(chunks: Iterable[Events]) -> Iterator[Events]:
@@ -46,9 +50,10 @@ def once_per_event(chunks: Iterable[Events]) -> Iterator[Events]:
 class _Arrays(ExitStack):
     """Read the arrays `PREFIX.NAME` of an `.npz` file, all of the same length, block by block."""
 
-    def __init__(self, path: Path, prefix: str, names: Set[str] | None) -> None:
+    def __init__(self, path: Path, prefix: str, names: Set[str] | None, limits: Limits) -> None:
         super().__init__()
         self.key = f"{prefix}event"
+        self._limits = limits
         self._files: dict[str, IO[bytes]] = {}
         self._rows: dict[str, np.ndarray] = {}
         self._n_left = 0
@@ -61,7 +66,7 @@ class _Arrays(ExitStack):
     def _open(self, path: Path, prefix: str, names: Set[str] | None) -> None:
         archive = self.enter_context(zipfile.ZipFile(path))
         lengths: dict[str, tuple[int, ...]] = {}
-        for member in archive.namelist():
+        for member in zip_members(archive):
             name = member.removesuffix(".npy")
             is_chosen = names is None or name in names or name == self.key
             if member.endswith(".npy") and name.startswith(prefix) and is_chosen:
@@ -103,8 +108,11 @@ class _Arrays(ExitStack):
         return taken
 
     def _read(self) -> None:
-        n_now = min(ROWS_PER_BLOCK, self._n_left)
+        # A block as long as what is there: joining many small ones would take quadratic time.
+        n_now = min(max(ROWS_PER_BLOCK, len(self._rows[self.key])), self._n_left)
         self._n_left -= n_now
+        n_bytes = sum((len(values) + n_now) * values.itemsize for values in self._rows.values())
+        self._limits.check_bytes(COPIES * n_bytes, f"what arrays such as {self.key} say of the events of a chunk")
         for name, file in self._files.items():
             dtype = self._rows[name].dtype
             content = file.read(n_now * dtype.itemsize)
@@ -116,7 +124,9 @@ class _Arrays(ExitStack):
             raise DataError(f"array {self.key} has to be of integers that never fall")
 
 
-def with_event_arrays(path: Path, chunks: Iterable[Events], chosen: Set[str] | None = None) -> Iterator[Events]:
+def with_event_arrays(
+    path: Path, chunks: Iterable[Events], chosen: Set[str] | None = None, *, limits: Limits = _LIMITS
+) -> Iterator[Events]:
     """Add the arrays `event.NAME` and `track.NAME` of an `.npz` file to the events of its hit list.
 
     Events without hits, which have no row in the hit list, are inserted between the others. Tracks are unknown where
@@ -124,7 +134,10 @@ def with_event_arrays(path: Path, chunks: Iterable[Events], chosen: Set[str] | N
     """
     has_tracks = chosen is None or any(name.startswith(TRACK_PREFIX) for name in chosen)
     of_tracks = set[str]() if not has_tracks else chosen
-    with _Arrays(path, EVENT_PREFIX, chosen) as per_event, _Arrays(path, TRACK_PREFIX, of_tracks) as per_track:
+    with (
+        _Arrays(path, EVENT_PREFIX, chosen, limits) as per_event,
+        _Arrays(path, TRACK_PREFIX, of_tracks, limits) as per_track,
+    ):
         if not per_event:
             yield from chunks
             return

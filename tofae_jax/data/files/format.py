@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from tofae_jax.data.events import Events
 from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.layout import Arrangement, OutputRows
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.tables import HitRules, Table
 
 Content = Literal["hits", "images"]
@@ -27,6 +28,7 @@ class ReadRequest(NamedTuple):
     chunk_hits: int
     """most hits of a chunk that holds more than one event"""
     rules: HitRules
+    limits: Limits = Limits()
 
 
 class FormatWriter(ExitStack):

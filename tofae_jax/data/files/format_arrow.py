@@ -15,6 +15,7 @@ from tofae_jax.data.files.arrow_batches import (
     record_places,
     schema_columns,
 )
+from tofae_jax.data.files.arrow_messages import MAGIC, check_batches
 from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
@@ -22,12 +23,11 @@ from tofae_jax.data.files.layout import OutputRows
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.tables import Rows, Table
 
-_MAGIC = b"ARROW1"  # begins a file; without it, the content may be a stream of the same messages
-
 
 def _open_table(request: ReadRequest) -> Table:
     """Open the table; a batch of it is held in memory if it is compressed."""
     pyarrow, _ = import_libraries(FORMAT)
+    check_batches(request.path, request.limits)
     with _open_batches(pyarrow, request.path) as batches:
         columns = schema_columns(pyarrow, batches.schema)
         places = record_places(pyarrow, batches.schema)
@@ -45,7 +45,7 @@ def _open_table(request: ReadRequest) -> Table:
 @contextmanager
 def _open_batches(pyarrow: Any, path: Path, names: Sequence[str] | None = None) -> Iterator[Any]:
     with path.open("rb") as start:
-        is_file = start.read(len(_MAGIC)) == _MAGIC
+        is_file = start.read(len(MAGIC)) == MAGIC
     with pyarrow.memory_map(str(path)) as source:
         if not is_file:
             opener = pyarrow.ipc.open_stream
@@ -92,6 +92,6 @@ FORMAT = Format(
     "Arrow IPC or Feather table",
     open_table=_open_table,
     writer=_Writer,
-    begins=(b"ARROW1",),
+    begins=(MAGIC,),
     libraries=LIBRARIES,
 )

@@ -22,21 +22,24 @@ from tofae_jax.data.events import DataError
 from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.layout import OutputRows
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.tables import Column, Rows, Table
 from tofae_jax.data.files.text_lines import BLANKS, Header, read_header, row_blocks, rows_with_lines
 
 _ROWS_PER_WRITE = 8192  # more is no faster
+_BYTES_PER_COLUMN = 2**16  # of what pyarrow and we note of it, with the shortest values
 
 
 def _open_table(request: ReadRequest) -> Table:
     """Find the columns and their types, by one pass over the file; `Table.read` makes another."""
     from tofae_jax.data.files.text_columns import TextColumn
 
-    path, decimal = request.path, request.rules.decimal
-    header = read_header(path)
+    path, decimal, limits = request.path, request.rules.decimal, request.limits
+    header = read_header(path, limits)
+    limits.check_bytes(_BYTES_PER_COLUMN * len(header.names), f"a header of {len(header.names)} columns")
     found = [TextColumn(decimal) for _ in header.names]
     n_rows = 0
-    for batch in _batches(path, header, dict.fromkeys(range(len(found)))):
+    for batch in _batches(path, header, dict.fromkeys(range(len(found))), limits):
         for column, strings in zip(found, batch.columns, strict=True):
             column.add(strings, n_rows)
         n_rows += batch.num_rows
@@ -59,7 +62,7 @@ def _open_table(request: ReadRequest) -> Table:
 
         places = {name: header.names.index(name) for name in names}
         types = {place: dtype for place in places.values() if (dtype := found[place].dtype) is not None}
-        for batch in _batches(path, header, types):
+        for batch in _batches(path, header, types, limits):
             yield {
                 name: parsed(batch.column(str(place)), types[place], decimal)
                 for name, place in places.items()
@@ -75,7 +78,9 @@ def _delimiter(header: Header) -> str:
     return "," if header.delimiter == BLANKS else header.delimiter
 
 
-def _batches(path: Path, header: Header, types: Mapping[int, np.dtype | None]) -> Generator[Any, None, None]:
+def _batches(
+    path: Path, header: Header, types: Mapping[int, np.dtype | None], limits: Limits
+) -> Generator[Any, None, None]:
     """Yield record batches of the columns at these places, named by them, in these types or as strings."""
     import pyarrow
     from pyarrow import csv as arrow_csv
@@ -95,7 +100,7 @@ def _batches(path: Path, header: Header, types: Mapping[int, np.dtype | None]) -
             ),
         )
 
-    for block in row_blocks(path, header):
+    for block in row_blocks(path, header, limits):
         try:
             yield from table_of(block, {**strings, **typed}).to_batches()
             continue

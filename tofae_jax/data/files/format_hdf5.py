@@ -15,8 +15,9 @@ import numpy as np
 
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
-from tofae_jax.data.files.column_types import ColumnTypes
+from tofae_jax.data.files.column_types import ColumnNameError, ColumnTypes
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
+from tofae_jax.data.files.hdf5_objects import check_dataset
 from tofae_jax.data.files.hdf5_output import Hdf5Output
 from tofae_jax.data.files.hdf5_tables import (
     Source,
@@ -29,6 +30,7 @@ from tofae_jax.data.files.hdf5_tables import (
 )
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
 from tofae_jax.data.files.layout import TRACK_PREFIX, OutputRows
+from tofae_jax.data.files.limits import COPIES, Limits
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.table_events import event_cuts
 from tofae_jax.data.files.tables import Column, HitRules, Lists, Rows, Table
@@ -56,11 +58,11 @@ def _open_table(request: ReadRequest) -> Table:
     n_events: int | None = None
     with h5py.File(path, "r") as file:
         name = choose_table(h5py, file, request.tree)
-        found = flat_columns(h5py, file[name])
+        found = flat_columns(h5py, file[name], request.limits)
         if found is not None:
             columns, sources = found
         else:
-            columns, n_events = _group_columns(h5py, file[name], rules)
+            columns, n_events = _group_columns(h5py, file[name], rules, request.limits)
             sources = {column: Source(f"{name}/{column}") for column in columns}
             is_ragged = (
                 n_events is not None and rules.names["x"] in columns and _is_ragged(h5py, file[name][rules.names["x"]])
@@ -69,12 +71,15 @@ def _open_table(request: ReadRequest) -> Table:
 
     def read(names: Sequence[str]) -> Generator[Rows, None, None]:
         with h5py.File(path, "r") as file:
+            if n_events is not None:
+                for column in {*names, _OFFSETS, _TRACK_OFFSETS} & set(datasets_of(h5py, file[name])):
+                    check_dataset(file[name][column], request.limits)
             if n_events is None:
-                yield from flat_rows(file, sources, names, chunk_hits)
+                yield from flat_rows(file, sources, names, chunk_hits, request.limits)
             elif is_ragged:
-                yield from _ragged_rows(file[name], names, columns, n_events, chunk_hits)
+                yield from _ragged_rows(file[name], names, columns, n_events, request)
             else:
-                yield from _list_rows(file[name], names, columns, n_events, chunk_hits)
+                yield from _list_rows(file[name], names, columns, n_events, request)
 
     return Table(f"group {one_line(name)}" if name.strip("/") else "", columns, read, own_name=name)
 
@@ -91,7 +96,7 @@ def _other(values: Any, n_hits: int) -> Column:
     return Column(None, False, f"{values.dtype} and has {len(values)} values, not {n_hits} as there are hits")
 
 
-def _group_columns(h5py: Any, group: Any, rules: HitRules) -> tuple[dict[str, Column], int | None]:
+def _group_columns(h5py: Any, group: Any, rules: HitRules, limits: Limits) -> tuple[dict[str, Column], int | None]:
     """Return the columns of a group, and the number of events if it has offsets or lists."""
     datasets, x = datasets_of(h5py, group), rules.names["x"]
     n_hits = len(datasets[x]) if x in datasets else -1  # the length of x is the number of hits
@@ -111,6 +116,7 @@ def _group_columns(h5py: Any, group: Any, rules: HitRules) -> tuple[dict[str, Co
         if found.dtype.kind not in "iu" or len(found) != len(offsets) or not len(found):
             raise DataError(f"dataset {name} is of {found.dtype}[{len(found)}]; {_OFFSETS} are integers, one or more")
         if name == _TRACK_OFFSETS:
+            check_dataset(found, limits)
             lengths["track"] = int(found[-1])
     columns = {}
     for name, values in datasets.items():
@@ -133,14 +139,18 @@ def _ragged(h5py: Any, values: Any, n_events: int) -> Column:
 
 
 def _ragged_rows(
-    group: Any, names: Sequence[str], columns: Mapping[str, Column], n_events: int, chunk_hits: int
+    group: Any, names: Sequence[str], columns: Mapping[str, Column], n_events: int, request: ReadRequest
 ) -> Iterator[Rows]:
     """Yield blocks of events whose hits are lists of variable length."""
-    at_once = max(1, min(ROWS_PER_BLOCK, chunk_hits // 64))
-    for start in range(0, n_events, at_once):
+    most = max(1, min(ROWS_PER_BLOCK, request.chunk_hits // 64))
+    at_once, start = 1, 0  # nothing but reading a list tells its length: several can even be the same part of the file
+    while start < n_events:
+        n_bytes = 0
         rows: dict[str, np.ndarray | Lists] = {}
         for name in names:
             values, column = group[name][start : start + at_once], columns[name]
+            n_bytes += sum(row.nbytes for row in values) if column.is_list else values.nbytes
+            request.limits.check_bytes(2 * n_bytes, f"{len(values)} lists of events")
             if column.is_list:
                 counts = np.array([len(row) for row in values], np.int64)
                 flat = np.concatenate([*values, np.zeros(0, column.dtype)])
@@ -148,6 +158,9 @@ def _ragged_rows(
             else:
                 rows[name] = _native(values)
         yield rows
+        start += at_once
+        fitting = int(request.limits.n_bytes / COPIES * at_once / max(n_bytes, 1))
+        at_once = max(1, min(most, 2 * at_once, fitting))
 
 
 def _per(name: str, values: Any, lengths: Mapping[str, int], rules: HitRules) -> str | None:
@@ -181,7 +194,7 @@ def _native(values: np.ndarray) -> np.ndarray:
 
 
 def _list_rows(
-    group: Any, names: Sequence[str], columns: Mapping[str, Column], n_events: int, chunk_hits: int
+    group: Any, names: Sequence[str], columns: Mapping[str, Column], n_events: int, request: ReadRequest
 ) -> Iterator[Rows]:
     track_columns = {name for name in names if name.startswith(TRACK_PREFIX) and _TRACK_OFFSETS in group}
     hit_columns = {name for name in names if columns[name].is_list} - track_columns
@@ -191,7 +204,10 @@ def _list_rows(
         is_last = first + n_now == n_events
         offsets = _offsets(group[_OFFSETS], first, n_now, n_hits, is_last)
         track_offsets = _offsets(group[_TRACK_OFFSETS], first, n_now, n_tracks, is_last) if track_columns else offsets
-        for start, stop in pairwise(event_cuts(offsets, chunk_hits=chunk_hits)):
+        for bounds in (offsets, track_offsets):
+            largest = int(np.diff(bounds).argmax())
+            request.limits.check_hits(int(bounds[largest + 1] - bounds[largest]), f"event {first + largest}")
+        for start, stop in pairwise(event_cuts(offsets, chunk_hits=request.chunk_hits)):
             rows = {}
             for name in names:
                 if columns[name].is_list:
@@ -220,7 +236,7 @@ class _Writer(FormatWriter):
         (h5py,) = import_libraries(FORMAT)
         for name in (_OFFSETS, _TRACK_OFFSETS):
             if name in types.hit or name in types.event:
-                raise ValueError(f"column {name!r} cannot be written under this name")
+                raise ColumnNameError(f"column {name!r} cannot be written to HDF5 under this name")
         self._output = self.enter_context(Hdf5Output(path))
         file = self.enter_context(h5py.File(path, "w", driver="fileobj", fileobj=self._output))
         table = types.layout.table or _GROUP

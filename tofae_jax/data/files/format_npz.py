@@ -24,10 +24,12 @@ from tofae_jax.data.files.format import Format, ReadRequest
 from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, ROWS_PER_BLOCK, event_numbers, native
 from tofae_jax.data.files.images import check_images, image_events, images_per_block
 from tofae_jax.data.files.layout import EVENT_NUMBERS, EVENT_PREFIX, TRACK_EVENTS, TRACK_PREFIX
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.npy_header import npy_header
 from tofae_jax.data.files.npz_output import NpzWriter
 from tofae_jax.data.files.table_events import table_events
 from tofae_jax.data.files.tables import Column, Rows, SeveralTables, Table
+from tofae_jax.data.files.zip_members import zip_members
 
 _MAX_NAMES_BYTES = 65_536  # of the array `columns`, which is read as a whole
 
@@ -86,8 +88,10 @@ def _read(request: ReadRequest) -> Iterator[Events]:
         raise DataError(f"array {EVENT_NUMBERS} numbers the events; {', '.join(request.rules.keys)} cannot do so too")
     names, further = _event_arrays(arrays, request.rules.further)
     rules = request.rules._replace(further=further)
-    found = table_events(_open_table(request._replace(rules=rules)), rules, chunk_hits=request.chunk_hits)
-    yield from with_event_arrays(request.path, found, names)
+    found = table_events(
+        _open_table(request._replace(rules=rules)), rules, chunk_hits=request.chunk_hits, limits=request.limits
+    )
+    yield from with_event_arrays(request.path, found, names, limits=request.limits)
 
 
 def _event_arrays(
@@ -136,7 +140,9 @@ def _image_events(request: ReadRequest, images: _Array) -> Iterator[Events]:
     if request.rules.units != "pixels" or request.rules.further is not None or request.rules.is_renamed:
         raise DataError(f"array {images} holds images: columns and units can be chosen for hit lists only")
     check_images(images.shape, images.dtype, detector=detector)
-    n_per_block = images_per_block(detector=detector, chunk_hits=request.chunk_hits)
+    n_per_block = images_per_block(
+        detector=detector, chunk_hits=request.chunk_hits, itemsize=images.dtype.itemsize, limits=request.limits
+    )
     with zipfile.ZipFile(request.path) as archive, ExitStack() as stack:
         arrays = _arrays(archive)
         columns = {
@@ -151,7 +157,9 @@ def _image_events(request: ReadRequest, images: _Array) -> Iterator[Events]:
         for stream in streams.values():
             stack.enter_context(stream.file)
         last = -1
-        for events in image_events(_image_blocks(archive, images, n_per_block), detector=detector):
+        for events in image_events(
+            _image_blocks(archive, images, n_per_block), detector=detector, limits=request.limits
+        ):
             found = {name: native(stream.read(events.n_events)[:, 0]) for name, stream in streams.items()}
             if "event" in found:
                 place = partial(_place, int(events.event_columns["event"][0]))
@@ -184,7 +192,7 @@ def _open_table(request: ReadRequest) -> Table:
     def read(names: Sequence[str]) -> Generator[Rows, None, None]:
         wanted = [source for source in sources if set(names) & set(source.names)]
         with zipfile.ZipFile(request.path) as archive:
-            for rows in _row_blocks(archive, wanted):
+            for rows in _row_blocks(archive, wanted, request.limits):
                 yield {name: native(rows[name]) for name in names}
 
     return Table("", columns, read)
@@ -198,7 +206,7 @@ def _column(array: _Array) -> Column:
 def _arrays(archive: zipfile.ZipFile) -> dict[str, _Array]:
     """Return the headers of all arrays in the file by name."""
     arrays = {}
-    for member in archive.infolist():
+    for member in zip_members(archive).values():
         # The other compressions, which NumPy never uses, can return any number of bytes at once.
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(f"member {one_line(repr(member.filename))} is compressed in a way that NumPy does not use")
@@ -318,17 +326,19 @@ def _two_dimensional(chosen: _Array, names: tuple[str, ...]) -> list[_Source]:
     return [_Source(chosen, (name,), number * n_column_bytes) for number, name in enumerate(names)]
 
 
-def _row_blocks(archive: zipfile.ZipFile, sources: list[_Source]) -> Iterator[dict[str, np.ndarray]]:
+def _row_blocks(archive: zipfile.ZipFile, sources: list[_Source], limits: Limits) -> Iterator[dict[str, np.ndarray]]:
     n_rows = sources[0].array.shape[0]
+    n_bytes = sum(len(source.names) * source.array.dtype.itemsize for source in sources)
+    at_once = limits.rows_at_once(ROWS_PER_BLOCK, n_bytes, "the hit list")
     with ExitStack() as stack:
         streams = []
         for array, names, skip in sources:
             streams.append((names, _Stream(archive, array, width=len(names), skip=skip)))
             stack.enter_context(streams[-1][1].file)
-        for start in range(0, n_rows, ROWS_PER_BLOCK):
+        for start in range(0, n_rows, at_once):
             columns: dict[str, np.ndarray] = {}
             for names, stream in streams:
-                columns |= dict(zip(names, stream.read(min(ROWS_PER_BLOCK, n_rows - start)).T, strict=True))
+                columns |= dict(zip(names, stream.read(min(at_once, n_rows - start)).T, strict=True))
             yield columns
         for _, stream in streams:
             stream.check_end()

@@ -1,10 +1,9 @@
 """Tensors from PyTorch's zip files, read without PyTorch and without running anything that a file asks for.
 
 Such a file is a zip of plain bytes (`*/data/N`) and of a pickle (`*/data.pkl`), a small program that assembles them.
-Python's own `pickle` is not used for it: even with `find_class` overridden, a hostile file can make it
-reserve memory without bound (a memo index of 2^31) or overflow the C stack (a deeply nested key). Instead, as
-PyTorch's own `weights_only` reader does, the program is decoded by `pickletools` and run by an interpreter that
-supports data and the few functions below.
+Python's own `pickle` is not used for it: even with `find_class` overridden, a hostile file can make it reserve memory
+without bound (a memo index of 2^31) or overflow the C stack (a deeply nested key). As PyTorch's own `weights_only`
+reader does, `pickletools` decodes the program, and an interpreter of data and the few functions below runs it.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from tofae_jax.data.files.pt_errors import (
     refused_type,
     unexpected,
 )
+from tofae_jax.data.files.zip_members import zip_members
 
 MAX_FILE_BYTES = 4 * 2**30
 """largest file read by default: all of it is held in memory"""
@@ -182,7 +182,7 @@ class _Archive:
 
     def __init__(self, zip_file: zipfile.ZipFile, n_file_bytes: int) -> None:
         self._zip = zip_file
-        self._members = {info.filename: info for info in zip_file.infolist()}
+        self._members = zip_members(zip_file)
         self._storages: dict[tuple[str, str], _Storage] = {}
         for info in self._members.values():
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
@@ -380,10 +380,12 @@ def _load(path: Path, max_bytes: int) -> object:
 
 
 def _read(request: ReadRequest) -> Iterator[Events]:
-    tensors = list(_tensors(_load(request.path, MAX_FILE_BYTES)))
+    path, _, _, chunk_hits, rules, limits = request
+    limits.check_bytes(path.stat().st_size, "the file, which is read as a whole,")
+    tensors = list(_tensors(_load(path, limits.n_bytes)))
     if len(tensors) != 1:
         raise DataError(f"holds {len(tensors)} tensors; one tensor of images is read: torch.save(images, PATH)")
-    yield from array_events(tensors[0], detector=request.rules.detector, chunk_hits=request.chunk_hits)
+    yield from array_events(tensors[0], detector=rules.detector, chunk_hits=chunk_hits, limits=limits)
 
 
 def _tensors(tree: object) -> Iterator[np.ndarray]:

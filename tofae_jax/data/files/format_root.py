@@ -48,9 +48,13 @@ def _open_table(request: ReadRequest) -> Table:
             return column.name in chosen or getattr(column, "path", "").partition(".")[0] in chosen
 
         choice = {"filter_field" if is_ntuple else "filter_branch": is_chosen}
-        step_size = f"{request.chunk_hits * _BYTES_PER_HIT} B"
+        step_size: str | int = f"{request.chunk_hits * _BYTES_PER_HIT} B"
         with uproot.open({path: None}) as file:
-            for part in file[name].iterate(step_size=step_size, library="ak", **choice):
+            tree = file[name]
+            if not is_ntuple:
+                branches = [branch for branch in tree.itervalues() if is_chosen(branch) and not branch.branches]
+                step_size = _entries_at_once(branches, request)
+            for part in tree.iterate(step_size=step_size, library="ak", **choice):
                 found = {}
                 for column in names:
                     outer, inner = places[column]
@@ -59,6 +63,29 @@ def _open_table(request: ReadRequest) -> Table:
 
     own_name = name.partition(";")[0]
     return Table(f"tree {one_line(own_name if request.tree != name else name)}", columns, read, own_name=own_name)
+
+
+def _entries_at_once(branches: Sequence[Any], request: ReadRequest) -> int:
+    """Return how many entries to read at once, by the sizes that the baskets declare; those of branches can be wrong.
+
+    Raises:
+        DataError: these would take more memory than is allowed, as a basket is unpacked as a whole.
+    """
+    n_entries = max((int(branch.num_entries) for branch in branches), default=0)
+    sizes = [[branch.basket_uncompressed_bytes(n) for n in range(branch.num_baskets)] for branch in branches]
+    total = max(1, sum(map(sum, sizes)))
+    at_once = max(1, min(n_entries, int(n_entries * request.chunk_hits * _BYTES_PER_HIT / total)))
+    starts = np.arange(0, n_entries, at_once)
+    n_bytes = np.zeros(len(starts), np.int64)
+    for branch, of_branch in zip(branches, sizes, strict=True):
+        bounds = np.asarray(branch.entry_offsets, np.int64)
+        if len(of_branch) and len(bounds) == len(of_branch) + 1:
+            ends = np.append(0, np.cumsum(of_branch))
+            first = np.searchsorted(bounds, starts, side="right") - 1
+            last = np.searchsorted(bounds, np.minimum(starts + at_once, n_entries), side="left")
+            n_bytes += ends[np.clip(last, 0, len(of_branch))] - ends[np.clip(first, 0, len(of_branch))]
+    request.limits.check_bytes(int(n_bytes.max(initial=0)), f"a part of {at_once} entries")
+    return at_once
 
 
 def _chosen(classes: Mapping[str, str], tree: str | None) -> str:

@@ -5,6 +5,7 @@ A table is a group of 1-D datasets, a dataset of records, a 2-D dataset of numbe
 
 from __future__ import annotations
 
+import math
 import pickletools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,9 @@ import numpy as np
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
 from tofae_jax.data.files.file_errors import listing
+from tofae_jax.data.files.hdf5_objects import all_of, check_dataset, is_own, objects_in, own
 from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, ROWS_PER_BLOCK
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.tables import Column, Rows, SeveralTables
 
 _FRAMES = ("frame", "frame_table")
@@ -48,14 +51,13 @@ def choose_table(h5py: Any, file: Any, tree: str | None) -> str:
     """
     tables = ["/"] * is_table(h5py, file)
 
-    def visit(name: str, found: Any) -> None:
-        parents = [name[:place] for place, letter in enumerate(name) if letter == "/"]
+    frames: tuple[str, ...] = ()
+    for name, found in objects_in(h5py, file):
         is_index = any(part.startswith("_i_") for part in name.split("/"))  # of PyTables
-        is_part = any(_is_frame(h5py, file[parent]) for parent in parents)
+        is_part = name.startswith(frames)
+        frames += (f"{name}/",) * _is_frame(h5py, found)
         if not is_index and not is_part and is_table(h5py, found):
             tables.append(name)
-
-    file.visititems(visit)
     if tree is not None:
         name = tree.strip("/") or "/"
         if name not in tables:
@@ -77,7 +79,7 @@ def is_table(h5py: Any, found: Any) -> bool:
 
 def datasets_of(h5py: Any, group: Any) -> dict[str, Any]:
     """Return the 1-D datasets in the group itself, without those that links point to."""
-    found = {name: group[name] for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink)}
+    found = {name: group[name] for name in group if is_own(h5py, group, name)}
     return {
         name: values
         for name, values in found.items()
@@ -89,7 +91,7 @@ def others_of(h5py: Any, group: Any) -> dict[str, str]:
     """Return type and shape, by name, of what else lies in the group itself and is no table of its own."""
     found = {}
     for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        if not is_own(h5py, group, name):
             found[name] = "link, which is not followed"
         elif isinstance(values := group[name], h5py.Dataset) and values.ndim != 1 and not is_table(h5py, values):
             found[name] = f"{values.dtype}{[*values.shape] if values.shape is not None else ''}"
@@ -102,7 +104,7 @@ def column_of(dtype: np.dtype, *, is_list: bool = False) -> Column:
     return Column(dtype if is_number else None, is_list, str(dtype))
 
 
-def flat_columns(h5py: Any, found: Any) -> tuple[dict[str, Column], dict[str, Source]] | None:
+def flat_columns(h5py: Any, found: Any, limits: Limits) -> tuple[dict[str, Column], dict[str, Source]] | None:
     """Return columns and where they lie of a table of one row per hit; None for a group of datasets."""
     if isinstance(found, h5py.Dataset):
         if found.dtype.names is None:
@@ -114,16 +116,18 @@ def flat_columns(h5py: Any, found: Any) -> tuple[dict[str, Column], dict[str, So
     if not _is_frame(h5py, found):
         return None
     is_fixed = _text(found.attrs["pandas_type"]) == "frame"
-    sources = _fixed_frame(found) if is_fixed else _frame_table(found["table"])
+    sources = _fixed_frame(h5py, found, limits) if is_fixed else _frame_table(own(h5py, found, "table"))
     file = found.file
     types = {name: file[source.dataset].dtype for name, source in sources.items()}
     fields = {name: types[name][source.field] if source.field else types[name] for name, source in sources.items()}
-    objects = [*map(_text, found["axis0"][:])] if is_fixed else []
+    objects = [*map(_text, all_of(own(h5py, found, "axis0"), limits))] if is_fixed else []
     texts = {name: Column(None, False, "text or objects") for name in objects if name not in sources}
     return {**{name: column_of(fields[name].base) for name in sources}, **texts}, sources
 
 
-def flat_rows(file: Any, sources: Mapping[str, Source], names: Sequence[str], chunk_hits: int) -> Iterator[Rows]:
+def flat_rows(
+    file: Any, sources: Mapping[str, Source], names: Sequence[str], chunk_hits: int, limits: Limits
+) -> Iterator[Rows]:
     """Yield blocks of the named columns."""
     paths = dict.fromkeys(sources[name].dataset for name in names)
     datasets = {path: file[path] for path in paths}
@@ -131,16 +135,20 @@ def flat_rows(file: Any, sources: Mapping[str, Source], names: Sequence[str], ch
     if len(lengths) > 1:
         raise DataError(f"columns of {' and '.join(map(str, sorted(lengths)))} values; the same number expected")
     n_rows = lengths.pop() if lengths else 0
-    at_once = rows_at_once(list(datasets.values()), chunk_hits)
+    at_once = rows_at_once(list(datasets.values()), chunk_hits, limits)
     for start in range(0, n_rows, at_once):
         blocks = {path: values[start : start + at_once] for path, values in datasets.items()}
         yield {name: sources[name].of(blocks[sources[name].dataset]) for name in names}
 
 
-def rows_at_once(sources: Sequence[Any], chunk_hits: int) -> int:
+def rows_at_once(sources: Sequence[Any], chunk_hits: int, limits: Limits) -> int:
     """Return how many rows to read at once: about a chunk of a compressed dataset, which is unpacked as a whole."""
+    for source in sources:
+        check_dataset(source, limits)
+    n_bytes = sum(math.prod(source.shape[1:]) * source.dtype.itemsize for source in sources)
     longest = max((source.chunks[0] for source in sources if source.chunks), default=0)
-    return max(1, min(max(ROWS_PER_BLOCK, longest), max(ROWS_PER_BLOCK, chunk_hits)))
+    most = min(max(ROWS_PER_BLOCK, longest), max(ROWS_PER_BLOCK, chunk_hits))
+    return limits.rows_at_once(most, n_bytes, "the table")
 
 
 def _matrix_names(dataset: Any) -> tuple[str, ...]:
@@ -165,15 +173,16 @@ def _is_frame(h5py: Any, found: Any) -> bool:
     return isinstance(found, h5py.Group) and _text(found.attrs.get("pandas_type", "")) in _FRAMES
 
 
-def _fixed_frame(group: Any) -> dict[str, Source]:
+def _fixed_frame(h5py: Any, group: Any, limits: Limits) -> dict[str, Source]:
     """Locate the columns of a frame in the format `fixed`: a 2-D dataset for each type."""
     sources = {}
     for number in range(int(group.attrs["nblocks"])):
-        values = group[f"block{number}_values"]
+        values = own(h5py, group, f"block{number}_values")
         if values.ndim == 2:  # others are pickled objects, such as text
-            for place, name in enumerate(map(_text, group[f"block{number}_items"][:])):
+            items = all_of(own(h5py, group, f"block{number}_items"), limits)
+            for place, name in enumerate(map(_text, items)):
                 sources[name] = Source(values.name, place=place)
-    order = [*map(_text, group["axis0"][:])]
+    order = [*map(_text, all_of(own(h5py, group, "axis0"), limits))]
     return {name: sources[name] for name in order if name in sources}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError, Events
+from tofae_jax.data.files.limits import Limits
 
 HIT_LIST_COLUMNS = ("event", "x", "y", "t")
 """columns of every hit list: number of the event, then the hit"""
@@ -19,6 +20,7 @@ MAX_EVENT = 2**63 - 1
 """largest event number"""
 MAX_EXACT_FLOAT = 2**53
 """above it float64 skips whole numbers"""
+_LIMITS = Limits()
 
 
 def largest_event(dtype: np.dtype) -> int:
@@ -110,13 +112,15 @@ def native(values: np.ndarray) -> np.ndarray:
     return values.astype(dtype, copy=False).view(dtype)
 
 
-def complete_events(blocks: Iterable[HitBlock], *, chunk_hits: int) -> Iterator[Events]:
+def complete_events(blocks: Iterable[HitBlock], *, chunk_hits: int, limits: Limits = _LIMITS) -> Iterator[Events]:
     """Yield chunks of complete events with at most `chunk_hits` rows, or of one event that has more."""
     waiting: list[HitBlock] = []
     n_waiting = 0
     for block in blocks:
         waiting.append(block)
         n_waiting += len(block.event)
+        if waiting[0].event[0] == block.event[-1]:
+            limits.check_hits(n_waiting, f"event {block.event[-1]}")
         # The last event may continue in the next block. While it is the only one, no event is complete, and joining the
         # blocks each time would take quadratic time.
         if n_waiting < chunk_hits or waiting[0].event[0] == block.event[-1]:
@@ -124,13 +128,13 @@ def complete_events(blocks: Iterable[HitBlock], *, chunk_hits: int) -> Iterator[
         joined = _joined(waiting)
         cuts = _cuts(_starts(joined.event), chunk_hits)
         complete = cuts[:-1] or cuts  # the last chunk may have room for more events
-        yield from _chunks(joined, complete)
+        yield from _chunks(joined, complete, limits)
         rest = _rows(joined, slice(complete[-1], None))
         waiting = [_rows(rest, np.arange(len(rest.event)))]  # a copy, to free the events that were yielded
         n_waiting = len(rest.event)
     if waiting:
         joined = _joined(waiting)
-        yield from _chunks(joined, _cuts(np.append(_starts(joined.event), len(joined.event)), chunk_hits))
+        yield from _chunks(joined, _cuts(np.append(_starts(joined.event), len(joined.event)), chunk_hits), limits)
 
 
 def _starts(event: np.ndarray) -> np.ndarray:
@@ -147,11 +151,14 @@ def _cuts(bounds: np.ndarray, chunk_hits: int) -> list[int]:
     return cuts[1:]
 
 
-def _chunks(block: HitBlock, cuts: list[int]) -> Iterator[Events]:
+def _chunks(block: HitBlock, cuts: list[int], limits: Limits) -> Iterator[Events]:
     for start, stop in pairwise([0, *cuts]):
         event, hits, columns = _rows(block, slice(start, stop))
         starts = _starts(event)
-        yield Events(hits, np.append(starts, len(event)).astype(np.int64), columns, {"event": event[starts]})
+        offsets = np.append(starts, len(event)).astype(np.int64)
+        largest = int(np.diff(offsets).argmax())
+        limits.check_hits(int(offsets[largest + 1] - offsets[largest]), f"event {event[starts[largest]]}")
+        yield Events(hits, offsets, columns, {"event": event[starts]})
 
 
 def _rows(block: HitBlock, rows: slice | np.ndarray) -> HitBlock:

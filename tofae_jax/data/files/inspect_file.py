@@ -12,6 +12,7 @@ from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
 from tofae_jax.data.files.file_errors import library_errors, naming_file
 from tofae_jax.data.files.format import Format, ReadRequest
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.proposal import guess, proposed
 from tofae_jax.data.files.read import check_decimal, read_events
@@ -20,6 +21,7 @@ from tofae_jax.data.files.several import SourceFile, is_joined, joined_table, so
 from tofae_jax.data.files.tables import Column, HitRules, Reading, SeveralTables, Table
 
 _SHOWN = 60
+_LIMITS = Limits()
 
 
 class _Source(NamedTuple):
@@ -40,7 +42,9 @@ class _Source(NamedTuple):
             return self.kind.open_table(request)
 
 
-def describe_file(path: Path, *, detector: Detector, decimal: Literal[".", ","] = ".") -> list[str]:
+def describe_file(
+    path: Path, *, detector: Detector, decimal: Literal[".", ","] = ".", limits: Limits = _LIMITS
+) -> list[str]:
     """Describe a file, line by line.
 
     Where columns of a table look like hits, options that read it are proposed, and tried: the file is read through.
@@ -49,6 +53,7 @@ def describe_file(path: Path, *, detector: Detector, decimal: Literal[".", ","] 
         path: what `read_events` reads.
         detector: bounds of the hits.
         decimal: decimal point of text.
+        limits: what the file may ask for.
 
     Raises:
         DataError: the file cannot be read.
@@ -63,13 +68,13 @@ def describe_file(path: Path, *, detector: Detector, decimal: Literal[".", ","] 
     size = sum(file.path.stat().st_size for file in files) / 1e6
     lines = [f"source       {path} ({len(files)} file{'s' * (len(files) > 1)}, {kind.description}, {size:.3g} MB)"]
     rules = HitRules(detector, {name: name for name in "xyt"}, ("event",), None, "pixels", "edge", Reading(), decimal)
-    source = _Source(path, kind, files, ReadRequest(files[0].path, None, None, 1_000_000, rules))
+    source = _Source(path, kind, files, ReadRequest(files[0].path, None, None, 1_000_000, rules, limits))
     with naming_file(path):
         import_libraries(kind, ending_of(files[0].path))
         found = [] if kind.open_table is None else [*_tables(source)]
         for chosen, table in found:
             lines += _table(source, chosen, table)
-    return lines if found else lines + _images(path, detector)
+    return lines if found else lines + _images(path, detector, limits)
 
 
 def _tables(source: _Source) -> Iterator[tuple[dict[str, Any], Table | DataError]]:
@@ -116,9 +121,9 @@ def _is_text(column: Column) -> bool:
     return column.dtype is None and column.has_values
 
 
-def _images(path: Path, detector: Detector) -> list[str]:
+def _images(path: Path, detector: Detector, limits: Limits) -> list[str]:
     n_events = n_hits = 0
-    for events in read_events(path, detector=detector):
+    for events in read_events(path, detector=detector, limits=limits):
         n_events, n_hits = n_events + events.n_events, n_hits + events.n_hits
     return [f"images       {n_events}, {detector.n_x} x {detector.n_y} pixels, {n_hits} hits"]
 
@@ -136,4 +141,4 @@ def _table(source: _Source, chosen: dict[str, Any], table: Table | DataError) ->
         lines.append(f"  {one_line(name)}: {one_line(column.shown)}{per}")
     if len(table.columns) > _SHOWN:
         lines.append(f"  ... and {len(table.columns) - _SHOWN} more")
-    return lines + proposed(source.path, table, chosen, source.request.rules.detector)
+    return lines + proposed(source.path, table, chosen, source.request)

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tofae_jax.core.detector import Detector
 from tofae_jax.data.events import DataError
 from tofae_jax.data.files.event_keys import run_columns
+from tofae_jax.data.files.format import ReadRequest
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.files.tables import Lists, Reading, Table, guarded
 
@@ -39,14 +39,14 @@ def guess(name: str, columns: Mapping[str, object]) -> str | None:
     return next((plain[word] for word in _GUESSES[name] if word in plain and word not in momenta), None)
 
 
-def proposed(path: Path, table: Table, chosen: Mapping[str, Any], detector: Detector) -> list[str]:
+def proposed(path: Path, table: Table, chosen: Mapping[str, Any], request: ReadRequest) -> list[str]:
     """Return what a table holds and the options that read it, line by line.
 
     Args:
         path: what `read_events` reads.
         table: a table in it.
         chosen: options of `read_events` with which the table was opened.
-        detector: bounds of the hits.
+        request: which file was opened, with the detector and the limits.
     """
     names = {name: column for name in _GUESSES if (column := guess(name, table.columns)) is not None}
     if missing := [name for name in "xyt" if name not in names]:
@@ -69,22 +69,23 @@ def proposed(path: Path, table: Table, chosen: Mapping[str, Any], detector: Dete
     elif "event" not in names:
         words = f"{_words(options)} --columns.event NAME".strip()
         return [str(found), f"  options    {words} (no column looks like event numbers){remark}"]
-    options, problem = _tried(path, table, options, names, detector)
+    options, problem = _tried(path, table, options, names, request)
     return [str(found), f"  options    {_words(options) or 'none needed'}{remark}", *problem]
 
 
 def _tried(
-    path: Path, table: Table, options: dict[str, Any], names: Mapping[str, str], detector: Detector
+    path: Path, table: Table, options: dict[str, Any], names: Mapping[str, str], request: ReadRequest
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the first of several options that read the file, else the first; and lines that say what is not read."""
     event = names.get("event")
     keys = [f"{run},{event}" for run in run_columns(table.columns) if run != event] if event is not None else []
     candidates = [options, *(options | {"columns": options["columns"] | {"event": key}} for key in keys)]
     problems = []
+    detector, limits = request.rules.detector, request.limits
     for candidate in candidates:
         reading = Reading()
         try:
-            for _ in read_events(path, detector=detector, reading=reading, **candidate):
+            for _ in read_events(path, detector=detector, reading=reading, limits=limits, **candidate):
                 pass
         except DataError as error:
             problems.append(str(error).removeprefix(f"{path}: "))

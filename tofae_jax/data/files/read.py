@@ -14,6 +14,7 @@ from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError, Events
 from tofae_jax.data.files.file_errors import library_errors, naming_file
 from tofae_jax.data.files.format import Format, ReadRequest
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.optional_libraries import import_libraries
 from tofae_jax.data.files.registry import (
     ending_of,
@@ -31,6 +32,7 @@ from tofae_jax.data.files.tables import HitRules, Reading, SeveralTables, Table,
 from tofae_jax.data.files.units import AxisOrigin, Units, check_units
 
 _NAMES = ("x", "y", "t")
+_LIMITS = Limits()
 
 
 def read_events(
@@ -48,6 +50,7 @@ def read_events(
     per: Literal["", "hit", "event"] = "",
     reading: Reading | None = None,
     keeps_own: bool = False,
+    limits: Limits = _LIMITS,
 ) -> Iterator[Events]:
     """Yield the events of a file of another program, in its order, in chunks of complete events.
 
@@ -70,6 +73,7 @@ def read_events(
         per: what columns of an HDF5 group have a value for, where there are as many hits as events.
         reading: is given what is found out about the file: its layout, the columns left out, the hits dropped.
         keeps_own: whether the values of `x, y, t` are kept as the file has them, too, see `layout`.
+        limits: memory, hits of an event and expansion that a file may ask for; more is a `DataError`.
 
     Returns:
         Events in chunks, each read when it is asked for; none for a file without events. Each has the event column
@@ -86,7 +90,7 @@ def read_events(
     names = {name: name for name in _NAMES} | given
     reading = Reading() if reading is None else reading
     rules = HitRules(detector, names, keys, further, units, origin, reading, decimal, per, keeps_own)
-    request = ReadRequest(files[0].path, array, tree, chunk_hits, rules)
+    request = ReadRequest(files[0].path, array, tree, chunk_hits, rules, limits)
     kind = _checked_format(request, files)
     with naming_file(files[0].path):
         import_libraries(kind, ending_of(files[0].path))
@@ -101,9 +105,10 @@ def check_decimal(path: Path, kind: Format, decimal: str) -> None:
 
 def _checked_format(request: ReadRequest, files: Sequence[SourceFile]) -> Format:
     """Return the format of the files, once the options are found to be allowed for it."""
-    path, array, tree, chunk_hits, rules = request
+    path, array, tree, chunk_hits, rules, limits = request
     if chunk_hits < 1:
         raise ValueError(f"chunk_hits must be at least 1, got {chunk_hits}")
+    limits.check()
     check_units(rules.units, rules.origin)
     for name, value, allowed in (("decimal", rules.decimal, (".", ",")), ("per", rules.per, ("", "hit", "event"))):
         if value not in allowed:
@@ -144,18 +149,23 @@ def _events(kind: Format, request: ReadRequest, files: Sequence[SourceFile], sou
                 yield from joined_images(kind, request, files)
             else:
                 table = joined_table(kind, request, files)
-                yield from table_events(table, request.rules, chunk_hits=request.chunk_hits)
+                yield from table_events(table, request.rules, chunk_hits=request.chunk_hits, limits=request.limits)
         return
     with naming_file(request.path):
         if kind.read is not None:
             yield from kind.read(request)
         elif kind.open_table is not None:
             table = _opened(kind.open_table, request)
-            yield from table_events(table, request.rules, chunk_hits=request.chunk_hits)
+            yield from table_events(table, request.rules, chunk_hits=request.chunk_hits, limits=request.limits)
 
 
 def read_table(
-    path: Path, names: Sequence[str], *, optional: Sequence[str] = (), called: str = ""
+    path: Path,
+    names: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    called: str = "",
+    limits: Limits = _LIMITS,
 ) -> dict[str, np.ndarray]:
     """Read columns of numbers of a whole table, from a file of a format with `open_table`.
 
@@ -164,6 +174,7 @@ def read_table(
         names: columns to read; `DataError` where one is missing.
         optional: columns to read if they are there.
         called: name of the tree or group to read where there are several.
+        limits: of `read_events`.
 
     Returns:
         The columns by name, [n_rows].
@@ -176,7 +187,7 @@ def read_table(
         # HDF5 files tell columns from other arrays by the length of x; any column of the table will do
         own: dict[str, str] = dict.fromkeys(_NAMES, names[-1])
         rules = HitRules(Detector(), own, ("event",), None, "pixels", "edge", Reading())
-        table = _only_table(kind.open_table, ReadRequest(path, None, None, 1_000_000, rules), called)
+        table = _only_table(kind.open_table, ReadRequest(path, None, None, 1_000_000, rules, limits), called)
         chosen = [*names, *(name for name in optional if name in table.columns)]
         for name in chosen:
             column = table.columns.get(name)
@@ -187,10 +198,13 @@ def read_table(
             if column.is_list or column.dtype is None:
                 raise DataError(f"column {name} is of type {one_line(column.shown)}; a number per row expected")
         parts: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
+        n_bytes = 0
         with closing(table.read(chosen)) as rows:
             for block in guarded(rows):
                 for name in chosen:
                     parts[name].append(np.asarray(block[name]))
+                    n_bytes += 2 * parts[name][-1].nbytes  # once more where they are joined
+                limits.check_bytes(n_bytes, "the table")
         return {name: np.concatenate(values) if values else np.zeros(0) for name, values in parts.items()}
 
 

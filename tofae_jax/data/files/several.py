@@ -42,6 +42,7 @@ def source_files(path: Path) -> list[SourceFile]:
     if path.is_dir():
         found = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path))]
         found = [file for file in found if format_of(file) is not None]
+        _check_inside(path, found)
         if not found:
             raise DataError(f"{path}: is a folder without dataset.json and without files to read")
     elif _WILD.search(str(path)) and not path.exists():
@@ -59,6 +60,17 @@ def source_files(path: Path) -> list[SourceFile]:
         )
     base = path if path.is_dir() else path.parent
     return [SourceFile(file, _values(file, base)) for file in sorted(found, key=_natural)]
+
+
+def _check_inside(folder: Path, files: Sequence[Path]) -> None:
+    """Raise `DataError` for a link that leads out of a folder, which may be another person's, to any file."""
+    inside = folder.resolve()
+    for file in files:
+        if not file.resolve().is_relative_to(inside):
+            raise DataError(
+                f"{file}: is a link to a file outside {folder}, which is not followed; a pattern in quotes, such as "
+                f"'{folder}/*{ending_of(file)}', reads through links"
+            )
 
 
 def _is_hidden(path: Path) -> bool:

@@ -24,24 +24,31 @@ from tofae_jax.data.files.event_columns import once_per_event, without_prefix
 from tofae_jax.data.files.event_keys import CHECKED_PREFIX, KeyCounter, hint_for, run_columns, within_one_run
 from tofae_jax.data.files.hit_rows import HIT_LIST_COLUMNS, HitBlock, checked_block, complete_events, event_numbers
 from tofae_jax.data.files.layout import EVENT_PREFIX, KEY_PREFIX, OWN_PREFIX, TRACK_PREFIX
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.tables import HitRules, Lists, Rows, Table, guarded
 from tofae_jax.data.files.units import in_pixels
 
+_LIMITS = Limits()
 
-def table_events(table: Table, rules: HitRules, *, chunk_hits: int) -> Iterator[Events]:
-    """Yield the events of a table, in chunks of at most `chunk_hits` hits, or of one event with more."""
+
+def table_events(table: Table, rules: HitRules, *, chunk_hits: int, limits: Limits = _LIMITS) -> Iterator[Events]:
+    """Yield the events of a table, in chunks that fit in memory of at most `chunk_hits` hits, or of one event."""
     names, rules.reading.layout = choose_columns(table, rules)
     runs: dict[str, str] = {}
     if not rules.reading.layout.is_list:  # where a row is an event, its number has to rise anyway
         runs = _runs(table, names, rules)
         names |= runs
+    n_bytes = sum(found.itemsize for name in names.values() if (found := table.columns[name].dtype) is not None)
+    chunk_hits = limits.rows_at_once(chunk_hits, n_bytes, "the table")
     with closing(table.read(list(dict.fromkeys(names.values())))) as rows:  # close the file after an error too
         renamed = (_renamed(row, names, table) for row in guarded(rows))
         if rules.reading.layout.is_list:
-            for events in _list_events(table, renamed, rules):
+            for events in _list_events(table, renamed, rules, limits):
                 yield from pieces(events, chunk_hits=chunk_hits)
         else:
-            found = once_per_event(complete_events(_flat_blocks(table, renamed, rules), chunk_hits=chunk_hits))
+            found = once_per_event(
+                complete_events(_flat_blocks(table, renamed, rules), chunk_hits=chunk_hits, limits=limits)
+            )
             yield from within_one_run(found, runs, ",".join(rules.keys))
 
 
@@ -133,7 +140,7 @@ def _place_of_kept(place: Callable[[int], str], is_kept: np.ndarray, row: int) -
 # One row per event
 
 
-def _list_events(table: Table, rows: Iterator[Rows], rules: HitRules) -> Iterator[Events]:
+def _list_events(table: Table, rows: Iterator[Rows], rules: HitRules, limits: Limits) -> Iterator[Events]:
     first = 0
     last_event = -1
     counter = KeyCounter(rules.keys)
@@ -146,6 +153,9 @@ def _list_events(table: Table, rows: Iterator[Rows], rules: HitRules) -> Iterato
         n_rows = len(offsets) - 1
         if not n_rows:
             continue
+        largest = int(np.diff(offsets).argmax())
+        limits.check_hits(int(offsets[largest + 1] - offsets[largest]), place(largest))
+        of_tracks = _offsets(tracks, rules, place) if tracks else None
         numbers = {name: column for name, column in block.items() if isinstance(column, np.ndarray)}
         if len(rules.keys) > 1:
             event = counter.numbers(_keys(numbers, rules), place, is_row_event=True)
@@ -158,7 +168,7 @@ def _list_events(table: Table, rows: Iterator[Rows], rules: HitRules) -> Iterato
             offsets,
             {},
             {"event": event, **without_prefix(numbers, EVENT_PREFIX)},
-            _offsets(tracks, rules, place) if tracks else None,
+            of_tracks,
             without_prefix({name: column.values for name, column in tracks.items()}, TRACK_PREFIX),
         )
         yield _with_hits(events, {name: column.values for name, column in lists.items()}, rules, place)

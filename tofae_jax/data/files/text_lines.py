@@ -15,11 +15,17 @@ from typing import Any, NamedTuple
 
 from tofae_jax.core.text import one_line
 from tofae_jax.data.events import DataError
+from tofae_jax.data.files.limits import Limits
 
 BLOCK_BYTES = 2**22
 MOST_LINE_BYTES = 2**20
 """longest line; a file without line ends must not fill the memory"""
 DELIMITERS = (",", ";", "\t", "|")
+_MOST_LINES_BEFORE = 100_000
+"""lines up to the header"""
+_LESS_PACKED = 12
+"""how many times less than numbers text of hits is compressed at most"""
+_LIMITS = Limits()
 BLANKS = " "
 """delimiter of columns that any number of spaces and tabs separate"""
 _COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -38,7 +44,7 @@ class Header(NamedTuple):
     """lines up to and with the header, comments and blank lines included"""
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, limits: Limits = _LIMITS) -> Header:
     """Find the header and the delimiter of a table.
 
     The header is the first line that is neither blank nor a comment (`#`), or, where this holds numbers, the comment
@@ -48,7 +54,9 @@ def read_header(path: Path) -> Header:
         DataError: there is no header.
     """
     comment, delimiter = "", None
-    for number, line in enumerate(text_lines(path), start=1):
+    for number, line in enumerate(text_lines(path, limits), start=1):
+        if number > _MOST_LINES_BEFORE:
+            break
         if not line.strip():
             continue
         if line.startswith("#"):
@@ -85,9 +93,9 @@ def rows_with_lines(path: Path, header: Header) -> Iterator[tuple[int, tuple[str
             yield number, split_line(line, header.delimiter)
 
 
-def text_lines(path: Path) -> Iterator[str]:
+def text_lines(path: Path, limits: Limits = _LIMITS) -> Iterator[str]:
     """Yield the lines of a text file."""
-    for block in _line_blocks(path):
+    for block in _line_blocks(path, limits):
         yield from block.decode("utf-8", errors="replace").splitlines(keepends=True)
 
 
@@ -104,13 +112,15 @@ def _is_number(field: str) -> bool:
     return False
 
 
-def row_blocks(path: Path, header: Header) -> Iterator[bytes]:
+def row_blocks(path: Path, header: Header, limits: Limits = _LIMITS) -> Iterator[bytes]:
     """Yield the rows of a table as blocks of whole lines in UTF-8, without header, comments and lines of blanks."""
     n_skipped = header.n_lines
-    for block in _line_blocks(path):
-        while n_skipped and block:
-            block = block[block.find(b"\n") + 1 or len(block) :]
+    for block in _line_blocks(path, limits):
+        start = 0
+        while n_skipped and start < len(block):
+            start = block.find(b"\n", start) + 1 or len(block)
             n_skipped -= 1
+        block = block[start:]
         if block.startswith(b"#") or b"\n#" in block:
             block = re.sub(rb"(?m)^#.*\n?", b"", block)
         if header.delimiter == BLANKS:
@@ -122,11 +132,11 @@ def row_blocks(path: Path, header: Header) -> Iterator[bytes]:
             yield block
 
 
-def _line_blocks(path: Path) -> Iterator[bytes]:
+def _line_blocks(path: Path, limits: Limits) -> Iterator[bytes]:
     """Yield blocks of whole lines in UTF-8."""
     rest = b""
     old_mac = None
-    for chunk in _chunks(path):
+    for chunk in _chunks(path, limits):
         if old_mac is None:  # lines that end in carriage returns alone
             old_mac = b"\r" in chunk and b"\n" not in chunk
         block = rest + (chunk.replace(b"\r", b"\n") if old_mac else chunk)
@@ -140,10 +150,12 @@ def _line_blocks(path: Path) -> Iterator[bytes]:
         yield rest
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def _chunks(path: Path, limits: Limits) -> Iterator[bytes]:
     """Yield the content in UTF-8, piece by piece."""
     with _opened(path) as raw:
         chunk = raw.read(BLOCK_BYTES)
+        n_stored, n_read = path.stat().st_size, 0
+        of_text = limits._replace(expansion=limits.expansion / _LESS_PACKED)
         encoding = _encoding(chunk)
         decoder: Any = codecs.getincrementaldecoder(encoding)() if encoding else None
         while chunk:
@@ -151,6 +163,8 @@ def _chunks(path: Path) -> Iterator[bytes]:
                 yield chunk if decoder is None else decoder.decode(chunk).encode()
             except UnicodeDecodeError as error:
                 raise DataError(f"not text in {encoding} ({one_line(error)})") from None
+            n_read += len(chunk)
+            of_text.check_expansion(n_read, n_stored, "the unpacked text")
             chunk = raw.read(BLOCK_BYTES)
 
 

@@ -16,6 +16,7 @@ from tofae_jax.data.convert import numbered_events
 from tofae_jax.data.dataset import Dataset
 from tofae_jax.data.events import DataError, Events, offsets_from_counts
 from tofae_jax.data.files.hit_rows import event_numbers
+from tofae_jax.data.files.limits import Limits
 from tofae_jax.data.files.read import read_table
 from tofae_jax.data.files.registry import format_of, track_endings
 from tofae_jax.data.tracks import GIVEN, WINDOW_START
@@ -23,6 +24,7 @@ from tofae_jax.data.tracks import GIVEN, WINDOW_START
 _EVENT = "event"
 _NEEDED = (_EVENT, *GIVEN)
 _SAME_NS = 1e-3  # windows whose starts differ by less are the same, written with more or fewer digits
+_LIMITS = Limits()
 
 
 class TrackFile:
@@ -81,7 +83,7 @@ class TrackFile:
         return found
 
 
-def read_tracks(path: str | Path) -> TrackFile:
+def read_tracks(path: str | Path, *, limits: Limits = _LIMITS) -> TrackFile:
     """Read the tracks of a file or of a dataset; `DataError` for whatever is wrong with it.
 
     Of several trees or groups in a file, the one called `tracks` is read.
@@ -94,7 +96,7 @@ def read_tracks(path: str | Path) -> TrackFile:
         raise DataError(f"{path}: unknown ending {path.suffix!r}; tracks are read from {', '.join(track_endings())}")
     if not path.is_file():
         raise DataError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
-    return TrackFile(path, read_table(path, _NEEDED, optional=(WINDOW_START,), called="tracks"))
+    return TrackFile(path, read_table(path, _NEEDED, optional=(WINDOW_START,), called="tracks", limits=limits))
 
 
 def _of_dataset(path: Path) -> dict[str, np.ndarray]:

@@ -143,7 +143,7 @@ def test_write_group_is_plain(tmp_path):
         assert group["event"].attrs["per"] == "event"
         assert group["score"].compression == "gzip"
     for name in ("offsets", "track_offsets"):
-        with pytest.raises(ValueError, match=f"column '{name}' cannot be written under this name"):
+        with pytest.raises(ValueError, match=f"column '{name}' cannot be written to HDF5 under this name"):
             write(tmp_path / "b.h5", events._replace(hit_columns={name: np.zeros(6)}))
     assert not (tmp_path / "b.h5").exists()
 

@@ -6,6 +6,7 @@ import pytest
 from hit_files import SMALL, assert_refused, read
 from pyarrow import parquet
 
+from tofae_jax.data.events import DataError
 from tofae_jax.data.files.inspect_file import describe_file
 from tofae_jax.data.files.several import source_files
 from tofae_jax.data.files.tables import Reading
@@ -140,3 +141,15 @@ def test_images_of_several_files_have_the_columns_of_their_folders(tmp_path, end
     assert (ending == ".npz") == ("temperature" in events.event_columns)
     assert events.counts.tolist() == [1, 0, 1, 0]
     assert any("images       4" in line for line in describe_file(tmp_path, detector=SMALL))
+
+
+def test_a_link_out_of_a_folder_is_not_followed_but_a_pattern_reads_it(tmp_path):
+    (outside := tmp_path / "outside.csv").write_text("event,x,y,t\n0,1,1,1\n")
+    (folder := tmp_path / "folder").mkdir()
+    (folder / "a.csv").write_text("event,x,y,t\n0,1,1,1\n")
+    (folder / "b.csv").symlink_to("a.csv")
+    assert len(source_files(folder)) == 2
+    (folder / "c.csv").symlink_to(outside)
+    with pytest.raises(DataError, match=r"c\.csv: is a link to a file outside .*, which is not followed; a pattern"):
+        source_files(folder)
+    assert len(source_files(folder / "*.csv")) == 3
