@@ -13,7 +13,7 @@ import msgspec
 from tyro.conf import arg
 
 from tofae_jax.config import ConfigError, checked, leaves, to_tree
-from tofae_jax.config.types import Positive, PositiveCount, Section
+from tofae_jax.config.types import Positive, PositiveManyCount, Section
 from tofae_jax.core.detector import Detector
 from tofae_jax.core.text import one_line
 from tofae_jax.data.files import registry
@@ -59,7 +59,7 @@ class LimitsConfig(Section, frozen=True):
 
     memory_gb: Positive = Limits().memory_gb
     """memory that reading takes at once, in GB"""
-    event_hits: PositiveCount = Limits().event_hits
+    event_hits: PositiveManyCount = Limits().event_hits
     """hits of one event"""
     expansion: Positive = Limits().expansion
     """bytes of content for each byte that is stored compressed"""

@@ -53,7 +53,7 @@ class _Table:
                 yield struct.unpack_from(kind, self._content, start + 4 + index * size)
 
 
-def check_batches(path: Path, limits: Limits) -> None:
+def check_arrow_batches(path: Path, limits: Limits) -> None:
     """Raise `DataError` where a compressed batch takes more memory than is allowed."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         is_file = content[: len(MAGIC)] == MAGIC

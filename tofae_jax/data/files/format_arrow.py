@@ -15,7 +15,7 @@ from tofae_jax.data.files.arrow_batches import (
     record_places,
     schema_columns,
 )
-from tofae_jax.data.files.arrow_messages import MAGIC, check_batches
+from tofae_jax.data.files.arrow_messages import MAGIC, check_arrow_batches
 from tofae_jax.data.files.column_types import ColumnTypes
 from tofae_jax.data.files.format import Format, FormatWriter, ReadRequest
 from tofae_jax.data.files.hit_rows import ROWS_PER_BLOCK
@@ -27,7 +27,7 @@ from tofae_jax.data.files.tables import Rows, Table
 def _open_table(request: ReadRequest) -> Table:
     """Open the table; a batch of it is held in memory if it is compressed."""
     pyarrow, _ = import_libraries(FORMAT)
-    check_batches(request.path, request.limits)
+    check_arrow_batches(request.path, request.limits)
     with _open_batches(pyarrow, request.path) as batches:
         columns = schema_columns(pyarrow, batches.schema)
         places = record_places(pyarrow, batches.schema)
