@@ -347,7 +347,9 @@ def test_a_training_goes_on_whatever_happens_to_its_figures(few_figures, fake, c
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"plots": "none"}, {"plots": "show"}, {"plots_every": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"plots": "none", "plots_every": 5}, {"plots": "show", "plots_every": 5}, {"plots_every": 0}]
+)
 def test_nothing_is_started_where_nothing_is_to_be_saved_in_training(few_figures, fake, settings):
     began = fake("fine")
     paths, record = drawn_run(epochs=2, **settings)

@@ -291,7 +291,7 @@ def test_main_simulate_inspect_and_their_mistakes(capsys):
     assert Path("runs/inspect-d.png").stat().st_size > 10_000
     assert "exists already" in fails(capsys, "simulate", "d")
     assert "tracks" in fails(capsys, "simulate", "e", "--tracks", "0")
-    assert "cannot be made" in fails(capsys, "simulate", "d/dataset.json/x")
+    assert "cannot be written" in fails(capsys, "simulate", "d/dataset.json/x")
     assert "known: v, parabola" in fails(capsys, "simulate", "e", "--pattern", "w")
     assert "OUT" in fails(capsys, "simulate")
     assert "origin" in fails(capsys, "simulate", "e", "--origin-x", "99")

@@ -162,7 +162,7 @@ def test_convert_text_keeps_its_delimiter_and_decimal_comma(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [".csv", ".root", ".h5"])
 def test_denoise_keeps_the_columns_and_adds_its_own(tmp_path, capsys, ending):
-    base = ("train", "--data.source", "simulate", "--data.path", tmp_path / "d", "--data.simulate.events", 60)
+    base = ("train", "--data.source", "simulate", "--data.simulate.events", 60)
     more = ("--train.epochs", 1, "--train.batch", 8, "--degradation.n-signal", 5, "--degradation.n-noise", 5)
     code, out, err = run_command(capsys, *base, *more, *D, "--runs.folder", tmp_path / "runs", "--train.plots", "none")
     assert code == 0, err

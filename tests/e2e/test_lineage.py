@@ -101,7 +101,7 @@ def test_places_may_be_runs_and_folders_and_overlap(tmp_path):
     assert [r.run_id for r in read_family([one / "child"])] == ["child"]
 
 
-def test_no_runs_and_damaged_ones_are_named(tmp_path):
+def test_no_runs_and_damaged_ones_are_named(tmp_path, caplog):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="empty: no runs here"):
         read_family([tmp_path / "empty"])
@@ -110,7 +110,11 @@ def test_no_runs_and_damaged_ones_are_named(tmp_path):
     written(tmp_path / "runs", FAMILY)
     (tmp_path / "runs" / "child" / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"child.run\.json: damaged"):
-        read_family([tmp_path / "runs"])
+        read_family([tmp_path / "runs" / "child"])
+    with caplog.at_level("WARNING"):
+        found = read_family([tmp_path / "runs"])
+    assert "child" not in {record.run_id for record in found} and found
+    assert "child/run.json: damaged" in caplog.text
 
 
 @pytest.mark.backlog("B41", "B63")

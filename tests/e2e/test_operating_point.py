@@ -8,6 +8,7 @@ from tiny import settings_from
 
 from tofae_jax.cli import app
 from tofae_jax.config import Config, from_tree
+from tofae_jax.data.events import DataError
 from tofae_jax.data.files.read import read_events
 from tofae_jax.data.simulated.simulated_dataset import simulated_dataset
 from tofae_jax.engine.checkpoint_policy import checkpoint_policy

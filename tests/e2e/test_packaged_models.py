@@ -205,10 +205,11 @@ def interrupted(*_):
 def test_pack_run_interrupted_leaves_the_old_model(tmp_path, blind_run, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/weights.npz").write_bytes(b"old")
+    (tmp_path / "mine/model.json").touch()
     monkeypatch.setattr(pack, "_measured", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack.pack_run(blind_run, "mine", parent=tmp_path)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["weights.npz"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size] == ["weights.npz"]
     assert (tmp_path / "mine/weights.npz").read_bytes() == b"old"
 
 
@@ -241,5 +242,5 @@ def test_train_without_the_tracks_needed_makes_no_run(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     words = ["--model.name=lhcb_torch", "--loss.name=hit_bce", "--data.source=simulate", "--data.simulate.pattern=v"]
     assert app.main(["train", *words]) == 2
-    assert "no tracks are known of its events, and the model needs them" in capsys.readouterr().err
+    assert "contains toy patterns; model lhcb_torch needs LHCb TORCH events" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -21,6 +21,10 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, damaged or does not fit; the message names it and what is wrong."""
 
 
+class UnwantedError(CheckpointError):
+    """A checkpoint is not to be used, and not to be deleted either."""
+
+
 class DamagedError(CheckpointError):
     """What is on disk is not what was written."""
 
@@ -100,7 +104,9 @@ def decoded_meta(tree: Any, where: str) -> CheckpointMeta:
     try:
         content = unsealed(within_limits(tree), is_required=False)
     except DocumentError as error:
-        raise DamagedError(f"{where}: its metadata: {error}") from None
+        version = tree.get("schema_version") if isinstance(tree, dict) else None
+        is_newer = type(version) is int and version > SCHEMA_VERSION  # which may seal otherwise
+        raise (UnwantedError if is_newer else DamagedError)(f"{where}: its metadata: {error}") from None
     try:
         version = schema_version(content, newest=SCHEMA_VERSION)
         unsealed(tree, is_required=version >= SEALED_FROM)

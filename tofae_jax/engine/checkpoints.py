@@ -34,6 +34,7 @@ from tofae_jax.engine.checkpoint_format import (
     CheckpointError,
     CheckpointMeta,
     DamagedError,
+    UnwantedError,
     decoded_meta,
     encoded_meta,
     score_of,
@@ -58,10 +59,6 @@ class SaveError(OSError):
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
-
-
-class _UnwantedError(CheckpointError):
-    """A checkpoint is whole, and not to be used."""
 
 
 class _BestScores(checkpoint_managers.PreservationPolicy):
@@ -289,7 +286,7 @@ class Checkpoints:
         for number in numbers:
             try:
                 restored = self._restore(number, template_of, objection)
-            except (DamagedError, _UnwantedError) as error:
+            except (DamagedError, UnwantedError) as error:
                 problems[number] = error
                 continue
             for passed, problem in problems.items():
@@ -320,7 +317,7 @@ class Checkpoints:
     ) -> tuple[TrainState, CheckpointMeta]:
         meta = self.read_meta(number)
         if (reason := objection(meta)) is not None:
-            raise _UnwantedError(f"{self._where(number)}: {reason}")
+            raise UnwantedError(f"{self._where(number)}: {reason}")
         if meta.precision and meta.precision not in POLICIES:
             raise CheckpointError(f"{self._where(number)}: its precision {meta.precision!r} is not known")
         template = template_of(meta)

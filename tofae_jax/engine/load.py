@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from tofae_jax.config import Config, from_tree
+from tofae_jax.config import Config, from_tree, only_used
 from tofae_jax.core.precision import cast_variables, policy_by_name
 from tofae_jax.engine.build import RunSetup, build_run, with_precision
 from tofae_jax.engine.checkpoint_format import CheckpointMeta
@@ -77,13 +77,21 @@ def not_of(record: RunRecord) -> Callable[[CheckpointMeta], str | None]:
             return f"is of run {meta.run_id}, not of {record.run_id}"
         if not meta.config:
             return None
-        theirs, ours = (from_tree(tree, Config, "its settings") for tree in (meta.config, record.config))
+        theirs, ours = (from_tree(_compared(tree), Config, "its settings") for tree in (meta.config, record.config))
         if (found := first_difference(theirs, ours)) is None:
             return None
         key, then, now = found
         return f"was made with {key} = {then!r}, but run.json has {now!r}: one of them was changed"
 
     return objection
+
+
+def _compared(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that count: those in use, without the simulation's, as the data have a fingerprint."""
+    tree = only_used(tree)
+    if isinstance(data := tree.get("data"), dict):
+        tree = tree | {"data": {name: value for name, value in data.items() if name != "simulate"}}
+    return tree
 
 
 def stored_shapes(config: Config) -> Callable[[CheckpointMeta], Any]:
