@@ -106,7 +106,7 @@ def decoded_meta(tree: Any, where: str) -> CheckpointMeta:
     except DocumentError as error:
         version = tree.get("schema_version") if isinstance(tree, dict) else None
         is_newer = type(version) is int and version > SCHEMA_VERSION  # which may seal otherwise
-        raise (UnwantedError if is_newer else DamagedError)(f"{where}: its metadata: {error}") from None
+        raise (CheckpointError if is_newer else DamagedError)(f"{where}: its metadata: {error}") from None
     try:
         version = schema_version(content, newest=SCHEMA_VERSION)
         unsealed(tree, is_required=version >= SEALED_FROM)
