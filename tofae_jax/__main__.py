@@ -16,7 +16,7 @@ def main() -> int:
         except SystemExit as end:  # after --help
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         end_streams()
-    except BrokenPipeError:  # whoever read our output has had enough, e.g. `head`
+    except BrokenPipeError:  # the reader of the output ended, as `head` does
         return 141
     except OSError as error:
         if error.filename != STDOUT:

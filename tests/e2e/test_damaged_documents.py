@@ -199,12 +199,14 @@ def test_history_nonsense_in_any_place_is_named_or_told(capsys, tmp_path):
 def test_dataset_nonsense_in_any_place_is_named_or_used(tmp_path):
     file = tmp_path / "d/dataset.json"
     simulated_dataset(file.parent, detector=Detector(n_x=8, n_y=8, n_t=10), weights={"v": 1}, n_events=4, seed=1)
+    found = []
     for path, value, other in some_changes(json.loads(file.read_text()), 80, 0):
         try:
             reseal(file, other)
         except TypeError:
             file.write_text(json.dumps(other))
-        refused_or_read(lambda: Dataset(file.parent), file.parent, (path, value))
+        found.append(refused_or_read(lambda: Dataset(file.parent), file.parent, (path, value)))
+    assert found.count(None) > 20  # what the types and counts do not allow
 
 
 def test_packaged_model_nonsense_in_any_place_is_named(tmp_path, monkeypatch):
@@ -219,10 +221,12 @@ def test_packaged_model_nonsense_in_any_place_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(packaged_model, "build_run", build)
     file = tmp_path / "lhcb_torch/model.json"
+    n_named = 0
     for path, value, other in some_changes(json.loads(file.read_text()), 80, 0):
         file.write_text(json.dumps(other))
         with contextlib.suppress(BuiltError):
-            refused_or_read(lambda: packaged_model.load_packaged("lhcb_torch"), file, (path, value))
+            n_named += refused_or_read(lambda: packaged_model.load_packaged("lhcb_torch"), file, (path, value)) is None
+    assert n_named > 20  # what the types do not allow
 
 
 def test_recipe_nonsense_in_any_place_is_named(tmp_path):

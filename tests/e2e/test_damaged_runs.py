@@ -64,6 +64,7 @@ def test_checkpoint_of_another_run_beside_the_own_is_passed_over(halted, other, 
     assert load_run(halted.folder, best=False).epoch == 1
     assert resumed(halted).status == "finished"
     assert_same(halted, whole("plain"))
+    assert later.is_dir()  # it is somebody's, and not ours to delete
 
 
 @pytest.mark.parametrize(

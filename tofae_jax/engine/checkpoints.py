@@ -64,9 +64,9 @@ class SaveError(OSError):
 class _BestScores(checkpoint_managers.PreservationPolicy):
     """Preserve the checkpoints of the highest scores. Orbax's own policy keeps scores in a file without a checksum."""
 
-    def __init__(self, n: int, scores: Callable[[], dict[int, float]]) -> None:
-        """Preserve `n` checkpoints by `scores`, by number."""
-        self._n, self._scores = n, scores
+    def __init__(self, n: int, scores: Callable[[], dict[int, float]], others: set[int]) -> None:
+        """Preserve `n` checkpoints by `scores`, by number, and those that are not ours to delete."""
+        self._n, self._scores, self._others = n, scores, others
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
         """Say which of the checkpoints to preserve."""
@@ -74,7 +74,7 @@ class _BestScores(checkpoint_managers.PreservationPolicy):
         scores = self._scores()
         known = [info.step for info in checkpoints if info.step in scores]
         best = sorted(known, key=lambda number: (scores[number], number))[len(known) - min(self._n, len(known)) :]
-        return [info.step in best for info in checkpoints]
+        return [info.step in best or info.step in self._others for info in checkpoints]
 
 
 def _items(state: TrainState) -> dict[str, Any]:
@@ -113,7 +113,8 @@ class Checkpoints:
             raise CheckpointError(f"{folder}: no checkpoints here")
         policies = checkpoint_managers
         self._prefix, self._scores = _prefix(folder), {}
-        best = _BestScores(keep_best, self.scores)
+        self._unwanted: set[int] = set()
+        best = _BestScores(keep_best, self.scores, self._unwanted)
         options = ocp.CheckpointManagerOptions(
             save_decision_policy=policies.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
@@ -225,7 +226,8 @@ class Checkpoints:
                     self._scores[number] = score_of(self.read_meta(number), self._folder_of(number))
                 except CheckpointError:
                     self._scores[number] = None
-        return {number: score for number in self.numbers() if (score := self._scores.get(number)) is not None}
+        wanted = [number for number in self.numbers() if number not in self._unwanted]
+        return {number: score for number in wanted if (score := self._scores.get(number)) is not None}
 
     def best(self) -> int | None:
         """Return the number of the best checkpoint, the newest of several; None where none has a score."""
@@ -282,7 +284,7 @@ class Checkpoints:
         problems: dict[int, CheckpointError] = {}
         numbers = self.numbers()[::-1]
         if best:
-            numbers = self._best_first(numbers, problems)
+            numbers = self._best_first(numbers, objection, problems)
         for number in numbers:
             try:
                 restored = self._restore(number, template_of, objection)
@@ -296,18 +298,34 @@ class Checkpoints:
             return restored
         raise CheckpointError("; ".join(map(str, problems.values())) or f"{self.folder}: holds no finished checkpoint")
 
-    def _best_first(self, numbers: list[int], problems: dict[int, CheckpointError]) -> list[int]:
-        """Put the best checkpoint first; those whose scores are not known, as they are damaged, are problems."""
+    def _best_first(
+        self,
+        numbers: list[int],
+        objection: Callable[[CheckpointMeta], str | None],
+        problems: dict[int, CheckpointError],
+    ) -> list[int]:
+        """Put the best checkpoint that may be used first; damaged ones, whose scores are not known, are problems."""
+        scores: dict[int, float] = {}
         for number in numbers:
             try:
-                self.read_meta(number)
-            except DamagedError as error:
+                meta = self._wanted_meta(number, objection)
+            except (DamagedError, UnwantedError) as error:
                 problems[number] = error
             except CheckpointError:  # newer than this package: told when its turn comes
                 pass
-        chosen = self.best()
+            else:
+                if (score := score_of(meta, self._folder_of(number))) is not None:
+                    scores[number] = score
+        chosen = max(scores, key=lambda number: (scores[number], number), default=None)
         whole = [number for number in numbers if number not in problems]
         return sorted(whole, key=lambda number: number != chosen)
+
+    def _wanted_meta(self, number: int, objection: Callable[[CheckpointMeta], str | None]) -> CheckpointMeta:
+        meta = self.read_meta(number)
+        if (reason := objection(meta)) is not None:
+            self._unwanted.add(number)
+            raise UnwantedError(f"{self._where(number)}: {reason}")
+        return meta
 
     def _restore(
         self,
@@ -315,9 +333,7 @@ class Checkpoints:
         template_of: Callable[[CheckpointMeta], TrainState],
         objection: Callable[[CheckpointMeta], str | None],
     ) -> tuple[TrainState, CheckpointMeta]:
-        meta = self.read_meta(number)
-        if (reason := objection(meta)) is not None:
-            raise UnwantedError(f"{self._where(number)}: {reason}")
+        meta = self._wanted_meta(number, objection)
         if meta.precision and meta.precision not in POLICIES:
             raise CheckpointError(f"{self._where(number)}: its precision {meta.precision!r} is not known")
         template = template_of(meta)

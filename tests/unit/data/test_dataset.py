@@ -209,9 +209,10 @@ def test_dataset_damaged_or_unwritable_memory_is_no_trouble(tmp_path, monkeypatc
     [memory] = (tmp_path / "cache").rglob("*.json")
     for content in (b"", b"{", b"[]", b'{"files": 3}', b"[" * 10**5):
         memory.write_bytes(content)
-        Dataset(tmp_path / "set").shard(0)
+        assert Dataset(tmp_path / "set").shard(0).n_hits == 7
+        assert json.loads(memory.read_bytes())["files"].keys() == {p.name for p in (tmp_path / "set").glob("*.npy")}
     monkeypatch.setenv("XDG_CACHE_HOME", str(memory))
-    Dataset(tmp_path / "set").shard(0)
+    assert Dataset(tmp_path / "set").shard(0).n_hits == 7
 
 
 def test_dataset_without_recorded_checksums(tmp_path):

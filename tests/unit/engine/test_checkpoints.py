@@ -367,7 +367,15 @@ def test_restore_what_is_objected_to_is_passed_over_and_kept(tmp_path, adam):
         )
         assert int(found.step) == 1 and checkpoints.numbers() == [1, 2]
         assert said[0].endswith("checkpoint 2: is of another; using checkpoint 1 (epoch 0) instead")
-        with pytest.raises(CheckpointError, match=r"checkpoint 2: is of another; .*checkpoint 1: is of another"):
+        assert checkpoints.scores() == {}
+        for step in range(3, 9):  # neither counts it among its own, nor deletes it
+            checkpoints.save(state.replace(step=jnp.int32(step)), {"run": "a"}, score=step / 100)
+        checkpoints.wait()
+        assert checkpoints.numbers() == [2, 6, 7, 8] and checkpoints.best() == 8
+        only_a = lambda meta: None if meta.notes["run"] == "a" else "no"  # noqa: E731
+        best, _ = checkpoints.restore(state, best=True, objection=only_a)
+        assert int(best.step) == 8
+        with pytest.raises(CheckpointError, match=r"checkpoint 8: is of another.*checkpoint 2: is of another"):
             checkpoints.restore(state, objection=lambda _: "is of another")
 
 

@@ -15,7 +15,7 @@ def test_memory_bytes_is_that_of_a_machine():
 
 
 def test_check_batches_defaults_are_allowed():
-    check_batches(settings_from({}))
+    assert check_batches(settings_from({})) is None
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,12 @@ def _put(new: Path, place: Path, may_replace: Obstacle | None) -> None:
     exchange(new, place)
     # now the old one lies where the new one was, where nobody else changes it, and is removed with its folder
     if may_replace is not None and (why := may_replace(new)) is not None:
-        exchange(new, place)
+        try:
+            exchange(new, place)
+        except OSError:  # it must not be removed with the folder
+            kept = place.with_name(f"{place.name}.{new.parent.name.split('.')[-2]}.kept")
+            move_new(new, kept)
+            raise FileExistsError(errno.EEXIST, f"{why}, and is now {kept.name}", str(place)) from None
         raise FileExistsError(errno.EEXIST, why, str(place))
 
 

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """those that ask a program to end; Windows has no SIGHUP"""
@@ -36,13 +37,10 @@ def deferred_interrupts() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    for number in handlers:
-        signal.signal(number, defer)
     try:
-        yield
+        with _handled_by(defer, in_place_of=handlers):
+            yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         for number in waiting:
             signal.raise_signal(number)
 
@@ -66,14 +64,23 @@ def signals_interrupt() -> Iterator[None]:
     handlers = {number: handler for number in STOP_SIGNALS if (handler := signal.getsignal(number)) in usual}
     hook = sys.unraisablehook
     sys.unraisablehook = lambda failure: hook(failure) if not _is_sent_again(failure.exc_value) else None
-    for number in handlers:
-        signal.signal(number, on_signal)
+    try:
+        with _handled_by(on_signal, in_place_of=handlers):
+            yield
+    finally:
+        sys.unraisablehook = hook
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None], *, in_place_of: Mapping[int, Any]) -> Iterator[None]:
+    """Have signals handled by another handler than theirs while the block lasts."""
+    for number in in_place_of:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        sys.unraisablehook = hook
+        for number, own in in_place_of.items():
+            signal.signal(number, own)
 
 
 def _is_sent_again(error: BaseException | None) -> bool:

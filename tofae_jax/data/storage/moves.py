@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+_NAME_SIGNS = 40  # of a name, as names of files have at most 255 bytes
 _HERE = -100  # AT_FDCWD: paths are relative to the working folder
 _NOREPLACE, _EXCHANGE = 1, 2
 _NOT_AVAILABLE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
@@ -37,36 +39,52 @@ def move_new(source: Path, target: Path) -> None:
             raise
     else:
         _link_new(source, target)
-        os.unlink(source)
+        source.unlink(missing_ok=True)
 
 
 def exchange(one: Path, other: Path) -> None:
     """Exchange two files or folders, in one step where the system can.
 
+    Elsewhere `other` lies in `.NAME.XXXXXXXX.old` beside its place for a moment. Whatever happens then, it is not lost:
+    no folder that is removed later holds it.
+
     Raises:
-        OSError: one is missing or cannot be moved; nothing is changed.
+        OSError: one is missing or cannot be moved. Nothing is changed; or, where `other` could not be put back, the
+            error names the place where it lies.
     """
     if _renamed(one, other, _EXCHANGE):
         return
-    aside = one.with_name(f"{one.name}.aside")
+    aside = other.with_name(f".{other.name[:_NAME_SIGNS]}.{uuid.uuid4().hex[:8]}.old")
     os.rename(other, aside)
     try:
-        os.rename(one, other)
-    except OSError:
-        os.rename(aside, other)
+        move_new(one, other)
+    except OSError as error:
+        try:
+            move_new(aside, other)
+        except OSError:  # something else appeared there
+            raise OSError(error.errno, f"{error.strerror}; what was there is now {aside.name}", str(other)) from None
         raise
     os.rename(aside, one)
 
 
 def _link_new(source: Path, target: Path) -> None:
+    """Have a file under another name, where nothing is; it may keep the first one."""
     try:
         os.link(source, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except OSError as error:
+        if error.errno not in (*_NOT_AVAILABLE, errno.EMLINK):
+            raise
+        _claim(source, target)
+
+
+def _claim(source: Path, target: Path) -> None:
+    """Move a file to where nothing is, on a file system without hard links: an empty file claims the place first."""
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    try:
         os.replace(source, target)
-        source.touch()
+    except OSError:
+        os.unlink(target)
+        raise
 
 
 def _renamed(source: Path, target: Path, flag: int) -> bool:

@@ -135,6 +135,28 @@ def test_replacing_asks_of_what_lies_there_in_the_end(tmp_path):
     assert path.read_text() == "precious" and names(tmp_path) == ["a.txt"]
 
 
+def test_replacing_what_cannot_be_put_back_is_kept_beside(tmp_path, monkeypatch):
+    """A thing that changed in between is never removed with the folder of the output."""
+    path = tmp_path / "a.txt"
+    path.write_text("precious")
+    answers, calls, usual = iter([None, "was changed in between"]), [], atomic.exchange
+
+    def once(one, other):
+        if calls:
+            raise OSError(16, "Device or resource busy")
+        calls.append(one)
+        usual(one, other)
+
+    monkeypatch.setattr(atomic, "exchange", once)
+    with (
+        pytest.raises(FileExistsError, match=r"was changed in between, and is now a\.txt\.[0-9a-f]{8}\.kept"),
+        replacing_file(path, may_replace=lambda _: next(answers)) as partial,
+    ):
+        partial.write_text("new")
+    [kept] = tmp_path.glob("a.txt.*.kept")
+    assert (kept.read_text(), path.read_text()) == ("precious", "new")
+
+
 def test_replacing_through_a_link_keeps_the_link(tmp_path):
     write_text(tmp_path / "there" / "a.txt", "old")
     (tmp_path / "a.txt").symlink_to("there/a.txt")

@@ -64,6 +64,27 @@ def test_exchange_swaps_two(tmp_path, kinds):
     assert (content(a), content(b)) == ("b", "a") and sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 
+def test_exchange_never_loses_what_was_there(tmp_path, monkeypatch):
+    """Where neither can be moved back, as something appeared, the error names where the old one is."""
+    if moves._renameat2() is not None:
+        pytest.skip("exchanged in one step")
+    (tmp_path / "work").mkdir()
+    a, b = make(tmp_path / "work" / "a", "folder"), make(tmp_path / "b", "folder")
+    usual = moves.move_new
+
+    def crowded(source, target):
+        if not (tmp_path / "b").exists():
+            make(tmp_path / "b", "file")
+        usual(source, target)
+
+    monkeypatch.setattr(moves, "move_new", crowded)
+    with pytest.raises(OSError, match=r"what was there is now \.b\.[0-9a-f]{8}\.old"):
+        exchange(a, b)
+    [old] = tmp_path.glob(".b.*.old")
+    assert (content(old), content(a), content(tmp_path / "b")) == ("b", "a", "b")
+    assert old.is_dir() and (tmp_path / "b").is_file()
+
+
 @pytest.mark.parametrize("missing", ["a", "b"])
 def test_exchange_missing_changes_nothing(tmp_path, missing):
     (other,) = {"a", "b"} - {missing}
